@@ -1,0 +1,53 @@
+# Every target does its own set-up. `make .venv` alone is quick when there is nothing to do.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# The photo and the words of `make demo`; change them on the command line: make demo DEMO_PROMPT="..."
+DEMO_PHOTO ?= data_samples/photos/rocket.jpg
+DEMO_PROMPT ?= a rocket flies up
+DEMO_ARGS ?= --seed 0
+
+# Idle OpenMP threads must not spin: two torch processes would slow each other many times over.
+export GOMP_SPINCOUNT ?= 1000
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv demo test lab lint lock clean
+
+help:
+	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,flow.png}"
+	@echo "make test   lint, tests, notebooks        make lab    JupyterLab on notebooks/"
+	@echo "make .venv  the set-up alone              make clean  remove caches and outputs (not .venv, not runs)"
+
+.venv: $(BIN)/.ready
+
+# torch goes first and alone: nothing after it may pull another one. It needs much room; the rest is small beside it.
+$(BIN)/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is `$(PYTHON) --version 2>&1`. Try: make PYTHON=python3.12 .venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)" -c requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[notebooks,train,test]' -c requirements.lock
+	@touch $@
+
+demo: .venv
+	$(BIN)/mi2v animate $(DEMO_PHOTO) --prompt "$(DEMO_PROMPT)" $(DEMO_ARGS) --previews -o outputs/demo/clip.mp4
+	@ls -l outputs/demo/clip.mp4 outputs/demo/clip.png outputs/demo/flow.png
+
+test: lint
+	$(BIN)/pytest -q --durations=15 tests
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/pytest -q --nbmake notebooks/*.ipynb; fi
+
+lint: .venv
+	$(BIN)/ruff check mi2v_lite tests
+	$(BIN)/ruff format --check mi2v_lite tests
+
+lab: .venv
+	$(BIN)/jupyter lab notebooks
+
+# Pins for requirements.lock from the present .venv: plain names and versions, for any platform.
+lock: .venv
+	$(BIN)/pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+[a-z0-9.]*$$//' > requirements.lock
+	@touch $(BIN)/.ready
+
+clean:
+	rm -rf outputs .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find mi2v_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} + 
