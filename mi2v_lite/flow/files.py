@@ -1,0 +1,241 @@
+"""Motion fields in files: Middlebury .flo, KITTI 16-bit PNG, and .npz for a whole motion field.
+
+| suffix | holds | values |
+| --- | --- | --- |
+| .flo | one flow (2, H, W) | float32, exact |
+| .png | one flow (2, H, W) and its validity | steps of 1/64 px, -512 to 511.98 px |
+| .npz | a motion field (N, 2, H, W) under the key "flow" | float32, exact |
+
+Unknown flow is nan in memory in all of them. Files are written beside their target under another name and then moved
+over it, so a reader never meets half a file and a failed write leaves the old one.
+Formats: Baker et al., "A Database and Evaluation Methodology for Optical Flow" (Middlebury); Menze and Geiger (KITTI
+2015).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
+FLO_UNKNOWN = 1e9  # Middlebury: a larger absolute value is unknown flow
+FLO_LARGEST = 99_999  # Middlebury's own bound on width and height
+KITTI_STEPS = 64.0
+KITTI_ZERO = 2**15
+
+
+def _write(path: str | os.PathLike, content: bytes) -> None:
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(beside, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _array(flow: Tensor | np.ndarray, ndim: int, shape: str) -> np.ndarray:
+    array = flow.detach().cpu().float().numpy() if isinstance(flow, Tensor) else np.asarray(flow, dtype=np.float32)
+    if array.ndim != ndim or array.shape[-3] != 2 or 0 in array.shape:
+        raise ValueError(f"flow must have the shape {shape}, got {tuple(array.shape)}")
+    return array
+
+
+def read_flo(path: str | os.PathLike) -> Tensor:
+    """Read a Middlebury .flo file.
+
+    Returns:
+        (2, H, W) float32, pixels, (x right, y down). Unknown flow (a value beyond 1e9) is nan in both channels.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no .flo file, is cut short, or holds more than it says.
+    """
+    content = Path(path).read_bytes()
+    if content[:4] != FLO_MAGIC:
+        raise ValueError(f"{path} is no .flo file: it must begin with {FLO_MAGIC!r}, got {content[:4]!r}")
+    if len(content) < 12:
+        raise ValueError(f"{path} is truncated: a .flo header has 12 bytes, this file {len(content)}")
+    width, height = (int(side) for side in np.frombuffer(content, "<i4", count=2, offset=4))
+    if not (1 <= width <= FLO_LARGEST and 1 <= height <= FLO_LARGEST):
+        raise ValueError(f"{path} is damaged: its header says {width} x {height} pixels")
+    expected = 12 + 8 * width * height
+    if len(content) != expected:
+        what = "truncated" if len(content) < expected else "too long"
+        raise ValueError(f"{path} is {what}: {width} x {height} pixels take {expected} bytes, got {len(content)}")
+    flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1).astype(np.float32)
+    unknown = ~(np.abs(flow) <= FLO_UNKNOWN).all(axis=0)
+    flow[:, unknown] = np.nan
+    return torch.from_numpy(flow)
+
+
+def write_flo(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
+    """Write a Middlebury .flo file.
+
+    Args:
+        path: where to.
+        flow: (2, H, W), pixels, (x right, y down). A pixel that is not finite is written as unknown (1e10).
+
+    Raises:
+        ValueError: the shape is no single flow's, or a finite value is beyond 1e9, which the format reads as unknown.
+        OSError: the place cannot be written.
+    """
+    array = _array(flow, 3, "(2, H, W)")
+    known = np.isfinite(array).all(axis=0)
+    if (np.abs(array[:, known]) > FLO_UNKNOWN).any():
+        raise ValueError("flow has values beyond 1e9 px, which .flo reads as unknown; set them to nan if they are")
+    height, width = array.shape[1:]
+    if max(height, width) > FLO_LARGEST:
+        raise ValueError(f"flow is {width} x {height}; .flo holds at most {FLO_LARGEST} pixels a side")
+    body = np.where(known, array, np.float32(10 * FLO_UNKNOWN)).transpose(1, 2, 0).astype("<f4")
+    _write(path, FLO_MAGIC + np.array([width, height], "<i4").tobytes() + body.tobytes())
+
+
+def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
+    """Read a KITTI flow PNG: 16 bit, three channels, u = (red - 2^15) / 64, v from green, validity in blue.
+
+    Returns:
+        ``flow`` (2, H, W) float32, pixels, (x right, y down), nan where not valid; ``valid`` (1, H, W) bool.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no PNG, is damaged, or is not 16 bit with three channels.
+    """
+    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    _check_png(path, content)
+    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError(f"{path} is a damaged PNG: it cannot be decoded")
+    if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f"{path} is no KITTI flow: it must be a 16-bit PNG with 3 channels, got {image.dtype} {image.shape}"
+        )
+    blue, green, red = np.moveaxis(image, 2, 0)
+    valid = blue > 0
+    flow = (np.stack([red, green]).astype(np.float32) - KITTI_ZERO) / KITTI_STEPS
+    flow[:, ~valid] = np.nan
+    return torch.from_numpy(flow), torch.from_numpy(valid[None])
+
+
+def _check_png(path: str | os.PathLike, content: np.ndarray) -> None:
+    """The decoder fills up a truncated PNG without a word, so its two ends are looked at here."""
+    if content[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
+        raise ValueError(f"{path} is no PNG file")
+    if content[-8:-4].tobytes() != b"IEND":
+        raise ValueError(f"{path} is truncated: the PNG has no end mark")
+
+
+def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tensor | np.ndarray | None = None) -> None:
+    """Write a KITTI flow PNG. Values are rounded to 1/64 px.
+
+    Args:
+        path: where to.
+        flow: (2, H, W), pixels, (x right, y down), -512 to 511.98 where valid.
+        valid: (1, H, W) or (H, W), True where the flow is known. By default where it is finite; a pixel that is not
+            finite is never valid.
+
+    Raises:
+        ValueError: the shapes are wrong, or a valid value is out of the format's range.
+        OSError: the place cannot be written.
+    """
+    array = _array(flow, 3, "(2, H, W)")
+    known = np.isfinite(array).all(axis=0)
+    if valid is not None:
+        mask = np.asarray(valid.cpu() if isinstance(valid, Tensor) else valid)
+        if mask.shape not in (known.shape, (1, *known.shape)):
+            raise ValueError(f"valid must have the shape {(1, *known.shape)} or {known.shape}, got {mask.shape}")
+        known &= mask.reshape(known.shape).astype(bool)
+    codes = np.rint(np.where(known, array, 0).astype(np.float64) * KITTI_STEPS) + KITTI_ZERO
+    if codes.min() < 0 or codes.max() > 2**16 - 1:
+        raise ValueError(
+            "flow has values outside -512 to 511.98 px, the range of a KITTI PNG; write .flo or .npz instead"
+        )
+    # KITTI's own files hold zeros in all channels where the flow is unknown.
+    red, green = np.where(known, codes, 0).astype(np.uint16)
+    done, content = cv2.imencode(".png", np.stack([known.astype(np.uint16), green, red], axis=-1))
+    if not done:
+        raise OSError(f"{path}: the PNG could not be encoded")
+    _write(path, content.tobytes())
+
+
+def read_npz(path: str | os.PathLike) -> Tensor:
+    """Read a motion field from an .npz file.
+
+    Returns:
+        (N, 2, H, W) float32, pixels, (x right, y down), as it was written.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no .npz file, is damaged, has no array "flow", or that has another shape or is not numeric.
+    """
+    content = Path(path).read_bytes()
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            if "flow" not in arrays:
+                raise ValueError(f'{path} has no array "flow"; it has {sorted(arrays)}')
+            flow = arrays["flow"]
+    except (zipfile.BadZipFile, EOFError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(f"{path} is no .npz file or is truncated: {error}") from error
+    except ValueError as error:
+        if "has no array" in str(error):
+            raise
+        raise ValueError(f"{path} is no .npz file with a plain numeric array: {error}") from error
+    if flow.dtype.kind not in "fiu" or flow.ndim != 4 or flow.shape[1] != 2:
+        raise ValueError(f'{path}: "flow" must be numbers of the shape (N, 2, H, W), got {flow.dtype} {flow.shape}')
+    return torch.from_numpy(flow.astype(np.float32))
+
+
+def write_npz(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
+    """Write a motion field to an .npz file, compressed.
+
+    Args:
+        path: where to.
+        flow: (N, 2, H, W), pixels, (x right, y down). Stored as float32, nan and inf included.
+
+    Raises:
+        ValueError: the shape is no motion field's.
+        OSError: the place cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, flow=_array(flow, 4, "(N, 2, H, W)"))
+    _write(path, buffer.getvalue())
+
+
+def _format(path: str | os.PathLike, formats: dict) -> object:
+    suffix = Path(path).suffix.lower()
+    if suffix not in formats:
+        raise ValueError(f"{path}: unknown suffix {suffix!r}; a flow is kept in {', '.join(sorted(formats))}")
+    return formats[suffix]
+
+
+def read_flow(path: str | os.PathLike) -> Tensor:
+    """Read a flow by the file's suffix: .flo and .png give (2, H, W), .npz gives (N, 2, H, W). Pixels, float32.
+
+    Unknown flow is nan.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: unknown suffix, or what the reader of that format raises.
+    """
+    return _format(path, {".flo": read_flo, ".png": lambda p: read_kitti(p)[0], ".npz": read_npz})(path)
+
+
+def write_flow(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
+    """Write a flow by the file's suffix: .flo and .png take (2, H, W), .npz takes (N, 2, H, W). Pixels.
+
+    Raises:
+        ValueError: unknown suffix, or what the writer of that format raises.
+        OSError: the place cannot be written.
+    """
+    _format(path, {".flo": write_flo, ".png": write_kitti, ".npz": write_npz})(path, flow)

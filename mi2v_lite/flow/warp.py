@@ -1,0 +1,342 @@
+"""Warping with a motion field: forward splatting, its sparse form, and backward warping.
+
+Serves the motion-augmented temporal attention of Motion-I2V (arXiv 2401.15977), whose z'_i = W(z_0, f_{0->i}) splats
+the features of frame 0 to every later frame, and notebooks 01 and 03.
+
+The average splat, for a source pixel p with flow f(p) and bilinear corner weights b:
+
+    out(q) = sum_p b(q, p + f(p)) v(p) / (sum_p b(q, p + f(p)) + eps)
+
+Each of the four corners of a target is dropped on its own when it lies outside the frame; nothing is clamped to the
+border. A target that is not finite is dropped whole. Pixels that nothing lands on (holes) are exactly 0.
+Softmax splatting is Niklaus and Liu, "Softmax Splatting for Video Frame Interpolation", CVPR 2020.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def _check_pair(features: Tensor, flow: Tensor, name: str) -> None:
+    if features.ndim != 4:
+        raise ValueError(f"{name} must have the shape (B, C, H, W), got {tuple(features.shape)}")
+    expected = (features.shape[0], 2, *features.shape[-2:])
+    if tuple(flow.shape) != expected:
+        raise ValueError(
+            f"flow must have the shape {expected} to go with {name} {tuple(features.shape)}, got {tuple(flow.shape)}; "
+            "resize it with mi2v_lite.flow.resize if the size differs"
+        )
+
+
+def _compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """float64 when one of the tensors has it, else float32: half precision cannot hold pixel coordinates."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _targets(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each pixel lands, (M, H*W) for x and y. Not finite or far off: moved to where no corner is inside."""
+    height, width = flow.shape[-2:]
+    grid_y, grid_x = torch.meshgrid(
+        torch.arange(height, device=flow.device, dtype=flow.dtype),
+        torch.arange(width, device=flow.device, dtype=flow.dtype),
+        indexing="ij",
+    )
+    finite = torch.isfinite(flow).all(dim=1)
+    outside = flow.new_tensor(-2.0)
+    # The clamp keeps the conversion to integers defined; at -2 and at size + 1 all four corners are outside.
+    x = torch.where(finite, grid_x + flow[:, 0], outside).clamp(-2, width + 1)
+    y = torch.where(finite, grid_y + flow[:, 1], outside).clamp(-2, height + 1)
+    return x.flatten(1), y.flatten(1)
+
+
+def _corners(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Corner indices and bilinear weights, each (M, 4, H*W). Index H*W stands for "outside the frame".
+
+    The weights carry the gradient to the flow; the indices do not.
+    """
+    height, width = flow.shape[-2:]
+    x, y = _targets(flow)
+    west, north = x.detach().floor(), y.detach().floor()
+    east, south = west + 1, north + 1
+    weights = torch.stack(
+        [(east - x) * (south - y), (x - west) * (south - y), (east - x) * (y - north), (x - west) * (y - north)], dim=1
+    )
+    cx = torch.stack([west, east, west, east], dim=1).long()
+    cy = torch.stack([north, north, south, south], dim=1).long()
+    inside = (cx >= 0) & (cx < width) & (cy >= 0) & (cy < height)
+    return torch.where(inside, cy * width + cx, height * width), weights
+
+
+def _scatter(values: Tensor, index: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
+    """Sum weighted values (B, C, H*W) into (B, C, H, W) at the corners (B, 4, H*W)."""
+    batch, channels, pixels = values.shape
+    # One more cell than pixels: what falls outside is collected there and cut off, so it can spoil nothing.
+    out = values.new_zeros(batch, channels, pixels + 1)
+    for corner in range(4):
+        target = index[:, corner, None].expand(-1, channels, -1)
+        out = out.scatter_add(2, target, values * weights[:, corner, None])
+    return out[..., :pixels].unflatten(2, size)
+
+
+def splat_average(features: Tensor, flow: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tensor]:
+    """Forward-warp features by average splatting: the scatter reference.
+
+    Use :class:`SplatOperator` where one flow serves many features; this form also has gradients to the flow.
+
+    Args:
+        features: (B, C, H, W), any range, any float dtype.
+        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. May hold nan or inf: dropped.
+        eps: added to the weight sum, as the released code does. With it, a weight below about 1e-5 visibly shrinks.
+
+    Returns:
+        ``out`` (B, C, H, W) in the dtype of ``features``, holes exactly 0, and ``weight`` (B, 1, H, W), the sum of the
+        bilinear weights that landed on each pixel, >= 0; ``weight > 0`` is the validity mask.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Source: the operator W of Motion-I2V's Stage 2; REFERENCE, Stage 2.
+    """
+    _check_pair(features, flow, "features")
+    dtype, size = _compute_dtype(features, flow), features.shape[-2:]
+    index, weights = _corners(flow.to(dtype))
+    values = features.to(dtype).flatten(2)
+    weight = _scatter(torch.ones_like(values[:, :1]), index, weights, size)
+    out = _scatter(values, index, weights, size) / (weight + eps)
+    return out.to(features.dtype), weight
+
+
+def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tensor]:
+    """Forward-warp features by softmax splatting: where pixels collide, the more important one wins.
+
+    Each pixel counts with b * exp(importance) in the place of b. To keep the exponential in range, the largest
+    importance among the pixels that reach a target is subtracted there. The quotient does not change by it, and
+    unlike one maximum for the whole image it does not make unimportant regions vanish against ``eps``.
+
+    Args:
+        features: (B, C, H, W), any range, any float dtype.
+        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. May hold nan or inf: dropped.
+        importance: (B, 1, H, W), finite, any range. Only differences matter; a constant gives ``splat_average``.
+        eps: added to the weight sum.
+
+    Returns:
+        ``out`` (B, C, H, W) in the dtype of ``features``, holes exactly 0, and ``weight`` (B, 1, H, W), the sum of
+        b * exp(importance - largest there), >= 0; ``weight > 0`` is the validity mask.
+
+    Raises:
+        ValueError: the shapes do not fit.
+
+    Source: Niklaus and Liu, CVPR 2020 (their Z is ``importance``).
+    """
+    _check_pair(features, flow, "features")
+    expected = (features.shape[0], 1, *features.shape[-2:])
+    if tuple(importance.shape) != expected:
+        raise ValueError(f"importance must have the shape {expected}, got {tuple(importance.shape)}")
+    dtype, size = _compute_dtype(features, flow, importance), features.shape[-2:]
+    index, weights = _corners(flow.to(dtype))
+    level = importance.to(dtype).flatten(1)
+
+    # The maximum is a constant of the quotient, so it needs no gradient. Corners of weight 0 must not set it.
+    every = level.detach()[:, None].expand_as(weights)
+    every = torch.where(weights.detach() > 0, every, -torch.inf)
+    largest = level.new_full((level.shape[0], level.shape[1] + 1), -torch.inf)
+    largest = largest.scatter_reduce(1, index.flatten(1), every.flatten(1), "amax")
+    exponent = level[:, None] - largest.gather(1, index.flatten(1)).view_as(weights)
+    weights = weights * torch.where(torch.isfinite(exponent), exponent, 0).clamp(max=0).exp()
+
+    values = features.to(dtype).flatten(2)
+    weight = _scatter(torch.ones_like(values[:, :1]), index, weights, size)
+    out = _scatter(values, index, weights, size) / (weight + eps)
+    return out.to(features.dtype), weight
+
+
+class _Rows(NamedTuple):
+    """A sparse matrix row by row (CSR): row r holds ``values[starts[r]:starts[r + 1]]`` in those ``columns``."""
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+
+    @staticmethod
+    def build(rows: Tensor, columns: Tensor, values: Tensor, count: int) -> _Rows:
+        """From triplets in any order; ``count`` rows."""
+        order = torch.argsort(rows, stable=True)
+        counts = torch.bincount(rows, minlength=count)
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return _Rows(starts, columns[order], values[order])
+
+    def transposed(self, count: int) -> _Rows:
+        """The transposed matrix; ``count`` is the number of columns of this one."""
+        rows = torch.arange(len(self.starts) - 1, device=self.starts.device)
+        return _Rows.build(self.columns, torch.repeat_interleave(rows, self.starts.diff()), self.values, count)
+
+    def product(self, dense: Tensor) -> Tensor:
+        """Times a dense float32 matrix (columns, C); empty rows give 0. float32, also under autocast."""
+        with torch.autocast(dense.device.type, enabled=False):
+            # A weighted embedding bag is a sparse times dense product, twice as fast here as the sparse tensors' own.
+            return F.embedding_bag(
+                self.columns, dense, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
+            )
+
+
+class _SparseProduct(torch.autograd.Function):
+    """The operator's matrix times dense, with the transposed matrix in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, dense: Tensor, operator: SplatOperator) -> Tensor:
+        ctx.operator = operator
+        return operator._rows.product(dense)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.operator._transposed().product(gradient.contiguous()), None
+
+
+class SplatOperator:
+    """Average splatting as a sparse matrix: built once from a motion field, applied to many features.
+
+    The matrix is row-normalised, in float32 and block diagonal over the batch: row (b, n, y, x) only has entries in the
+    columns (b, y', x'), so that items of a batch never mix. It equals ``splat_average`` of each frame to rounding.
+    Gradients flow to the features, not to the flow.
+
+    Attributes:
+        shape: (B, N, H, W).
+        valid: (B, N, 1, H, W) bool, True where something landed. Holes are False, and exactly 0 in the result.
+        device: where the matrix lies.
+    """
+
+    def __init__(self, flow: Tensor, eps: float = 1e-7) -> None:
+        """Build the operator.
+
+        Args:
+            flow: (B, N, 2, H, W), pixels, (x right, y down), from frame 0 to each of N frames, on frame 0's grid. Its
+                H, W must be those of the features to come. May hold nan or inf: dropped.
+            eps: added to the weight sums, as in ``splat_average``.
+
+        Raises:
+            ValueError: ``flow`` has another shape.
+        """
+        if flow.ndim != 5 or flow.shape[2] != 2:
+            raise ValueError(f"flow must have the shape (B, N, 2, H, W), got {tuple(flow.shape)}")
+        batch, frames, _, height, width = flow.shape
+        self.shape = (batch, frames, height, width)
+        pixels = height * width
+        with torch.no_grad():
+            index, weights = _corners(flow.detach().float().flatten(0, 1))
+            keep = (index < pixels) & (weights > 0)
+            item = torch.arange(batch * frames, device=flow.device)[:, None, None]
+            source = torch.arange(pixels, device=flow.device)
+            rows = (item * pixels + index)[keep]
+            cols = ((item // frames) * pixels + source).expand_as(index)[keep]
+            values = weights[keep]
+            sums = values.new_zeros(batch * frames * pixels).index_add_(0, rows, values)
+            self.valid = (sums > 0).view(batch, frames, 1, height, width)
+            self._rows = _Rows.build(rows, cols, values / (sums + eps)[rows], batch * frames * pixels)
+        self._columns: _Rows | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the matrix lies."""
+        return self.valid.device
+
+    def _transposed(self) -> _Rows:
+        """The transposed matrix; only training needs it, so it is built on first use."""
+        if self._columns is None:
+            batch, _, height, width = self.shape
+            self._columns = self._rows.transposed(batch * height * width)
+        return self._columns
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Splat frame-0 features to every frame.
+
+        Args:
+            features: (B, C, H, W), any float dtype; B, H, W as the flow has. Computed in float32, also under autocast.
+
+        Returns:
+            (B, N, C, H, W) in the dtype of ``features``, holes exactly 0. Channels lie innermost in memory (a view).
+
+        Raises:
+            ValueError: the shape or the device does not fit.
+        """
+        batch, frames, height, width = self.shape
+        if features.ndim != 4 or features.shape[0] != batch or tuple(features.shape[-2:]) != (height, width):
+            raise ValueError(
+                f"features must have the shape ({batch}, C, {height}, {width}), as the flow of this operator has, "
+                f"got {tuple(features.shape)}; build an operator from the flow of that size and batch"
+            )
+        if features.device != self.device:
+            raise ValueError(f"features are on {features.device}, the operator on {self.device}; move it with .to(...)")
+        # Contiguous rows are what makes the product fast; for B = 1 the reshape alone would leave them strided.
+        dense = features.permute(0, 2, 3, 1).float().reshape(batch * height * width, -1).contiguous()
+        out = _SparseProduct.apply(dense, self)
+        return out.view(batch, frames, height, width, -1).permute(0, 1, 4, 2, 3).to(features.dtype)
+
+    def to(self, device: torch.device | str) -> SplatOperator:
+        """The operator on another device (itself when it is there already)."""
+        valid = self.valid.to(device)
+        if valid.device == self.device:
+            return self
+        moved = object.__new__(SplatOperator)
+        moved.shape, moved.valid = self.shape, valid
+        moved._rows, moved._columns = _Rows(*(part.to(device) for part in self._rows)), None
+        return moved
+
+
+def gather_bilinear(field: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Read a field between its pixels. Points beyond the border read the border; nan reads nan.
+
+    Args:
+        field: (M, C, H, W).
+        x: (M, P) pixel columns, 0 is the centre of the first pixel.
+        y: (M, P) pixel rows.
+
+    Returns:
+        (M, C, P) in the dtype of ``field``. Exact at pixel centres.
+    """
+    height, width = field.shape[-2:]
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    west, north = x.detach().nan_to_num().floor(), y.detach().nan_to_num().floor()
+    right, down = (x - west)[:, None].to(field.dtype), (y - north)[:, None].to(field.dtype)
+    west, north = west.long(), north.long()
+    east, south = (west + 1).clamp(max=width - 1), (north + 1).clamp(max=height - 1)
+    flat = field.flatten(2)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return flat.gather(2, (row * width + column)[:, None].expand(-1, field.shape[1], -1))
+
+    above = at(north, west) * (1 - right) + at(north, east) * right
+    below = at(south, west) * (1 - right) + at(south, east) * right
+    return above * (1 - down) + below * down
+
+
+def backward_warp(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Backward-warp an image: ``out(p) = image(p + flow(p))``, bilinear.
+
+    With f_{0->i} and frame i this rebuilds frame 0 where the pixel stays visible.
+
+    Args:
+        image: (B, C, H, W), any range, any float dtype.
+        flow: (B, 2, H, W), pixels, (x right, y down), from the result's grid into ``image``.
+
+    Returns:
+        ``out`` (B, C, H, W) in the dtype of ``image``, and ``valid`` (B, 1, H, W) bool: the read point lies within the
+        pixel centres. Points beyond read the border; flow that is not finite reads its own pixel, and is not valid.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    _check_pair(image, flow, "image")
+    dtype, (height, width) = _compute_dtype(image, flow), image.shape[-2:]
+    finite = torch.isfinite(flow).all(dim=1, keepdim=True)
+    flow = torch.where(finite, flow, 0).to(dtype)
+    x = (torch.arange(width, device=flow.device, dtype=dtype) + flow[:, 0]).flatten(1)
+    y = (torch.arange(height, device=flow.device, dtype=dtype)[:, None] + flow[:, 1]).flatten(1)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    out = gather_bilinear(image.to(dtype), x, y).unflatten(2, (height, width))
+    return out.to(image.dtype), inside.view(-1, 1, height, width) & finite
