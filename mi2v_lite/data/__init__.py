@@ -1,0 +1,1 @@
+"""Training and test data made by the package itself: a world with exact flow, and stores of its clips."""

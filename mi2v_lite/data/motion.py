@@ -1,0 +1,125 @@
+"""How the things of the lite world move: affine maps as smooth functions of time. Serves the training recipes.
+
+Time is tau = stride * i / 120 for frame i: with 16 frames and stride 8 the last frame is at tau = 1. A stride therefore
+scales the motion, which is what Stage 1 learns from its stride embedding (Motion-I2V, Section 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SOURCE_FRAMES = 120
+_S = 0.5**0.5
+DIRECTIONS = {
+    "left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0),
+    "up and to the left": (-_S, -_S), "up and to the right": (_S, -_S),
+    "down and to the left": (-_S, _S), "down and to the right": (_S, _S),
+}  # fmt: skip
+# Kind of motion -> the directions that it can have. One table for sprites, one for the camera.
+OBJECT_MOTIONS = {
+    "stay": ("",),
+    "drift": tuple(DIRECTIONS),
+    "arc": ("left", "right"),
+    "swoop": ("left", "right"),
+    "swing": ("left", "right"),
+    "spin": ("clockwise", "counterclockwise"),
+    "grow": ("",),
+    "shrink": ("",),
+}
+CAMERA_MOTIONS = {
+    "still": ("",),
+    "pan": ("left", "right", "up", "down"),
+    "zoom": ("in", "out"),
+    "roll": ("left", "right"),
+}
+# Total motion at tau = 1 as a fraction of the side. The gaps keep the speed words apart.
+OBJECT_SPEEDS = {"slow": (0.05, 0.10), "medium": (0.12, 0.24), "quick": (0.26, 0.40)}
+CAMERA_SPEEDS = {"slow": (0.04, 0.08), "medium": (0.09, 0.16), "quick": (0.18, 0.30)}
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One motion: what kind, where to, how far, and how it eases.
+
+    kind, direction: from OBJECT_MOTIONS or CAMERA_MOTIONS. speed: "slow", "medium" or "quick". amount: how far at tau
+    = 1 as a fraction of the picture's side. ease: -0.3 (sets off slowly) to 0.3 (slows down); 0 is even.
+    """
+
+    kind: str
+    direction: str = ""
+    speed: str = "medium"
+    amount: float = 0.0
+    ease: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """False for "stay" and "still"."""
+        return self.kind not in ("stay", "still")
+
+    def progress(self, tau: float) -> float:
+        """Share of the motion done at time tau: 0 at 0, 1 at 1, strictly rising."""
+        return tau + self.ease * tau * (1 - tau)
+
+    def matrix(self, tau: float, centre: tuple[float, float], radius: float, side: float) -> np.ndarray:
+        """Map from a point of frame 0 to where it is at time tau: float64 (2, 3), pixels, acts on (x, y, 1).
+
+        centre (x, y) and radius in pixels are those of the thing in frame 0; side is the picture's side. For a camera
+        they are the picture's centre and half its side, and the map is that of the *content*: when the camera pans
+        left, the content moves right; when it rolls left, the content turns clockwise.
+        """
+        done = self.progress(tau)
+        distance = self.amount * side * done
+        if not self.moves:
+            return _affine(1, 0, centre, (0, 0))
+        if self.kind == "drift":
+            dx, dy = DIRECTIONS[self.direction]
+            return _affine(1, 0, centre, (dx * distance, dy * distance))
+        if self.kind in ("arc", "swoop"):
+            bow = 0.5 * self.amount * side * np.sin(np.pi * done) * (-1 if self.kind == "arc" else 1)
+            return _affine(1, 0, centre, (DIRECTIONS[self.direction][0] * distance, bow))
+        if self.kind == "swing":
+            # A pendulum that hangs from a point above; turning clockwise takes what hangs below the pivot to the left.
+            length = 2 * radius
+            turn = min(self.amount * side / length, 1.2) * np.sin(2 * np.pi * done)
+            turn *= 1 if self.direction == "left" else -1
+            return _affine(1, turn, (centre[0], centre[1] - length), (0, 0))
+        if self.kind == "spin":
+            turn = distance / radius
+            return _affine(1, turn if self.direction == "clockwise" else -turn, centre, (0, 0))
+        if self.kind in ("grow", "shrink"):
+            factor = 1 + 0.5 * distance / radius
+            return _affine(factor if self.kind == "grow" else 1 / factor, 0, centre, (0, 0))
+        if self.kind == "pan":
+            dx, dy = DIRECTIONS[self.direction]
+            return _affine(1, 0, centre, (-dx * distance, -dy * distance))
+        if self.kind == "zoom":
+            factor = 1 + distance / radius
+            return _affine(factor if self.direction == "in" else 1 / factor, 0, centre, (0, 0))
+        if self.kind == "roll":
+            turn = distance / radius
+            return _affine(1, turn if self.direction == "left" else -turn, centre, (0, 0))
+        raise ValueError(f"unknown motion {self.kind!r}; choose from {', '.join([*OBJECT_MOTIONS, *CAMERA_MOTIONS])}")
+
+
+def _affine(scale: float, turn: float, centre: tuple[float, float], shift: tuple[float, float]) -> np.ndarray:
+    """Scale and turn (radians, clockwise on the screen) about `centre`, then shift."""
+    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    centre_column = np.array(centre, dtype=np.float64)[:, None]
+    return np.hstack([linear, centre_column - linear @ centre_column + np.array(shift, dtype=np.float64)[:, None]])
+
+
+def draw_motion(rng: np.random.Generator, camera: bool) -> Motion:
+    """A random motion for the camera (30 % still) or for a sprite (10 % stays)."""
+    table, speeds = (CAMERA_MOTIONS, CAMERA_SPEEDS) if camera else (OBJECT_MOTIONS, OBJECT_SPEEDS)
+    # In the order of the tables.
+    weights = (0.30, 0.34, 0.20, 0.16) if camera else (0.10, 0.42, 0.08, 0.06, 0.08, 0.12, 0.07, 0.07)
+    kind = str(rng.choice(list(table), p=weights))
+    direction = str(rng.choice(table[kind]))
+    speed = str(rng.choice(list(speeds), p=(0.25, 0.45, 0.30)))
+    amount, ease = float(rng.uniform(*speeds[speed])), float(rng.uniform(-0.3, 0.3))
+    if kind in ("stay", "still"):
+        return Motion(kind)
+    return Motion(kind, direction, speed, amount, ease)

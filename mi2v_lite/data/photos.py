@@ -1,0 +1,190 @@
+"""Prepare the photos that the lite world uses as backgrounds and textures. Serves the training recipes; no paper
+equation.
+
+No network code: the sources are image files, folders of images and videos that are already on the disk.
+
+    python -m mi2v_lite.data.photos --out runs/photos/train mate-backgrounds/ kodak/kodim01.png bbb.mp4
+
+Sources used for the published checkpoints (training only, none of these files is part of the repository):
+
+- Kodak Lossless True Color Image Suite, 01 to 18 for training, 19 to 24 held out: released by Eastman Kodak Company for
+  unrestricted use.
+- Debian package mate-backgrounds 1.26.0: GPL-2+ and CC BY-SA 4.0, per file.
+- Debian package plasma-workspace-wallpapers 5.27.5 (KDE contributors): LGPL-3, CC BY-SA 4.0 and GPL-2+, per file.
+- Debian packages lomiri-wallpapers-16.04 and -20.04 20.04.0 (authors in the file names): CC BY 4.0, CC BY-SA 3.0 and
+  4.0, CC0, per file.
+- Debian package ukui-wallpapers 20.04.3: CC BY-SA 3.0.
+- Big Buck Bunny from the moviepy 2.2.1 source archive, `--every 1.5 --start 20 --end 490`: CC BY 3.0,
+  (c) 2008, Blender Foundation / www.bigbuckbunny.org. Single frames, scaled down and saved as JPEG.
+
+Unpack a Debian package without installing it by `dpkg -x package.deb folder`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mpg")
+# Small files are icons and previews, never photos worth training on.
+MIN_SIDE = 256
+MIN_CONTRAST = 12.0
+MIN_CHANGE = 6.0
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image below `folder` (recursive), sorted. One picture is kept of several sizes of it in the same folder.
+
+    Wallpaper packages hold the same picture as `1080x1920.png` and `5120x2880.png`; the largest file stays.
+    """
+    sized: dict[Path, Path] = {}
+    images = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file() or path.stem == "screenshot":
+            continue
+        if path.stem.replace("x", "").isdigit():
+            best = sized.get(path.parent)
+            if best is None or path.stat().st_size > best.stat().st_size:
+                sized[path.parent] = path
+        else:
+            images.append(path)
+    return sorted(images + list(sized.values()))
+
+
+def shrink(image: Image.Image, short_side: int = 512) -> Image.Image:
+    """RGB copy of `image`, scaled down so that its shorter side is at most `short_side` pixels. Never enlarges."""
+    image = image.convert("RGB")
+    scale = short_side / min(image.size)
+    if scale >= 1:
+        return image
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def views(image: Image.Image, short_side: int = 512) -> Iterator[Image.Image]:
+    """The whole picture, and, where it is large enough, also two tiles at twice the scale: they show finer texture."""
+    yield shrink(image, short_side)
+    width, height = image.size
+    if min(width, height) >= 3 * short_side:
+        half = (width // 2, height // 2)
+        for left, top in ((width // 8, height // 2), (width - half[0] - width // 8, height // 4)):
+            yield shrink(image.crop((left, top, left + half[0], top + half[1])), short_side)
+
+
+def contrast(image: Image.Image) -> float:
+    """Standard deviation of the grey values, 0 to 127: low for empty or black pictures."""
+    return float(np.asarray(image.convert("L"), dtype=np.float32).std())
+
+
+def video_pictures(path: Path, every: float, start: float = 0.0, end: float | None = None) -> Iterator[Image.Image]:
+    """One picture every `every` seconds of a video between `start` and `end` (seconds), as RGB PIL images."""
+    import av
+
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        due = start
+        for frame in container.decode(video=0):
+            time = float(frame.time or 0.0)
+            if end is not None and time > end:
+                break
+            if time >= due:
+                due = time + every - 1e-3
+                yield frame.to_image()
+
+
+def save_photo(image: Image.Image, out: Path, stem: str) -> Path:
+    """Write `image` as `<stem>.jpg` (quality 95) into `out`; a number is added if the name is taken."""
+    path, number = out / f"{stem}.jpg", 2
+    while path.exists():
+        path, number = out / f"{stem}_{number}.jpg", number + 1
+    image.save(path, quality=95, subsampling=0)
+    return path
+
+
+def prepare(
+    sources: Iterable[Path],
+    out: Path,
+    *,
+    every: float = 1.5,
+    start: float = 0.0,
+    end: float | None = None,
+    short_side: int = 512,
+) -> int:
+    """Write the photos of `sources` (image files, folders, videos) to `out` as JPEG; returns how many were written.
+
+    Pictures without contrast are left out, and so are video frames that hardly differ from the last one kept.
+    `every`, `start`, `end` are seconds and concern videos. Raises ValueError for a source that is none of these.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = 0
+    for source in sources:
+        if source.is_dir():
+            files = list_images(source)
+        elif source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+            files = [source]
+        else:
+            raise ValueError(f"{source} is neither a folder, an image nor a video; give paths that exist on this disk")
+        for file in tqdm(files, desc=source.name):
+            if file.suffix.lower() in VIDEO_SUFFIXES:
+                written += _save_video(file, out, every, start, end, short_side)
+                continue
+            with Image.open(file) as image:
+                if min(image.size) < MIN_SIDE:
+                    continue
+                stem = file.stem
+                if stem.replace("x", "").isdigit():
+                    stem = file.parents[2].name + "_" + file.parent.name
+                for view in views(image, short_side):
+                    if contrast(view) >= MIN_CONTRAST:
+                        save_photo(view, out, stem)
+                        written += 1
+    return written
+
+
+def _save_video(file: Path, out: Path, every: float, start: float, end: float | None, short_side: int) -> int:
+    written, last = 0, None
+    for picture in video_pictures(file, every, start, end):
+        thumbnail = np.asarray(picture.resize((32, 18), Image.Resampling.BOX), dtype=np.float32)
+        if last is not None and np.abs(thumbnail - last).mean() < MIN_CHANGE:
+            continue
+        small = shrink(picture, short_side)
+        if contrast(small) < MIN_CONTRAST:
+            continue
+        save_photo(small, out, f"{file.stem}_{written:04d}")
+        last, written = thumbnail, written + 1
+    return written
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line: `python -m mi2v_lite.data.photos --out FOLDER SOURCE [SOURCE ...]`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m mi2v_lite.data.photos", description="Prepare training photos from local files."
+    )
+    parser.add_argument("sources", nargs="+", type=Path, help="image files, folders of images, videos")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the JPEG files")
+    parser.add_argument("--every", type=float, default=1.5, help="seconds between two frames of a video")
+    parser.add_argument("--start", type=float, default=0.0, help="first second of a video")
+    parser.add_argument(
+        "--end", type=float, default=None, help="last second of a video, for instance before the credits"
+    )
+    parser.add_argument("--short-side", type=int, default=512, help="largest shorter side, in pixels")
+    options = parser.parse_args(arguments)
+    count = prepare(
+        options.sources,
+        options.out,
+        every=options.every,
+        start=options.start,
+        end=options.end,
+        short_side=options.short_side,
+    )
+    print(f"{count} photos in {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The lite world: clips with exact forward flow, exact visibility and a caption that tells the motion.
+
+Stands in for WebVid with estimated flow (Motion-I2V, Section 4.1): here the flow f_{0->i} is known. A photo under
+camera motion lies behind 0 to 2 sprites; each layer has its own affine motion *in the frame*: a sprite that stays
+keeps its place in the picture even while the camera pans. Everything follows from one seed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mi2v_lite.data import captions
+from mi2v_lite.data.motion import SOURCE_FRAMES, Motion, draw_motion
+from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape
+
+SPLITS = {"train": 0, "heldout": 1}
+STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
+# Pictures are drawn at twice the size and averaged down: soft edges, no aliasing when something shrinks.
+SUPERSAMPLE = 2
+# A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
+MIN_TEXTURE = 3.0
+PHOTOS_IN_MEMORY = 96
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip. F frames, N = F - 1 future frames, all on an H x W grid.
+
+    frames: uint8 (F, H, W, 3) RGB. flow: float32 (N, 2, H, W), pixels, (x right, y down), forward from frame 0.
+    visibility: bool (N, H, W) on frame 0's grid: is the pixel's point still seen in frame i + 1? caption: the motion
+    in words. stride: source frames between two frames; frame i is stride * i source frames after frame 0.
+    """
+
+    frames: np.ndarray
+    flow: np.ndarray
+    visibility: np.ndarray
+    caption: str
+    stride: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A sprite in a scene: picture, centre (x, y) and size in frame 0 (pixels), tilt (radians), motion."""
+
+    sprite: Sprite
+    centre: tuple[float, float]
+    size: float
+    tilt: float
+    motion: Motion
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The plan of a clip before it is drawn. Later layers are nearer.
+
+    background: uint8 photo, SUPERSAMPLE photo pixels a frame pixel. origin: (x, y) of frame 0's top-left corner in it.
+    """
+
+    background: np.ndarray
+    origin: tuple[int, int]
+    camera: Motion
+    layers: list[Layer]
+    stride: int
+    caption: str
+
+
+class World:
+    """Draws clips from a list of photos and a folder of glyphs; the same seed gives the same clip.
+
+    photos: image files. sprites: a folder of glyph PNGs, or one that holds `train/` and `heldout/`. split: "train" or
+    "heldout"; it chooses the sprite folder and keeps the seeds of the splits apart (give each split its own photos,
+    too). size: the side of the square frames in pixels. Raises ValueError if there is nothing to draw from.
+    """
+
+    def __init__(
+        self, photos: list[Path], sprites: Path, split: str = "train", size: int = 128, num_frames: int = 16
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
+        self.photos = sorted((Path(photo) for photo in photos), key=lambda path: (path.name, str(path)))
+        if not self.photos:
+            raise ValueError(
+                "the list of photos is empty; prepare some with mi2v_lite.data.photos or take data_samples/photos"
+            )
+        folder = Path(sprites) / split
+        self.glyphs = sorted((folder if folder.is_dir() else Path(sprites)).glob("*.png"))
+        if not self.glyphs:
+            raise ValueError(f"no PNG glyphs in {sprites} or {folder}; the repository has some in data_samples/sprites")
+        self.split, self.size, self.num_frames = split, size, num_frames
+        self._cache: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    def clip(self, seed: int) -> Clip:
+        """The clip of this seed (an integer, 0 or more)."""
+        return self.render(self.scene(seed))
+
+    def scene(self, seed: int) -> Scene:
+        """The plan of the clip of this seed: photo, camera, sprites, stride, caption."""
+        rng = np.random.default_rng([SPLITS[self.split], seed])
+        stride = int(rng.choice(STRIDES, p=STRIDE_WEIGHTS))
+        camera = draw_motion(rng, camera=True)
+        background, origin = self._background(camera, stride, rng)
+        layers: list[Layer] = []
+        for _ in range(int(rng.choice(3, p=(0.14, 0.61, 0.25)))):
+            layers.append(self._layer(layers, stride, rng))
+        told = [(layer.sprite.name, layer.motion) for layer in layers]
+        if rng.random() < 0.5:
+            told.reverse()
+        return Scene(background, origin, camera, layers, stride, captions.caption(told, camera, rng))
+
+    def times(self, stride: int) -> np.ndarray:
+        """tau of every frame, float64 (F,)."""
+        return stride * np.arange(self.num_frames) / SOURCE_FRAMES
+
+    def render(self, scene: Scene) -> Clip:
+        """Draw a scene: frames, exact flow and exact visibility."""
+        size, times = self.size, self.times(scene.stride)
+        camera = [_camera_matrix(scene.camera, tau, size) for tau in times]
+        sprites = [[_layer_matrix(layer, tau, size) for tau in times] for layer in scene.layers]
+
+        frames = np.empty((self.num_frames, size, size, 3), np.uint8)
+        alphas = np.zeros((len(scene.layers), self.num_frames, size, size), np.float32)
+        for i in range(self.num_frames):
+            picture = _draw_background(scene, camera[i], size)
+            for k, layer in enumerate(scene.layers):
+                alphas[k, i] = _draw_sprite(picture, layer, sprites[k][i], size)
+            frames[i] = _average_down(picture, size)
+
+        # Who owns each pixel of frame 0: -1 the background, else the nearest layer that covers it.
+        owner = np.full((size, size), -1)
+        for k in range(len(scene.layers)):
+            owner[alphas[k, 0] > 0.5] = k
+        grid = np.stack(np.meshgrid(np.arange(size, dtype=np.float64), np.arange(size, dtype=np.float64)))
+        flow = np.empty((self.num_frames - 1, 2, size, size), np.float32)
+        visibility = np.empty((self.num_frames - 1, size, size), bool)
+        for i in range(1, self.num_frames):
+            target = _apply(camera[i], grid)
+            for k in range(len(scene.layers)):
+                target = np.where(owner == k, _apply(sprites[k][i], grid), target)
+            flow[i - 1] = target - grid
+            inside = ((target > -0.5) & (target < size - 0.5)).all(axis=0)
+            where = target.astype(np.float32)
+            for k in range(len(scene.layers)):
+                cover = cv2.remap(alphas[k, i], where[0], where[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                inside &= (cover <= 0.5) | (owner >= k)
+            visibility[i - 1] = inside
+        return Clip(frames, flow, visibility, scene.caption, scene.stride)
+
+    def _photo(self, index: int) -> np.ndarray:
+        """RGB photo number `index`, uint8 (h, w, 3); the last ones used stay in memory."""
+        path = self.photos[index]
+        if path not in self._cache:
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise ValueError(f"{path} cannot be read as an image; remove it from the list of photos")
+            self._cache[path] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            while len(self._cache) > PHOTOS_IN_MEMORY:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(path)
+        return self._cache[path]
+
+    def _background(self, camera: Motion, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
+        """A photo scaled for the frame and the place of frame 0 in it; the camera finds real content if it can."""
+        size = self.size
+        inverses = [cv2.invertAffineTransform(_camera_matrix(camera, tau, size)) for tau in self.times(stride)]
+        corners = np.array([[0, size, 0, size], [0, 0, size, size]], np.float64) - 0.5
+        seen = np.stack([_apply(inverse, corners[:, None]) for inverse in inverses])
+        low, high = seen.min(axis=(0, 2, 3)), seen.max(axis=(0, 2, 3))
+        for _ in range(6):
+            photo = self._photo(int(rng.integers(len(self.photos))))
+            if rng.random() < 0.5:
+                photo = photo[:, ::-1]
+            # Photo pixels a frame pixel: at most what fits the whole path into the photo, but never magnify strongly.
+            fits = min(photo.shape[1] / (high[0] - low[0]), photo.shape[0] / (high[1] - low[1]))
+            density = max(fits * rng.uniform(0.5, 1.0), 0.75)
+            scale = SUPERSAMPLE / density
+            mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+            scaled = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=mode)
+            origin = []
+            for axis, length in ((0, scaled.shape[1]), (1, scaled.shape[0])):
+                first, last = -(low[axis] + 0.5) * SUPERSAMPLE, length - (high[axis] + 0.5) * SUPERSAMPLE
+                place = rng.uniform(first, last) if last > first else (first + last) / 2
+                origin.append(round(float(np.clip(place, 0, max(0, length - size * SUPERSAMPLE)))))
+            crop = scaled[origin[1] : origin[1] + size * SUPERSAMPLE, origin[0] : origin[0] + size * SUPERSAMPLE]
+            grey = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32).mean(axis=2)
+            if np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey, axis=1)).mean() > 2 * MIN_TEXTURE:
+                break
+        return scaled, (origin[0], origin[1])
+
+    def _layer(self, others: list[Layer], stride: int, rng: np.random.Generator) -> Layer:
+        """A random sprite with a motion, placed to stay in view if it can and not to start behind another."""
+        side, motion = self.size, draw_motion(rng, camera=False)
+        size = float(rng.uniform(0.22, 0.5)) * side
+        if motion.kind in ("grow", "shrink"):
+            size = float(rng.uniform(0.22, 0.34) if motion.kind == "grow" else rng.uniform(0.36, 0.5)) * side
+        for _ in range(4):
+            sprite = self._sprite(size, motion, rng)
+            # Two things of one name: the caption could not tell which one does what.
+            if all(sprite.name != other.sprite.name for other in others):
+                break
+        taus = np.linspace(0, self.times(stride)[-1], 9)
+        path = np.array([motion.matrix(tau, (0.0, 0.0), size / 2, side)[:, 2] for tau in taus])
+        margin = 0.36 * size
+        low, high = margin - path.min(axis=0), side - 1 - margin - path.max(axis=0)
+        if rng.random() < 0.2:
+            # One in five may leave the picture.
+            low, high = np.full(2, margin), np.full(2, side - 1 - margin)
+        low, high = np.minimum(low, (low + high) / 2), np.maximum(high, (low + high) / 2)
+        for _ in range(12):
+            centre = rng.uniform(low, high)
+            apart = [np.hypot(*(centre - other.centre)) > 0.42 * (size + other.size) for other in others]
+            if all(apart):
+                break
+        # Things with an up and a down tilt little.
+        tilt = float(rng.uniform(-0.2, 0.2))
+        return Layer(sprite, (float(centre[0]), float(centre[1])), size, tilt, motion)
+
+    def _sprite(self, size: float, motion: Motion, rng: np.random.Generator) -> Sprite:
+        """A glyph (55 %), a piece of another photo (27 %) or a plain shape (18 %), about as large as it is drawn."""
+        largest = motion.matrix(1.0, (0.0, 0.0), size / 2, self.size)[:, :2]
+        pixels = round(size * SUPERSAMPLE * max(1.0, float(np.sqrt(abs(np.linalg.det(largest)))) ** 0.5))
+        draw = rng.random()
+        if draw < 0.55:
+            return load_glyph(self.glyphs[int(rng.integers(len(self.glyphs)))], pixels, flip=bool(rng.random() < 0.5))
+        # A disc of one colour shows no spin: spinning things get corners or a texture.
+        shapes = [shape for shape in SHAPES if not (shape == "disc" and motion.kind == "spin")]
+        shape = str(rng.choice(shapes))
+        if draw < 0.82:
+            return photo_shape(shape, self._photo(int(rng.integers(len(self.photos)))), pixels, rng)
+        return plain_shape(shape, str(rng.choice(list(COLOURS))), pixels, rng)
+
+
+def _camera_matrix(camera: Motion, tau: float, size: int) -> np.ndarray:
+    """Frame-0 point -> point at tau under the camera, pixels, (2, 3)."""
+    middle = (size - 1) / 2
+    return camera.matrix(tau, (middle, middle), size / 2, size)
+
+
+def _layer_matrix(layer: Layer, tau: float, size: int) -> np.ndarray:
+    """Frame-0 point -> point at tau on this layer, pixels, (2, 3)."""
+    return layer.motion.matrix(tau, layer.centre, layer.size / 2, size)
+
+
+def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Affine (2, 3) on points (2, ...)."""
+    return np.einsum("ij,j...->i...", matrix[:, :2], points) + matrix[:, 2].reshape(2, *[1] * (points.ndim - 1))
+
+
+def _square(matrix: np.ndarray) -> np.ndarray:
+    return np.vstack([matrix, [0.0, 0.0, 1.0]])
+
+
+# Pixel centres are integers. Frame pixel x covers the supersampled pixels S x to S x + S - 1, and its centre lies at
+# S x + (S - 1) / 2.
+_TO_SUPER = np.array(
+    [[SUPERSAMPLE, 0, (SUPERSAMPLE - 1) / 2], [0, SUPERSAMPLE, (SUPERSAMPLE - 1) / 2], [0, 0, 1]], np.float64
+)
+_FROM_SUPER = np.linalg.inv(_TO_SUPER)
+
+
+def _draw_background(scene: Scene, camera: np.ndarray, size: int) -> np.ndarray:
+    """The photo seen by the camera, uint8 (S*size, S*size, 3). Beyond the photo's edge it is mirrored."""
+    shift = np.array([[1, 0, -scene.origin[0]], [0, 1, -scene.origin[1]], [0, 0, 1]], np.float64)
+    matrix = _TO_SUPER @ _square(camera) @ _FROM_SUPER @ shift
+    side = size * SUPERSAMPLE
+    return cv2.warpAffine(
+        scene.background, matrix[:2], (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+
+
+def _draw_sprite(picture: np.ndarray, layer: Layer, moved: np.ndarray, size: int) -> np.ndarray:
+    """Lay the sprite over `picture` in place; returns its alpha in frame pixels, float32 (size, size)."""
+    pixels = layer.sprite.pixels
+    middle, scale = (pixels.shape[0] - 1) / 2, layer.size / pixels.shape[0]
+    cos, sin = scale * np.cos(layer.tilt), scale * np.sin(layer.tilt)
+    place = np.array([[cos, -sin, layer.centre[0]], [sin, cos, layer.centre[1]], [0, 0, 1]]) @ np.array(
+        [[1, 0, -middle], [0, 1, -middle], [0, 0, 1]]
+    )
+    matrix = _TO_SUPER @ _square(moved) @ place
+    side = size * SUPERSAMPLE
+    alpha = np.zeros((side, side), np.float32)
+    # Only the box around the sprite is drawn.
+    corners = _apply(matrix[:2], np.array([[0, 1, 0, 1], [0, 0, 1, 1]], np.float64) * (pixels.shape[0] - 1))
+    left, top = np.floor(corners.min(axis=1)).astype(int).clip(0, side)
+    right, bottom = (np.ceil(corners.max(axis=1)).astype(int) + 1).clip(0, side)
+    if right > left and bottom > top:
+        box = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64) @ matrix
+        drawn = cv2.warpAffine(pixels, box[:2], (int(right - left), int(bottom - top)), flags=cv2.INTER_LINEAR)
+        part = picture[top:bottom, left:right]
+        part[:] = np.rint(part * (1 - drawn[..., 3:]) + drawn[..., :3])
+        alpha[top:bottom, left:right] = drawn[..., 3]
+    return _average_down(alpha, size)
+
+
+def _average_down(picture: np.ndarray, size: int) -> np.ndarray:
+    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)

@@ -1,0 +1,110 @@
+"""Stores of clips: what is written is what is read, wrong stores are refused. And the photo preparation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mi2v_lite.data import photos, store
+from mi2v_lite.data.store import ClipStore, write_store
+from mi2v_lite.data.world import Clip, World
+
+SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
+
+
+def random_clip(seed: int, size: int = 16) -> Clip:
+    rng = np.random.default_rng(seed)
+    return Clip(
+        frames=rng.integers(0, 256, (4, size, size, 3), dtype=np.uint8),
+        flow=rng.uniform(-40, 40, (3, 2, size, size)).astype(np.float32),
+        visibility=rng.random((3, size, size)) > 0.5,
+        caption=f"clip number {seed}",
+        stride=2 + seed,
+    )
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    clips = [random_clip(seed) for seed in range(3)]
+    write_store(tmp_path / "store", iter(clips), 3)
+    read = ClipStore(tmp_path / "store")
+    assert len(read) == 3 and read.captions == [clip.caption for clip in clips] and read.strides == [2, 3, 4]
+    assert (read.frames.dtype, read.flow.dtype, read.visibility.dtype) == (np.uint8, np.float16, np.bool_)
+    for index, clip in enumerate(clips):
+        assert np.array_equal(read.frames[index], clip.frames) and np.array_equal(
+            read.visibility[index], clip.visibility
+        )
+        np.testing.assert_allclose(read.clip(index).flow, clip.flow, atol=0.02)
+    with pytest.raises(ValueError, match="read-only"):
+        read.frames[0] = 0
+
+
+def test_takes_no_more_clips_than_asked(tmp_path: Path) -> None:
+    clips = (random_clip(seed) for seed in range(5))
+    write_store(tmp_path, clips, 2)
+    assert next(clips).caption == "clip number 2"
+
+
+def test_unfinished_and_wrong_stores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no finished store"):
+        ClipStore(tmp_path)
+    write_store(tmp_path, [random_clip(0)], 1)
+    with pytest.raises(ValueError, match="only 1 of 2"):
+        write_store(tmp_path, [random_clip(0)], 2)
+    with pytest.raises(ValueError, match="no finished store"):
+        ClipStore(tmp_path)
+    with pytest.raises(ValueError, match="clip 1: frames"):
+        write_store(tmp_path, [random_clip(0), random_clip(1, size=8)], 2)
+
+
+def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path) -> None:
+    folders = [SAMPLES / "photos", SAMPLES / "sprites"]
+    sizes = ["--size", "64", "--num-frames", "4", "--count", "2", "--first-seed", "7"]
+    store.main(
+        [
+            "--photos",
+            str(folders[0]),
+            "--sprites",
+            str(folders[1]),
+            "--split",
+            "heldout",
+            "--out",
+            str(tmp_path),
+            *sizes,
+        ]
+    )
+    world = World(photos.list_images(folders[0]), folders[1], "heldout", size=64, num_frames=4)
+    read = ClipStore(tmp_path)
+    assert np.array_equal(read.frames[1], world.clip(8).frames) and read.captions[0] == world.clip(7).caption
+
+
+def test_photos_are_scaled_and_dull_or_small_ones_left_out(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "deep").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    big = Image.fromarray(noise).resize((1200, 900))
+    big.save(source / "deep" / "big.png")
+    big.resize((100, 75)).save(source / "small.png")
+    Image.new("RGB", (600, 600)).save(source / "black.png")
+    (source / "text.txt").write_text("no photo")
+    assert photos.prepare([source], out) == 1
+    with Image.open(out / "big.jpg") as image:
+        assert image.size == (683, 512)
+    assert photos.prepare([source / "deep" / "big.png"], out) == 1
+    assert sorted(path.name for path in out.iterdir()) == ["big.jpg", "big_2.jpg"]
+    with pytest.raises(ValueError, match="neither a folder"):
+        photos.prepare([tmp_path / "missing"], out)
+
+
+def test_one_of_several_sizes_is_kept(tmp_path: Path) -> None:
+    for name, side in (("100x100", 100), ("400x400", 400), ("screenshot", 300)):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(
+            tmp_path / f"{name}.png"
+        )
+    assert [path.name for path in photos.list_images(tmp_path)] == ["400x400.png"]
+
+
+def test_video_pictures_come_at_even_times() -> None:
+    video = SAMPLES / "clips" / "big_buck_bunny.mp4"
+    assert len(list(photos.video_pictures(video, every=0.5))) == 4
+    assert len(list(photos.video_pictures(video, every=0.5, start=1.0))) == 2
