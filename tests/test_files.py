@@ -149,7 +149,8 @@ def test_wrong_contents_are_named(tmp_path):
         assert not (tmp_path / f"a{suffix}").exists()
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["os.fsync", "os.replace"])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step):
     path = tmp_path / "a.flo"
     old = random_flow(0, 2, 3, 4)
     write_flo(path, old)
@@ -157,7 +158,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr("os.fsync", fail)
+    monkeypatch.setattr(step, fail)
     with pytest.raises(OSError, match="no space"):
         write_flo(path, random_flow(1, 2, 3, 4))
     assert torch.equal(read_flo(path), old) and [p.name for p in tmp_path.iterdir()] == ["a.flo"]
