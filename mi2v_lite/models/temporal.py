@@ -1,0 +1,252 @@
+"""Temporal attention, plain and motion-augmented: the layer that carries the photo's features along the motion.
+
+Notebook 03 rebuilds it. Motion-I2V, section 3.3 and Figure 4: with z[0] the features of the reference frame and
+f_{0->i} the motion field, the keys and values of temporal attention are
+``z_aug = [z[0], z'[1], z[1], ..., z'[N], z[N]]`` with ``z'[i] = splat(z[0], f_{0->i})``; the queries are z itself.
+
+Shapes in this file: ``B`` items, ``F`` frames (frame 0 is the reference), ``C`` channels, ``h x w`` feature pixels.
+"""
+
+import math
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from mi2v_lite.flow.fields import resize
+from mi2v_lite.flow.warp import SplatOperator, splat_average
+
+FUSIONS = ("attention", "addition", "none")
+MOTION_NORM_GROUPS = 32  # AnimateDiff's motion modules always use 32 groups, whatever the UNet's own number is
+
+
+class SplatPyramid:
+    """One motion field, ready to warp features of any resolution.
+
+    The field is constant while a clip is sampled, so each resolution's splat is built once, on first use, and then
+    shared by all layers, denoising steps and guidance halves.
+
+    Args:
+        flow: forward displacements f_{0->i}, ``(B, N, 2, H, W)``, pixels of the H x W grid, channels (x, y).
+        official_batch_quirk: pair features and flows of different items as the released code does when ``B > 1``
+            (row j of the warp takes the features of item ``j % B`` and the flow of item ``j // N``). For comparison
+            with the release only: it mixes up the items of a batch.
+
+    Raises:
+        ValueError: when ``flow`` has not five dimensions with two channels.
+    """
+
+    def __init__(self, flow: Tensor, official_batch_quirk: bool = False):
+        if flow.ndim != 5 or flow.shape[2] != 2:
+            raise ValueError(f"flow has shape {tuple(flow.shape)}; expected (batch, frames - 1, 2, height, width)")
+        self.flow = flow.float()
+        self.official_batch_quirk = official_batch_quirk
+        self._operators: dict[tuple[int, int], SplatOperator] = {}
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the clip that this field belongs to: the reference frame and one per displacement map."""
+        return self.flow.shape[1] + 1
+
+    def operator(self, size: tuple[int, int]) -> SplatOperator:
+        """The splat of this field at feature size ``(h, w)``; built on the first call."""
+        if size not in self._operators:
+            self._operators[size] = SplatOperator(resize(self.flow, size))
+        return self._operators[size]
+
+    def warp(self, features: Tensor) -> Tensor:
+        """Splat the reference frame's features to every later frame.
+
+        Args:
+            features: z[0], ``(k * B, C, h, w)``: k = 2 when the two guidance halves are stacked before the items.
+
+        Returns:
+            z'[i], ``(k * B, N, C, h, w)``; exactly 0 where nothing lands.
+
+        Raises:
+            ValueError: when the number of feature maps is no multiple of the field's batch.
+        """
+        items, (h, w) = self.flow.shape[0], features.shape[-2:]
+        if features.shape[0] % items:
+            raise ValueError(
+                f"{features.shape[0]} feature maps for a motion field of {items} items; give each item its field, "
+                "or one field for all"
+            )
+        if self.official_batch_quirk:
+            return self._warp_official(features)
+        halves = features.shape[0] // items
+        stacked = rearrange(features, "(k b) c h w -> b (k c) h w", k=halves)  # one sparse product for both halves
+        return rearrange(self.operator((h, w))(stacked), "b n (k c) h w -> (k b) n c h w", k=halves)
+
+    def _warp_official(self, features: Tensor) -> Tensor:
+        batch, n = features.shape[0], self.flow.shape[1]
+        flow = resize(self.flow, features.shape[-2:])
+        flow = rearrange(flow.repeat(batch // flow.shape[0], 1, 1, 1, 1), "b n c h w -> (b n) c h w")
+        crossed = features.repeat(n, 1, 1, 1)  # row j holds item j % B, while flow row j belongs to item j // N
+        warped, _ = splat_average(crossed.float(), flow)
+        return rearrange(warped.to(features.dtype), "(b n) c h w -> b n c h w", n=n)
+
+
+class PositionCode(nn.Module):
+    """Sinusoidal position code along the frames: sine on even channels, cosine on odd ones, base 10000."""
+
+    def __init__(self, channels: int, max_length: int):
+        super().__init__()
+        position = torch.arange(max_length).unsqueeze(1)
+        frequency = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+        table = torch.zeros(1, max_length, channels)
+        table[0, :, 0::2] = torch.sin(position * frequency)
+        table[0, :, 1::2] = torch.cos(position * frequency)
+        self.register_buffer("pe", table)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the code to ``x`` of shape ``(batch, length, channels)``."""
+        if x.shape[1] > self.pe.shape[1]:
+            raise ValueError(
+                f"{x.shape[1]} positions along time, but the position table holds {self.pe.shape[1]}; use fewer frames "
+                "(motion-augmented attention needs 2 * frames - 1 positions) or a model with a longer table"
+            )
+        return x + self.pe[:, : x.shape[1]].to(x.dtype)
+
+
+class TemporalAttention(Attention):
+    """Self-attention over frames, separately for each feature pixel; with a motion field, motion-augmented.
+
+    Args:
+        channels: C. heads: attention heads, C must divide by it. max_length: size of the position table.
+        fusion: what to do with the warped reference features z': ``"attention"`` interleaves them into keys and
+            values (the method), ``"addition"`` adds them to z (ablation), ``"none"`` ignores them.
+        detach_reference: no gradient through the warp to z[0], as in the release.
+    """
+
+    def __init__(self, channels: int, heads: int, max_length: int, fusion: str = "none", detach_reference: bool = True):
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion is {fusion!r}; expected one of {', '.join(FUSIONS)}")
+        super().__init__(query_dim=channels, heads=heads, dim_head=channels // heads)
+        self.pos_encoder = PositionCode(channels, max_length)
+        self.fusion = fusion
+        self.detach_reference = detach_reference
+
+    def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None) -> Tensor:
+        """Attend over time.
+
+        Args:
+            z: normed features, ``(B*F, h*w, C)``.
+            num_frames: F. size: ``(h, w)``. motion: the motion field, for ``fusion`` other than ``"none"``.
+
+        Returns:
+            ``(B*F, h*w, C)``, without the residual.
+        """
+        pixels = "(b f) d c -> (b d) f c"
+        if motion is None or self.fusion == "none":
+            own = context = self.pos_encoder(rearrange(z, pixels, f=num_frames))  # (B*h*w, F, C)
+        else:
+            warped = self.warp(z, num_frames, size, motion)  # (B, N, h*w, C)
+            frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
+            if self.fusion == "addition":
+                frames = torch.cat([frames[:, :1], frames[:, 1:] + warped], dim=1)
+                own = context = self.pos_encoder(rearrange(frames, "b f d c -> (b d) f c"))
+            else:
+                pairs = torch.stack([warped, frames[:, 1:]], dim=2)  # z'1, z1, z'2, z2, ...
+                pairs = rearrange(pairs, "b n two d c -> b (n two) d c")
+                augmented = torch.cat([frames[:, :1], pairs], dim=1)  # (B, 2F-1, h*w, C)
+                context = self.pos_encoder(rearrange(augmented, "b m d c -> (b d) m c"))
+                own = context[:, ::2]  # z0, z1, ..., zN keep the position codes 0, 2, 4, ...
+        out = super().forward(own, encoder_hidden_states=context)
+        return rearrange(out, "(b d) f c -> (b f) d c", d=z.shape[1])
+
+    def warp(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid) -> Tensor:
+        """z'[i] = splat(z[0], f_{0->i}) for all later frames: ``(B*F, h*w, C)`` -> ``(B, N, h*w, C)``."""
+        if motion.num_frames != num_frames:
+            raise ValueError(
+                f"the motion field belongs to {motion.num_frames} frames, the features to {num_frames}; "
+                "expected one displacement map for each frame after the first"
+            )
+        reference = rearrange(z, "(b f) (h w) c -> b f c h w", f=num_frames, h=size[0])[:, 0]
+        if self.detach_reference:
+            reference = reference.detach()
+        return rearrange(motion.warp(reference), "b n c h w -> b n (h w) c")
+
+
+class TemporalBlock(nn.Module):
+    """Two temporal attentions and a GEGLU feed-forward, each after a LayerNorm and with a residual."""
+
+    def __init__(self, channels: int, heads: int, max_length: int, num_attentions: int, **attention: object):
+        super().__init__()
+        self.attention_blocks = nn.ModuleList(
+            TemporalAttention(channels, heads, max_length, **attention) for _ in range(num_attentions)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(num_attentions))
+        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff_norm = nn.LayerNorm(channels)
+
+    def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None) -> Tensor:
+        """``(B*F, h*w, C)`` -> the same shape."""
+        for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
+            z = z + attention(norm(z), num_frames, size, motion)
+        return z + self.ff(self.ff_norm(z))
+
+
+class TemporalTransformer(nn.Module):
+    """GroupNorm per frame, linear in, temporal blocks, zero-initialised linear out, residual."""
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        max_length: int,
+        num_blocks: int = 1,
+        num_attentions: int = 2,
+        fusion: str = "none",
+        detach_reference: bool = True,
+    ):
+        super().__init__()
+        self.norm = nn.GroupNorm(MOTION_NORM_GROUPS, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList(
+            TemporalBlock(channels, heads, max_length, num_attentions, fusion=fusion, detach_reference=detach_reference)
+            for _ in range(num_blocks)
+        )
+        self.proj_out = nn.Linear(channels, channels)
+        nn.init.zeros_(
+            self.proj_out.weight
+        )  # a fresh motion module changes nothing: training starts from the 2-D model
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x: Tensor, num_frames: int, motion: SplatPyramid | None = None) -> Tensor:
+        """``x``: ``(B*F, C, h, w)`` -> the same shape."""
+        h, w = x.shape[-2:]
+        z = rearrange(self.norm(x), "n c h w -> n (h w) c")
+        z = self.proj_in(z)
+        for block in self.transformer_blocks:
+            z = block(z, num_frames, (h, w), motion)
+        return x + rearrange(self.proj_out(z), "n (h w) c -> n c h w", h=h)
+
+
+class MotionModule(nn.Module):
+    """The holder that gives the official parameter names (``motion_modules.i.temporal_transformer...``)."""
+
+    def __init__(self, channels: int, **transformer: object):
+        super().__init__()
+        self.temporal_transformer = TemporalTransformer(channels, **transformer)
+
+    def forward(self, x: Tensor, num_frames: int, motion: SplatPyramid | None = None) -> Tensor:
+        """``x``: ``(B*F, C, h, w)`` -> the same shape."""
+        return self.temporal_transformer(x, num_frames, motion)
+
+
+def fold_frames(x: Tensor) -> Tensor:
+    """``(B, C, F, h, w)`` -> ``(B*F, C, h, w)``: how 2-D layers see a clip."""
+    return rearrange(x, "b c f h w -> (b f) c h w")
+
+
+def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
+    """``(B*F, C, h, w)`` -> ``(B, C, F, h, w)``."""
+    return rearrange(x, "(b f) c h w -> b c f h w", f=num_frames)
+
+
+def repeat_for_frames(x: Tensor, num_frames: int) -> Tensor:
+    """Text embeddings ``(B, L, D)`` -> ``(B*F, L, D)``: every frame reads the same prompt."""
+    return repeat(x, "b l d -> (b f) l d", f=num_frames)

@@ -1,0 +1,333 @@
+"""The video UNet of both stages: Stable Diffusion's 2-D UNet with a motion module after every layer.
+
+Notebooks 02 and 03. Motion-I2V, sections 3.2 (Stage 1) and 3.3 (Stage 2). Frames are folded into the batch for all
+2-D layers, so every convolution and group norm works per frame, as in the release. Parameter names are those of the
+official checkpoints.
+
+Shapes: latents ``(B, C, F, h, w)`` outside, ``(B*F, C, h, w)`` inside.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import TimestepEmbedding, get_timestep_embedding
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mi2v_lite.models.temporal import (
+    MotionModule,
+    SplatPyramid,
+    fold_frames,
+    repeat_for_frames,
+    unfold_frames,
+)
+
+
+class Layer:
+    """Builds the three parts of one UNet layer from a UNet's config: resnet, spatial transformer, motion module."""
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.time_channels = 4 * config["block_out_channels"][0]
+
+    def resnet(self, inputs: int, outputs: int) -> ResnetBlock2D:
+        """Convolutional residual block with the time embedding added between its two convolutions."""
+        return ResnetBlock2D(
+            in_channels=inputs,
+            out_channels=outputs,
+            temb_channels=self.time_channels,
+            groups=self.config["norm_num_groups"],
+            eps=self.config["norm_eps"],
+        )
+
+    def attention(self, channels: int) -> Transformer2DModel:
+        """Spatial self-attention, cross-attention to the text, feed-forward."""
+        heads = self.config["num_attention_heads"]
+        return Transformer2DModel(
+            num_attention_heads=heads,
+            attention_head_dim=channels // heads,
+            in_channels=channels,
+            norm_num_groups=self.config["norm_num_groups"],
+            cross_attention_dim=self.config["cross_attention_dim"],
+        )
+
+    def motion(self, channels: int) -> MotionModule:
+        """Temporal transformer; in Stage 2 motion-augmented."""
+        return MotionModule(
+            channels,
+            heads=self.config["motion_num_attention_heads"],
+            max_length=self.config["motion_max_length"],
+            num_blocks=self.config["motion_num_blocks"],
+            num_attentions=self.config["motion_num_attentions"],
+            fusion=self.config["fusion"],
+            detach_reference=self.config["detach_reference"],
+        )
+
+
+class Block(nn.Module):
+    """Layers of one resolution, with a resampler after the last where there is a next resolution."""
+
+    def __init__(
+        self,
+        build: Layer,
+        widths: Sequence[tuple[int, int]],
+        attention: bool,
+        motion_modules: bool,
+        resample: str | None = None,
+    ):
+        super().__init__()
+        out = widths[-1][1]
+        self.resnets = nn.ModuleList(build.resnet(i, o) for i, o in widths)
+        if attention:
+            self.attentions = nn.ModuleList(build.attention(o) for _, o in widths)
+        if motion_modules:
+            self.motion_modules = nn.ModuleList(build.motion(o) for _, o in widths)
+        if resample == "down":
+            self.downsamplers = nn.ModuleList([Downsample2D(out, use_conv=True, name="op", padding=1)])
+        elif resample == "up":
+            self.upsamplers = nn.ModuleList([Upsample2D(out, use_conv=True)])
+
+    def layer(
+        self, index: int, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatPyramid | None
+    ) -> Tensor:
+        """Resnet, spatial transformer, motion module: ``(B*F, C, h, w)`` -> ``(B*F, C', h, w)``."""
+        x = self.resnets[index](x, emb)
+        if hasattr(self, "attentions"):
+            x = self.attentions[index](x, encoder_hidden_states=text, return_dict=False)[0]
+        if hasattr(self, "motion_modules"):
+            x = self.motion_modules[index](x, frames, motion)
+        return x
+
+
+class MidBlock(Block):
+    """Resnet, spatial transformer, motion module, resnet at the lowest resolution."""
+
+    def __init__(self, build: Layer, channels: int, motion_modules: bool):
+        super().__init__(build, [(channels, channels)], attention=True, motion_modules=motion_modules)
+        self.resnets.append(build.resnet(channels, channels))
+
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatPyramid | None) -> Tensor:
+        """``(B*F, C, h, w)`` -> the same shape."""
+        return self.resnets[1](self.layer(0, x, emb, text, frames, motion), emb)
+
+
+class VideoEncoder(ModelMixin, ConfigMixin):
+    """The part that the UNet and its ControlNet share: embeddings, down blocks, mid block."""
+
+    _supports_gradient_checkpointing = True
+
+    def _build_encoder(self) -> Layer:
+        config = self.config
+        widths = list(config.block_out_channels)
+        if len(config.attention_levels) != len(widths):
+            raise ValueError(
+                f"attention_levels has {len(config.attention_levels)} entries for {len(widths)} block_out_channels; "
+                "expected one true or false for each resolution"
+            )
+        self.gradient_checkpointing = False
+        build = Layer(config)
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], build.time_channels)
+        if config.use_stride_embedding:
+            self.stride_embedding = TimestepEmbedding(widths[0], build.time_channels)
+        self.down_blocks = nn.ModuleList()
+        previous = widths[0]
+        for level, width in enumerate(widths):
+            pairs = [(previous if layer == 0 else width, width) for layer in range(config.layers_per_block)]
+            resample = "down" if level < len(widths) - 1 else None
+            self.down_blocks.append(
+                Block(build, pairs, config.attention_levels[level], config.motion_modules, resample)
+            )
+            previous = width
+        self.mid_block = MidBlock(build, widths[-1], config.motion_modules)
+        return build
+
+    def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func=checkpoint) -> None:
+        self.gradient_checkpointing = enable
+
+    def _run(self, layer, *args: object) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *args, use_reentrant=False)
+        return layer(*args)
+
+    def skip_channels(self) -> list[int]:
+        """Channels of the skip tensors in order: conv_in, then each layer and downsampler of the down path."""
+        widths = list(self.config.block_out_channels)
+        channels = [widths[0]]
+        for level, width in enumerate(widths):
+            channels += [width] * (self.config.layers_per_block + (level < len(widths) - 1))
+        return channels
+
+    def embed(self, timestep: Tensor | float | int, stride: Tensor | None, batch: int, frames: int) -> Tensor:
+        """Time (and stride) embedding for each frame.
+
+        Args:
+            timestep: scalar, ``(B,)`` or ``(B, F)``, in [0, 1000). stride: ``(B, F)`` or ``(1, F)``, source frames
+                after the reference; needed when the config has ``use_stride_embedding``.
+
+        Returns:
+            ``(B*F, 4 * block_out_channels[0])``. Stage 1 adds the embedding of the stride to that of the time
+            (section 3.2); with ``first_frame_timestep`` frame 0 has that time instead (section 3.3).
+        """
+        device, dtype = self.conv_in.weight.device, self.conv_in.weight.dtype
+        time = torch.as_tensor(timestep, device=device)
+        time = time.reshape(-1, 1) if time.ndim < 2 else time
+        time = time.expand(batch, frames).clone()
+        if self.config.first_frame_timestep is not None:
+            time[:, 0] = self.config.first_frame_timestep
+        emb = self.time_embedding(self._sinusoid(time, dtype))  # (B*F, D)
+        if self.config.use_stride_embedding:
+            if stride is None:
+                raise ValueError("this UNet has a stride embedding: pass stride=(batch, frames), e.g. 8, 16, ..., 120")
+            stride = torch.as_tensor(stride, device=device).expand(batch, frames)
+            emb = emb + self.stride_embedding(self._sinusoid(stride, dtype))
+        return emb
+
+    def _sinusoid(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        width = self.config.block_out_channels[0]
+        return get_timestep_embedding(value.flatten(), width, flip_sin_to_cos=True, downscale_freq_shift=0).to(dtype)
+
+    def encode(
+        self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatPyramid | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Down path and mid block: ``x`` after conv_in -> the mid block's output and the skip tensors."""
+        skips = [x]
+        for block in self.down_blocks:
+            for index in range(len(block.resnets)):
+                x = self._run(block.layer, index, x, emb, text, frames, motion)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+        return self._run(self.mid_block, x, emb, text, frames, motion), skips
+
+
+class VideoUNet(VideoEncoder):
+    """Denoiser of latents ``(B, C, F, h, w)``.
+
+    Stage 1 (``use_stride_embedding=True``, 2 x latent channels in): channels are [image latent, noisy flow latent].
+    Stage 2 (``fusion="attention"``, ``first_frame_timestep=1``): frame 0 is the clean image latent and its features
+    are warped to the other frames by the motion field.
+
+    Args:
+        in_channels, out_channels: latent channels in and out.
+        block_out_channels: width of each resolution, highest first; multiples of 32.
+        layers_per_block: layers a resolution (one more on the way up).
+        attention_levels: whether a resolution has spatial transformers; SD 1.5: all but the lowest.
+        num_attention_heads: heads of the spatial transformers.
+        norm_num_groups, norm_eps: of the group norms in the resnets.
+        cross_attention_dim: width of the text embeddings.
+        motion_modules: False leaves the 2-D model that curriculum step 1 trains.
+        motion_num_attention_heads, motion_max_length, motion_num_blocks, motion_num_attentions: of the motion modules.
+        use_stride_embedding: Stage 1's frame stride as motion strength.
+        fusion: ``"attention"``, ``"addition"`` or ``"none"``, see :class:`mi2v_lite.models.temporal.TemporalAttention`.
+        first_frame_timestep: time of frame 0, or None for the same time as the others.
+        detach_reference: stop gradients at the warped reference features, as the release does.
+        official_batch_quirk: reproduce the release's mixed-up batch items; for comparison only.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        attention_levels: Sequence[bool] = (True, True, True, False),
+        num_attention_heads: int = 8,
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+        cross_attention_dim: int = 768,
+        motion_modules: bool = True,
+        motion_num_attention_heads: int = 8,
+        motion_max_length: int = 32,
+        motion_num_blocks: int = 1,
+        motion_num_attentions: int = 2,
+        use_stride_embedding: bool = False,
+        fusion: str = "none",
+        first_frame_timestep: int | None = None,
+        detach_reference: bool = True,
+        official_batch_quirk: bool = False,
+    ):
+        super().__init__()
+        build = self._build_encoder()
+        widths, layers = list(block_out_channels), layers_per_block + 1
+        skips = self.skip_channels()
+        self.up_blocks = nn.ModuleList()
+        previous = widths[-1]
+        for level in reversed(range(len(widths))):
+            pairs = []
+            for _ in range(layers):
+                pairs.append((previous + skips.pop(), widths[level]))
+                previous = widths[level]
+            self.up_blocks.append(
+                Block(build, pairs, attention_levels[level], motion_modules, "up" if level > 0 else None)
+            )
+        self.conv_norm_out = nn.GroupNorm(norm_num_groups, widths[0], eps=norm_eps)
+        self.conv_act = nn.SiLU()
+        self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        *,
+        stride: Tensor | None = None,
+        flow: Tensor | SplatPyramid | None = None,
+        down_residuals: Sequence[Tensor] | None = None,
+        mid_residual: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the noise (or v) of every frame.
+
+        Args:
+            sample: ``(B, in_channels, F, h, w)``. timestep: scalar, ``(B,)`` or ``(B, F)``.
+            encoder_hidden_states: text, ``(B, L, cross_attention_dim)``.
+            stride: ``(B, F)`` source frames after the reference (Stage 1).
+            flow: f_{0->i} ``(B, F-1, 2, H, W)`` in pixels of its own grid, any H x W, or a ready
+                :class:`SplatPyramid` (Stage 2).
+            down_residuals, mid_residual: from the ControlNet, added to the skips and to the mid block's output.
+
+        Returns:
+            ``(B, out_channels, F, h, w)``.
+
+        Raises:
+            ValueError: when channels, frames or fields do not fit together.
+        """
+        if sample.ndim != 5 or sample.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"sample has shape {tuple(sample.shape)}; expected (batch, {self.config.in_channels}, frames, h, w)"
+            )
+        batch, _, frames = sample.shape[:3]
+        motion = self._motion(flow)
+        emb = self.embed(timestep, stride, batch, frames)
+        text = repeat_for_frames(encoder_hidden_states, frames)
+        x, skips = self.encode(self.conv_in(fold_frames(sample)), emb, text, frames, motion)
+        if down_residuals is not None:
+            skips = [skip + residual for skip, residual in zip(skips, down_residuals, strict=True)]
+        if mid_residual is not None:
+            x = x + mid_residual
+        for block in self.up_blocks:
+            for index in range(len(block.resnets)):
+                x = torch.cat([x, skips.pop()], dim=1)
+                x = self._run(block.layer, index, x, emb, text, frames, motion)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](x, output_size=skips[-1].shape[-2:])  # odd sizes go to the next skip's size
+        return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), frames)
+
+    def _motion(self, flow: Tensor | SplatPyramid | None) -> SplatPyramid | None:
+        if self.config.fusion == "none" or not self.config.motion_modules:
+            return None
+        if flow is None:
+            raise ValueError(
+                f"this UNet fuses warped features by {self.config.fusion!r}: pass flow=(batch, frames - 1, 2, H, W)"
+            )
+        if isinstance(flow, SplatPyramid):
+            return flow
+        return SplatPyramid(flow, official_batch_quirk=self.config.official_batch_quirk)

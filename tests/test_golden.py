@@ -1,0 +1,314 @@
+"""Parity with the released code, model by model: strict loading, outputs within 10 times the release's own noise.
+
+The folder is $MI2V_GOLDEN (all of it) or tests/golden (a selection); configs, sizes and names come from the sidecars.
+The sampling loops are in test_golden_loops.py, the control assembly in test_control.py.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from einops import rearrange
+
+from mi2v_lite.control import condition, official_field
+from mi2v_lite.flow.fields import resize
+from mi2v_lite.flow.warp import SplatOperator, splat_average
+from mi2v_lite.models.checkpoints import (
+    controlnet_config_from_official,
+    controlnet_from_official,
+    load_state,
+    rename_vae_state,
+    split_controlnet,
+    unet_config_from_official,
+    unet_from_official,
+    vae_from_official,
+)
+from mi2v_lite.models.controlnet import TrajectoryControlNet
+from mi2v_lite.models.temporal import SplatPyramid, TemporalAttention, TemporalTransformer, fold_frames, unfold_frames
+from mi2v_lite.models.unet import VideoUNet
+
+
+class Golden:
+    """One golden file: tensors, sidecar, and the comparison at the sidecar's tolerance."""
+
+    def __init__(self, folder: Path, name: str):
+        if not (folder / f"{name}.safetensors").exists():
+            pytest.skip(f"{name} is not in this golden folder")
+        self.folder = folder
+        self.info = json.loads((folder / f"{name}.json").read_text())
+        self.tensors = load_state(folder / f"{name}.safetensors")
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return self.tensors[key]
+
+    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def weights(self, index: int = 0) -> dict[str, torch.Tensor]:
+        names = self.info["weights"]
+        name = names if isinstance(names, str) else names[index]
+        path = self.folder / (name if name.endswith(".safetensors") else f"{name}.safetensors")
+        if not path.exists():
+            pytest.skip(f"{path.name} is not in this golden folder")
+        return load_state(path)
+
+    def close(self, key: str, actual: torch.Tensor) -> None:
+        noise = self.info["tensors"][key].get("backend_noise", 0.0)
+        difference = (actual - self[key]).abs().max().item()
+        print(f"{key}: difference {difference:.2e}, release's own noise {noise:.1e}")
+        torch.testing.assert_close(actual, self[key], rtol=0, atol=max(1e-5, 10 * noise))
+
+
+@pytest.fixture
+def golden(golden_dir):
+    return lambda name: Golden(Path(golden_dir), name)
+
+
+def cases(info: dict) -> list[str]:
+    return list(info["cases"])
+
+
+def run_with_intermediates(unet: VideoUNet, frames: int, call) -> dict[str, torch.Tensor]:
+    """Outputs of the modules that the golden files name, with frames unfolded."""
+    found, hooks = {}, []
+
+    def keep(name):
+        def hook(_module, _inputs, output):
+            found[name] = rearrange(output, "(b f) c h w -> b c f h w", f=frames)
+
+        return hook
+
+    hooks.append(unet.conv_in.register_forward_hook(keep("conv_in")))
+    hooks.append(unet.mid_block.register_forward_hook(keep("mid_block")))
+    for index, block in enumerate(unet.up_blocks):
+        last = block.upsamplers[0] if hasattr(block, "upsamplers") else block.motion_modules[-1]
+        hooks.append(last.register_forward_hook(keep(f"up_blocks.{index}")))
+    for index, block in enumerate(unet.down_blocks):
+        last = block.downsamplers[0] if hasattr(block, "downsamplers") else block.motion_modules[-1]
+        hooks.append(last.register_forward_hook(keep(f"down_blocks.{index}")))
+    found["output"] = call()
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@torch.no_grad()
+def test_stage1_unet(golden):
+    g = golden("stage1_unet")
+    unet = unet_from_official(g.info["config"], g.weights(), stage=1)
+    for case in cases(g.info):
+        sample = g[f"{case}.sample"]
+        batch, frames = sample.shape[0], sample.shape[2]
+        stride, timestep = g[f"{case}.stride"], g[f"{case}.timestep"]
+        out = run_with_intermediates(
+            unet,
+            frames,
+            lambda s=sample, t=timestep, c=case, n=stride: unet(s, t, g[f"{c}.encoder_hidden_states"], stride=n),
+        )
+        g.close(f"{case}.output", out["output"])
+        if f"{case}.mid.emb" in g.tensors:
+            emb = unet.embed(timestep, stride, batch, frames)
+            g.close(f"{case}.mid.emb", rearrange(emb, "(b f) d -> b f d", f=frames))
+            for name in [k for k in g.tensors if k.startswith(f"{case}.mid.") and k != f"{case}.mid.emb"]:
+                g.close(name, out[name.removeprefix(f"{case}.mid.")])
+
+
+@torch.no_grad()
+def test_stage1_unet_with_controlnet(golden):
+    g = golden("stage1_unet_controlnet")
+    unet = unet_from_official(g.info["config"], g.weights(0), stage=1)
+    net = controlnet_from_official(g.info["config"], g.weights(1))
+    for case in cases(g.info):
+        args = (g[f"{case}.sample"], g[f"{case}.timestep"], g[f"{case}.encoder_hidden_states"])
+        stride, condition = g[f"{case}.stride"], g[f"{case}.control"]
+        down, mid = net(*args, condition, stride=stride, control_scale=g[f"{case}.control_scale"].item())
+        out = unet(*args, stride=stride, down_residuals=down, mid_residual=mid)
+        g.close(f"{case}.output", out)
+        g.close(f"{case}.output_without_control", unet(*args, stride=stride))
+        if f"{case}.cond_embedding" in g.tensors:
+            g.close(f"{case}.cond_embedding", net.controlnet_cond_embedding(condition))
+            frames = condition.shape[2]
+            for index, residual in enumerate([*down, mid]):
+                name = f"down.{index}" if index < len(down) else "mid"
+                g.close(f"{case}.residual.{name}", rearrange(residual, "(b f) c h w -> b c f h w", f=frames))
+
+
+@torch.no_grad()
+def test_stage2_unet(golden):
+    g = golden("stage2_unet")
+    unet = unet_from_official(g.info["config"], g.weights(), stage=2)
+    for case in cases(g.info):
+        sample = g[f"{case}.sample"]
+        frames = sample.shape[2]
+        flow = g[f"{case}.flow_pre"][:, 1:]  # the release carries a zero field for frame 0
+        text, timestep = g[f"{case}.encoder_hidden_states"], g[f"{case}.timestep"]
+        out = run_with_intermediates(unet, frames, lambda s=sample, t=timestep, e=text, f=flow: unet(s, t, e, flow=f))
+        g.close(f"{case}.output", out["output"])
+        if f"{case}.mid.emb" in g.tensors:
+            g.close(f"{case}.mid.emb", rearrange(unet.embed(timestep, None, 1, frames), "(b f) d -> b f d", f=frames))
+            for name in [k for k in g.tensors if k.startswith(f"{case}.mid.") and k != f"{case}.mid.emb"]:
+                g.close(name, out[name.removeprefix(f"{case}.mid.")])
+
+
+@torch.no_grad()
+def test_stage2_batch_is_its_items_and_the_release_fault_is_an_option(golden):
+    g = golden("stage2_unet_official_batch_quirk")
+    state = g.weights()
+    right = unet_from_official(g.info["config"], state, stage=2)
+    faulty = unet_from_official(g.info["config"], state, stage=2, official_batch_quirk=True)
+    sample, timestep, text = g["sample"], g["timestep"], g["encoder_hidden_states"]
+    flow = g["flow_pre"][:, 1:]
+    g.close("output_two_batch1_runs", right(sample, timestep, text, flow=flow))
+    g.close("output_official_batch2", faulty(sample, timestep, text, flow=flow))
+    alike = sample[:1].repeat(2, 1, 1, 1, 1)
+    g.close("cfg.output_two_batch1_runs", right(alike, timestep, text, flow=flow[:1]))
+    g.close("cfg.output_official_batch2", faulty(alike, timestep, text, flow=flow[:1]))
+    alone = [right(sample[i : i + 1], timestep, text[i : i + 1], flow=flow[i : i + 1]) for i in range(len(sample))]
+    torch.testing.assert_close(right(sample, timestep, text, flow=flow), torch.cat(alone), rtol=0, atol=1e-5)
+
+
+def temporal_from(g: Golden, part: str, fusion: str) -> torch.nn.Module:
+    config = g.info["config"]
+    length = config.get("position_encoding_max_len", 32)
+    if part.endswith("attn"):
+        module = TemporalAttention(config["channels"], config["heads"], length, fusion=fusion)
+    else:
+        attentions = len(config["attention_block_types"])
+        module = TemporalTransformer(
+            config["channels"], config["heads"], length, config["num_layers"], attentions, fusion=fusion
+        )
+    module.load_state_dict(g.part(f"weights.{part}."), strict=True)
+    return module
+
+
+@torch.no_grad()
+def test_motion_attention(golden):
+    g = golden("motion_attention")
+    attn, transformer = temporal_from(g, "attn", "attention"), temporal_from(g, "transformer", "attention")
+    plain, plain_transformer = temporal_from(g, "plain_attn", "none"), temporal_from(g, "plain_transformer", "none")
+    for case, info in g.info["cases"].items():
+        frames, size = info["F"], (info["h"], info["w"])
+        motion = SplatPyramid(g[f"{case}.flow_pre"][:, 1:])
+        z = g[f"{case}.attn.hidden_states"]
+        g.close(f"{case}.attn.output", attn(z, frames, size, motion))
+        g.close(f"{case}.plain_attn.output", plain(z, frames, size))
+        g.close(f"{case}.attn.flow_scaled", resize(g[f"{case}.flow_pre"], size))
+        warped = attn.warp(z, frames, size, motion)
+        g.close(f"{case}.attn.warped", rearrange(warped, "b n (h w) c -> (b n) c h w", h=size[0]))
+        x = fold_frames(g[f"{case}.transformer.input"])
+        g.close(f"{case}.transformer.output", unfold_frames(transformer(x, frames, motion), frames))
+        g.close(f"{case}.plain_transformer.output", unfold_frames(plain_transformer(x, frames), frames))
+
+
+@torch.no_grad()
+def test_motion_attention_batch_fault(golden):
+    g, single = golden("motion_attention_official_batch_quirk"), golden("motion_attention")
+    attn = temporal_from(single, "attn", "attention")
+    frames, size = g.info["config"]["F"], (g.info["config"]["h"], g.info["config"]["w"])
+    z, flow = g["hidden_states"], g["flow_pre"][:, 1:]
+    right, faulty = SplatPyramid(flow), SplatPyramid(flow, official_batch_quirk=True)
+    g.close("output_two_batch1_runs", attn(z, frames, size, right))
+    g.close("output_official_batch2", attn(z, frames, size, faulty))
+    for name, motion in (("warped_per_item", right), ("warped_official", faulty)):
+        warped = attn.warp(z, frames, size, motion)
+        g.close(name, rearrange(warped, "b n (h w) c -> (b n) c h w", h=size[0]))
+
+
+def test_splat(golden):
+    g = golden("softsplat_avg")
+    for case in g.info["cases"]:
+        features, flow, expected = g[f"{case}.input"], g[f"{case}.flow"].clone(), f"{case}.output"
+        codes = g.tensors.get(
+            f"{case}.flow_nonfinite_code", torch.zeros(1)
+        )  # a file cannot hold nan: they come as codes
+        for code, value in enumerate((torch.nan, torch.inf, -torch.inf), start=1):
+            flow[(codes == code).expand_as(flow)] = value
+        g.close(expected, splat_average(features, flow)[0])
+        g.close(expected, SplatOperator(flow.unsqueeze(1))(features)[:, 0])
+
+
+@pytest.mark.parametrize("name", ["flow_vae", "image_vae"])
+@torch.no_grad()
+def test_vae(golden, name):
+    g = golden(name)
+    vae = vae_from_official(g.info["config"], g.weights())
+    for case in sorted({k.split(".")[0] for k in g.tensors}):
+        posterior = vae.encode(g[f"{case}.image"]).latent_dist
+        g.close(f"{case}.mean", posterior.mean)
+        g.close(f"{case}.logvar", posterior.logvar)
+        g.close(f"{case}.decoded", vae.decode(g[f"{case}.latent"]).sample)
+
+
+def layout(golden_dir, name: str) -> tuple[dict, dict[str, tuple]]:
+    path = Path(golden_dir) / f"layout_{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in this golden folder")
+    info = json.loads(path.read_text())
+    return info, {key: tuple(shape) for key, shape in info["entries"]}
+
+
+def shapes_of(state: dict) -> dict[str, tuple]:
+    return {k: tuple(v.shape) for k, v in state.items()}
+
+
+@pytest.mark.parametrize("name,stage", [("stage1_unet", 1), ("stage2_unet", 2)])
+def test_full_size_unet_layout(golden_dir, name, stage):
+    info, entries = layout(golden_dir, name)
+    with torch.device("meta"):
+        unet = VideoUNet(**unet_config_from_official(info["config"], stage))
+    assert shapes_of(unet.state_dict()) == entries
+    assert sum(p.numel() for p in unet.parameters()) == info["num_parameters"]
+
+
+@pytest.mark.parametrize("name", ["stage1_controlnet_bare", "stage1_controlnet", "stage1_unet_with_controlnet"])
+def test_full_size_controlnet_layout(golden_dir, name):
+    info, entries = layout(golden_dir, name)
+    with torch.device("meta"):
+        net = TrajectoryControlNet(**controlnet_config_from_official(info["config"]))
+    own = shapes_of(net.state_dict())
+    if name == "stage1_unet_with_controlnet":
+        with torch.device("meta"):
+            unet = VideoUNet(**unet_config_from_official(info["config"], stage=1))
+        unet_part, entries = split_controlnet(entries)
+        assert shapes_of(unet.state_dict()) == unet_part
+    assert own == {k.removeprefix("controlnet."): v for k, v in entries.items()}
+
+
+@pytest.mark.parametrize("name", ["flow_vae", "image_vae"])
+def test_full_size_vae_layout(golden_dir, name):
+    info, entries = layout(golden_dir, name)
+    with torch.device("meta"):
+        state = {k: torch.empty(shape) for k, shape in entries.items()}
+        vae = vae_from_official(info["config"], state)
+    assert shapes_of(vae.state_dict()) == shapes_of(rename_vae_state(state))
+    assert sum(p.numel() for p in vae.parameters()) == info["num_parameters"]
+
+
+def test_a_wrong_checkpoint_is_named(golden):
+    g = golden("stage1_unet")
+    state = g.weights()
+    del state["conv_in.weight"]
+    with pytest.raises(ValueError, match="1 names missing.*conv_in.weight"):
+        unet_from_official(g.info["config"], state, stage=1)
+    with pytest.raises(ValueError, match="motion_module_mid_block"):
+        unet_config_from_official(g.info["config"] | {"motion_module_mid_block": False}, stage=1)
+
+
+@torch.no_grad()
+def test_drawn_control_becomes_the_condition(golden):
+    g = golden("drag_control")
+    vae_config = golden("flow_vae").info["config"]
+    vae = vae_from_official(vae_config, g.weights())
+    compared = 0
+    for name, info in g.info["examples"].items():
+        if f"{name}.control" not in g.tensors:
+            continue
+        tracks = [[tuple(point) for point in track] for track in info["tracks"]]
+        width, height, length = info["width"], info["height"], info["model_length"]
+        flow, mask, _ = official_field(
+            tracks, g[f"{name}.painted"].numpy(), width, height, info["flow_unit_id"], length - 1
+        )
+        g.close(f"{name}.control", condition(flow[None], mask[None], vae, (height // 8, width // 8)))
+        compared += 1
+    assert compared > 0
