@@ -1,0 +1,199 @@
+"""Stage 2: a photo, its motion field and a prompt to frames (notebook 03).
+
+Motion-I2V, section 3.3. Frame 0 stays the photo's clean latent; its features reach the other frames along the flow,
+inside the UNet's motion-augmented temporal attention. The motion brush keeps what it leaves out as in the photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, SchedulerMixin
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from mi2v_lite.models import autoencoder
+from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.pipelines import common
+from mi2v_lite.pipelines.common import Generators, ImageInput, VideoPipeline
+
+
+@dataclass
+class AnimationOutput(BaseOutput):
+    """A clip.
+
+    Attributes:
+        frames: "pil": a list of PIL images for each item; "np": uint8 `(B, F, H, W, 3)`; "pt": float
+            `(B, F, 3, H, W)` in [-1, 1]; "latent": scaled latents `(B, C, F, h, w)`.
+    """
+
+    frames: list[list[Image.Image]] | np.ndarray | Tensor
+
+
+class AnimationPipeline(VideoPipeline):
+    """Image + flow + prompt -> frames.
+
+    Args:
+        vae: image autoencoder. text_encoder, tokenizer: of the prompt; may be None if embeddings are given.
+        unet: Stage 2's. scheduler: any of diffusers' with `add_noise`.
+        num_inference_steps, guidance_scale: the defaults of `__call__`.
+    """
+
+    model_cpu_offload_seq = "text_encoder->vae->unet"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel | None,
+        tokenizer: CLIPTokenizer | None,
+        unet: VideoUNet,
+        scheduler: SchedulerMixin,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 7.0,
+    ):
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_to_config(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput,
+        flow: Tensor | np.ndarray,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        brush: np.ndarray | Tensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: Generators = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: Callable | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> AnimationOutput | tuple:
+        """Move the photo along the flow.
+
+        Args:
+            image: PIL, uint8 `(H, W, 3)`, float tensor `(3, H, W)` in [-1, 1], or a batch of one of these.
+            flow: f_{0->i}, `(B, N, 2, Hf, Wf)` or `(N, 2, Hf, Wf)`, pixels of its own grid, which has the image's
+                aspect ratio. It gives N + 1 frames.
+            prompt, negative_prompt: one for all or one each; so may the image and the flow be.
+            brush: bool `(H, W)`, True = may move. Outside, every frame stays as in the photo.
+            height, width: resize the image to this; its own size, to the nearest multiple, if None.
+            num_inference_steps, guidance_scale: the pipeline's config if None. A guidance_scale of 1 or less runs
+                the positive prompt alone.
+            generator: for exact repeats; a list has one for each item.
+            prompt_embeds, negative_prompt_embeds: `(B, L, D)`, instead of text.
+            latents: the noise to start from, `(B, C, N + 1, h, w)`.
+            callback_on_step_end: diffusers' `f(pipe, step, timestep, {"latents": ...}) -> dict`. Frame 0 comes as
+                the step left it; it is set to the photo's again before the next.
+            output_type: "pil", "np", "pt" or "latent", see `AnimationOutput`.
+
+        Returns:
+            `AnimationOutput`, or `(frames,)` if not `return_dict`.
+
+        Raises:
+            ValueError: for inputs that do not fit together.
+        """
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        guided = scale > 1
+        if output_type not in ("pil", "np", "pt", "latent"):
+            raise ValueError(f"output_type must be 'pil', 'np', 'pt' or 'latent', got {output_type!r}.")
+        common.check_prompts(prompt, prompt_embeds)
+        common.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
+        device = self._execution_device
+
+        pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
+        height, width = pixels.shape[-2:]
+        flow = self._check_flow(flow, height, width)
+        num_frames = flow.shape[1] + 1
+        brush = common.brush_tensor(brush, height, width)
+        batch = common.batch_size(
+            images=pixels,
+            flows=flow,
+            prompts=prompt,
+            negative_prompts=negative_prompt,
+            prompt_embeds=prompt_embeds,
+            brushes=brush,
+            latents=latents,
+        )
+        text = self._encode_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guided)
+        # One field for all layers, steps and guidance halves: each resolution's splat is built once.
+        motion = SplatPyramid(
+            common.to_batch(flow.to(device), batch, "flow"), official_batch_quirk=self.unet.config.official_batch_quirk
+        )
+        photo = autoencoder.encode(self.vae, pixels.to(device, self.vae.dtype)).to(self.unet.dtype)
+        photo = common.to_batch(photo, batch, "image")  # (B, C, h, w)
+        still = None
+        if brush is not None:  # nearest, so the top-left pixel of each latent's block decides, as in the release
+            still = 1 - F.interpolate(brush.to(photo), photo.shape[-2:], mode="nearest")[:, :, None]
+
+        timesteps = self._timesteps(steps)
+        noise = self._noise((batch, photo.shape[1], num_frames, *photo.shape[2:]), latents, generator)
+        # Frame 0 has no noise. As in the release, so that latents between the steps compare; it is overwritten anyway.
+        noise = _with_first_frame(noise, photo)
+        photos = photo[:, :, None].expand_as(noise)
+        latents = noise * self.scheduler.init_noise_sigma
+        with self.progress_bar(total=len(timesteps)) as bar:
+            for i, t in enumerate(timesteps):
+                latents = _with_first_frame(latents, photo)
+                # Some schedulers scale their input by the noise level; frame 0 has no noise and is not scaled.
+                sample = _with_first_frame(self.scheduler.scale_model_input(latents, t), photo)
+                sample = torch.cat([sample] * 2) if guided else sample
+                prediction = self.unet(sample, t.expand(len(sample)), text, flow=motion)
+                latents = self._step(common.guide(prediction, scale, guided), t, latents, generator)
+                if still is not None and i + 1 < len(timesteps):
+                    known = self.scheduler.add_noise(photos, noise, timesteps[i + 1].expand(batch))
+                    latents = still * known + (1 - still) * latents
+                latents = self._call_back(callback_on_step_end, i, t, latents)
+                bar.update()
+        latents = _with_first_frame(latents, photo)
+
+        frames = latents if output_type == "latent" else self._frames(latents, output_type)
+        self.maybe_free_model_hooks()
+        return AnimationOutput(frames=frames) if return_dict else (frames,)
+
+    def decode_frames(self, latents: Tensor) -> Tensor:
+        """Scaled latents `(B, C, F, h, w)` to frames `(B, F, 3, H, W)`, clamped to [-1, 1], float32."""
+        frames = latents.transpose(1, 2).to(self.vae.dtype)
+        return autoencoder.decode(self.vae, frames, batch=common.DECODE_BATCH).float().clamp(-1, 1)
+
+    def _frames(self, latents: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image.Image]]:
+        frames = self.decode_frames(latents)
+        if output_type == "pt":
+            return frames
+        array = ((frames + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
+        return array if output_type == "np" else [[Image.fromarray(frame) for frame in clip] for clip in array]
+
+    def _check_flow(self, flow: Tensor | np.ndarray, height: int, width: int) -> Tensor:
+        flow = torch.as_tensor(flow).float()
+        flow = flow[None] if flow.dim() == 4 else flow
+        if flow.dim() != 5 or flow.shape[2] != 2 or 0 in flow.shape:
+            raise ValueError(f"flow must be (B, N, 2, H, W) or (N, 2, H, W), got {tuple(flow.shape)}.")
+        if not flow.isfinite().all():
+            raise ValueError("flow holds NaN or infinite values; set them to 0 or repair the field first.")
+        common.check_frames(flow.shape[1] + 1, self.unet)
+        own_height, own_width = flow.shape[-2:]
+        if own_height * width != own_width * height:
+            raise ValueError(
+                f"flow is of {own_width}x{own_height} (width x height) but the image of {width}x{height}: they must "
+                "have one aspect ratio; use mi2v_lite.flow.resize or give the image that the flow was made for."
+            )
+        return flow
+
+
+def _with_first_frame(latents: Tensor, photo: Tensor) -> Tensor:
+    """`(B, C, F, h, w)` with frame 0 replaced by `(B, C, h, w)`."""
+    return torch.cat([photo[:, :, None].to(latents.dtype), latents[:, :, 1:]], dim=2)

@@ -1,0 +1,246 @@
+"""What both stages' pipelines share: images at the door, prompts, noise, guidance (notebook 00).
+
+Classifier-free guidance (Ho and Salimans 2022): e = n + g (p - n), n of the negative, p of the positive prompt.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from mi2v_lite.models import text
+from mi2v_lite.models.unet import VideoUNet
+
+DECODE_BATCH = 8  # pictures decoded at once: bounds the memory at full size, changes nothing else
+
+ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray]
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+def image_tensor(image: ImageInput) -> Tensor:
+    """Any image at the door to `(B, 3, H, W)` float32 in [-1, 1].
+
+    Args:
+        image: a PIL image, a uint8 array `(H, W, 3)` or `(B, H, W, 3)`, a float tensor `(3, H, W)` or `(B, 3, H, W)`
+            in [-1, 1], or a list of PIL images or arrays of one size.
+
+    Raises:
+        ValueError: for another type, layout or value range, or a list of several sizes.
+    """
+    if isinstance(image, Sequence) and not isinstance(image, (str, bytes)):
+        parts = [image_tensor(one) for one in image]
+        if not parts:
+            raise ValueError("The list of images is empty; give at least one image.")
+        sizes = {tuple(part.shape[-2:]) for part in parts}
+        if len(sizes) > 1:
+            raise ValueError(f"The images of a batch must have one size (height, width), got {sorted(sizes)}.")
+        return torch.cat(parts)
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        pixels = image[None] if image.ndim == 3 else image
+        if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+            raise ValueError(
+                f"An image array must be uint8 of (H, W, 3) or (B, H, W, 3), got {image.dtype} {image.shape}."
+            )
+        return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
+    if isinstance(image, Tensor):
+        pixels = image[None] if image.dim() == 3 else image
+        if pixels.dim() != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point() or 0 in pixels.shape:
+            raise ValueError(
+                f"An image tensor must be float of (3, H, W) or (B, 3, H, W), got {image.dtype} {tuple(image.shape)}."
+            )
+        low, high = pixels.min().item(), pixels.max().item()
+        if not (low >= -1.001 and high <= 1.001):  # also catches NaN
+            raise ValueError(
+                f"An image tensor must be in [-1, 1], got {low:.4g} to {high:.4g}: 2 * x - 1 if in [0, 1]."
+            )
+        return pixels.float()
+    raise ValueError(f"image must be a PIL image, a uint8 array, a float tensor or a list of these, got {type(image)}.")
+
+
+def prepare_images(image: ImageInput, multiple: int, height: int | None = None, width: int | None = None) -> Tensor:
+    """`image_tensor`, resized to a size that the latents divide.
+
+    Args:
+        image: see `image_tensor`.
+        multiple: what height and width must be a multiple of, in pixels.
+        height, width: the size wanted, the image's own if None.
+
+    Returns:
+        `(B, 3, H, W)` in [-1, 1]. A size nobody asked for (the nearest multiple) is warned of.
+
+    Raises:
+        ValueError: as `image_tensor`, or for a `height` or `width` that is no positive multiple.
+    """
+    pixels = image_tensor(image)
+    for name, value in (("height", height), ("width", width)):
+        if value is not None and (value <= 0 or value % multiple):
+            raise ValueError(f"{name} must be a positive multiple of {multiple}, got {value}.")
+    own = tuple(pixels.shape[-2:])
+    nearest = [max(multiple, round(side / multiple) * multiple) for side in own]
+    size = (height or nearest[0], width or nearest[1])
+    if size == own:
+        return pixels
+    if height is None or width is None:
+        say(
+            f"The image is {own[1]}x{own[0]} (width x height); its sides must be multiples of {multiple}, "
+            f"so it was resized to {size[1]}x{size[0]}."
+        )
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
+
+
+def say(message: str) -> None:
+    """Warns of something done that nobody asked for, at the line that called the pipeline."""
+    warnings.warn(message, stacklevel=4)
+
+
+def to_batch(x: Tensor, batch: int, name: str) -> Tensor:
+    """`(1, ...)` or `(batch, ...)` to `(batch, ...)`; ValueError for another first dimension."""
+    if x.shape[0] not in (1, batch):
+        raise ValueError(f"{name} is a batch of {x.shape[0]}, but the other inputs make a batch of {batch}.")
+    return x if x.shape[0] == batch else x.expand(batch, *x.shape[1:])
+
+
+def brush_tensor(brush: np.ndarray | Tensor | Sequence | None, height: int, width: int) -> Tensor | None:
+    """A brush (True = may move) to `(B, 1, height, width)` float 0/1, or None.
+
+    Args:
+        brush: bool `(H, W)`, `(B, H, W)` or `(B, 1, H, W)`, array or tensor; another size is resized by nearest pixel.
+
+    Raises:
+        ValueError: for another layout, or values that are neither bool nor 0 and 1.
+    """
+    if brush is None:
+        return None
+    mask = torch.as_tensor(np.asarray(brush) if not isinstance(brush, Tensor) else brush)
+    shape = tuple(mask.shape)
+    mask = mask[None, None] if mask.dim() == 2 else mask[:, None] if mask.dim() == 3 else mask
+    if mask.dim() != 4 or mask.shape[1] != 1 or 0 in shape:
+        raise ValueError(f"brush must be (H, W), (B, H, W) or (B, 1, H, W), got {shape}.")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError("brush must be bool (True = may move) or hold only 0 and 1: threshold it, e.g. brush > 127.")
+    return F.interpolate(mask.float(), (height, width), mode="nearest")
+
+
+class VideoPipeline(DiffusionPipeline):
+    """What the pipelines of both stages share. Not for use by itself."""
+
+    _callback_tensor_inputs = ["latents"]
+    _optional_components = ["text_encoder", "tokenizer"]
+
+    def _encode_one(self, prompt: str | Sequence[str], embeds: Tensor | None, name: str) -> Tensor:
+        """One side of the guidance: text or ready embeddings to `(b, L, D)`."""
+        dim = self.unet.config.cross_attention_dim
+        if embeds is not None:
+            if not isinstance(embeds, Tensor) or embeds.dim() != 3 or embeds.shape[-1] != dim:
+                got = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds)
+                raise ValueError(f"{name}_embeds must be a tensor (B, tokens, {dim}), got {got}.")
+            return embeds.to(self._execution_device, self.unet.dtype)
+        if self.text_encoder is None or self.tokenizer is None:
+            raise ValueError(f"The pipeline has no text encoder: give {name}_embeds, or load both parts.")
+        embeds = text.encode_text(self.tokenizer, self.text_encoder, prompt)
+        return embeds.to(self._execution_device, self.unet.dtype)
+
+    def _encode_prompts(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str],
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        batch: int,
+        guided: bool,
+    ) -> Tensor:
+        """`(B, L, D)`, or `(2B, L, D)` as [negative, positive] when guided."""
+        positive = to_batch(self._encode_one(prompt, prompt_embeds, "prompt"), batch, "prompt")
+        if not guided:
+            return positive
+        negative = self._encode_one(negative_prompt, negative_prompt_embeds, "negative_prompt")
+        negative = to_batch(negative, batch, "negative_prompt")
+        if negative.shape != positive.shape:
+            raise ValueError(
+                f"prompt_embeds {tuple(positive.shape)} and negative_prompt_embeds {tuple(negative.shape)} must have "
+                "one shape: pad both to the same number of tokens."
+            )
+        return torch.cat([negative, positive])
+
+    def _noise(self, shape: tuple[int, ...], latents: Tensor | None, generator: Generators) -> Tensor:
+        """Unit normal noise of `shape`: the caller's, or drawn (one generator per item if a list)."""
+        device, dtype = self._execution_device, self.unet.dtype
+        if isinstance(generator, list) and len(generator) != shape[0]:
+            raise ValueError(f"The list of generators has {len(generator)} entries for a batch of {shape[0]}.")
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        if tuple(latents.shape) != tuple(shape):
+            raise ValueError(f"latents must be unit normal noise of {tuple(shape)}, got {tuple(latents.shape)}.")
+        return latents.to(device, dtype)
+
+    def _timesteps(self, steps: int) -> Tensor:
+        if int(steps) != steps or steps < 1:
+            raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {steps}.")
+        self.scheduler.set_timesteps(int(steps), device=self._execution_device)
+        return self.scheduler.timesteps
+
+    def _step(self, prediction: Tensor, t: Tensor, latents: Tensor, generator: Generators) -> Tensor:
+        """One step of the scheduler; the generator is for those that draw noise again."""
+        takes = inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": generator} if "generator" in takes else {}
+        return self.scheduler.step(prediction, t, latents, **extra, return_dict=False)[0]
+
+    def _call_back(self, callback: Callable | None, i: int, t: Tensor, latents: Tensor) -> Tensor:
+        """diffusers' `callback(pipe, step, timestep, {"latents": ...})`, which may hand back other latents."""
+        if callback is None:
+            return latents
+        return (callback(self, i, t, {"latents": latents}) or {}).pop("latents", latents)
+
+
+def guide(prediction: Tensor, guidance_scale: float, guided: bool) -> Tensor:
+    """[negative, positive] predictions `(2B, ...)` to the guided one `(B, ...)`; unguided ones pass."""
+    if not guided:
+        return prediction
+    negative, positive = prediction.chunk(2)
+    return negative + guidance_scale * (positive - negative)
+
+
+def batch_size(**inputs: object) -> int:
+    """The largest batch among the inputs, given as their sizes or as text, lists and tensors; None and str count 1."""
+
+    def size(value: object) -> int:
+        if isinstance(value, int):
+            return value
+        return 1 if value is None or isinstance(value, str) else len(value)  # type: ignore[arg-type]
+
+    sizes = {name: size(value) for name, value in inputs.items()}
+    largest = max(sizes.values())
+    for name, count in sizes.items():
+        if count not in (1, largest):
+            given = ", ".join(f"{key} {value}" for key, value in sizes.items() if value != 1)
+            raise ValueError(f"The inputs make batches of different sizes ({given}); {name} must be 1 or {largest}.")
+    return largest
+
+
+def check_frames(num_frames: int, unet: VideoUNet) -> None:
+    """Raises ValueError for a number of frames that the UNet's position table does not hold."""
+    length = unet.config.motion_max_length
+    # Motion-augmented attention interleaves the warped features: 2 F - 1 positions for F frames.
+    most = (length + 1) // 2 if unet.config.fusion == "attention" else length
+    if int(num_frames) != num_frames or not 2 <= num_frames <= most:
+        raise ValueError(f"A clip must have 2 to {most} frames (the reference and the future ones), got {num_frames}.")
+
+
+def check_prompts(prompt: str | Sequence[str], prompt_embeds: Tensor | None, name: str = "prompt") -> None:
+    """Raises ValueError for prompts that are no text, and for text and embeddings at once."""
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(one, str) for one in texts):
+        raise ValueError(f"{name} must be a string or a list of at least one string, got {prompt!r}; '' for none.")
+    if prompt_embeds is not None and any(texts):
+        raise ValueError(f"Give {name} or {name}_embeds, not both.")

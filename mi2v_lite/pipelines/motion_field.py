@@ -1,0 +1,257 @@
+"""Stage 1: a photo and a prompt, and what the user drew, to a motion field (notebooks 02 and 04).
+
+Motion-I2V, sections 3.2 and 3.4. Diffusion in the flow autoencoder's latent space, the image latent concatenated to
+the channels, the frame stride as motion strength, and a ControlNet for sparse trajectories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, SchedulerMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from mi2v_lite import control as controls
+from mi2v_lite.control import MotionControl
+from mi2v_lite.flow.fields import from_unit
+from mi2v_lite.models import autoencoder
+from mi2v_lite.models.controlnet import TrajectoryControlNet
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.pipelines import common
+from mi2v_lite.pipelines.common import Generators, ImageInput, VideoPipeline
+
+IMAGE_RANGES = ("signed", "unit")
+
+
+@dataclass
+class MotionFieldOutput(BaseOutput):
+    """The motion of a clip.
+
+    Attributes:
+        flow: f_{0->i}, `(B, N, 2, H, W)` float32 pixels, channels (x right, y down), on frame 0's grid.
+        brush: `(B, 1, H, W)` float, 1 where the user allowed motion; None without a brush.
+    """
+
+    flow: Tensor | np.ndarray
+    brush: Tensor | None = None
+
+
+class MotionFieldPipeline(VideoPipeline):
+    """Image + prompt (+ control) -> flow.
+
+    Args:
+        vae, flow_vae: image and flow autoencoder, of one downsampling factor.
+        text_encoder, tokenizer: of the prompt; may be None if embeddings are given.
+        unet: Stage 1's, channels in = image latent + flow latent. controlnet: its ControlNet, or None.
+        scheduler: any of diffusers' with `add_noise`; the release: DDIM, 25 steps.
+        stage1_image_range: what the image autoencoder gets here, "signed" [-1, 1] or, for the release's
+            checkpoints, "unit" [0, 1].
+        stride, num_inference_steps, guidance_scale: the defaults of `__call__`.
+    """
+
+    model_cpu_offload_seq = "text_encoder->vae->flow_vae->controlnet->unet"
+    _optional_components = [*VideoPipeline._optional_components, "controlnet"]
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        flow_vae: AutoencoderKL,
+        text_encoder: CLIPTextModel | None,
+        tokenizer: CLIPTokenizer | None,
+        unet: VideoUNet,
+        controlnet: TrajectoryControlNet | None,
+        scheduler: SchedulerMixin,
+        stage1_image_range: str = "signed",
+        stride: int = 8,
+        num_inference_steps: int = 25,
+        guidance_scale: float = 7.0,
+    ):
+        super().__init__()
+        if stage1_image_range not in IMAGE_RANGES:
+            raise ValueError(f"stage1_image_range must be one of {IMAGE_RANGES}, got {stage1_image_range!r}.")
+        self.register_modules(
+            vae=vae,
+            flow_vae=flow_vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            controlnet=controlnet,
+            scheduler=scheduler,
+        )
+        self.register_to_config(
+            stage1_image_range=stage1_image_range,
+            stride=stride,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput,
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] = "",
+        control: MotionControl | Sequence[MotionControl] | None = None,
+        control_scale: float = 1.0,
+        num_frames: int = 16,
+        stride: int | Sequence[int] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        generator: Generators = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        condition: Tensor | None = None,
+        brush: np.ndarray | Tensor | None = None,
+        latents: Tensor | None = None,
+        callback_on_step_end: Callable | None = None,
+        output_type: str = "pt",
+        return_dict: bool = True,
+    ) -> MotionFieldOutput | tuple:
+        """Predict how the photo moves.
+
+        Args:
+            image: PIL, uint8 `(H, W, 3)`, float tensor `(3, H, W)` in [-1, 1], or a batch of one of these.
+            prompt, negative_prompt: one for all images or one each; the images may also be one for all prompts.
+            control: what the user drew, on a canvas of any size; one for all images or one each.
+            control_scale: factor on the ControlNet's residuals; 0 is no control (the brush still holds).
+            num_frames: N + 1, the reference frame included.
+            stride: source frames between two frames (larger = more motion), or the N strides themselves.
+            height, width: resize the image to this; its own size, to the nearest multiple, if None.
+            num_inference_steps, guidance_scale: the pipeline's config if None. A guidance_scale of 1 or less runs
+                the positive prompt alone.
+            generator: for exact repeats; a list has one for each item.
+            prompt_embeds, negative_prompt_embeds: `(B, L, D)`, instead of text.
+            condition: `(B, flow latent channels + 1, N, h, w)`, the ControlNet's input itself, instead of `control`'s.
+            brush: bool `(H, W)`, True = may move; overrides `control`'s. Outside, the flow is zero.
+            latents: the noise to start from, `(B, flow latent channels, N, h, w)`.
+            callback_on_step_end: diffusers' `f(pipe, step, timestep, {"latents": ...}) -> dict`.
+            output_type: "pt", "np", or "latent" (scaled flow latents `(B, C, N, h, w)`).
+
+        Returns:
+            `MotionFieldOutput`, or `(flow, brush)` if not `return_dict`.
+
+        Raises:
+            ValueError: for inputs that do not fit together.
+        """
+        config = self.config
+        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = config.guidance_scale if guidance_scale is None else guidance_scale
+        guided = scale > 1
+        if output_type not in ("pt", "np", "latent"):
+            raise ValueError(f"output_type must be 'pt', 'np' or 'latent', got {output_type!r}.")
+        common.check_frames(num_frames, self.unet)
+        common.check_prompts(prompt, prompt_embeds)
+        common.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
+        device, dtype = self._execution_device, self.unet.dtype
+
+        pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
+        height, width = pixels.shape[-2:]
+        drawn = _drawn(control, width, height)
+        brush = common.brush_tensor(_brush_of(drawn) if brush is None else brush, height, width)
+        batch = common.batch_size(
+            images=pixels,
+            prompts=prompt,
+            negative_prompts=negative_prompt,
+            prompt_embeds=prompt_embeds,
+            controls=drawn,
+            conditions=condition,
+            brushes=brush,
+            latents=latents,
+        )
+        strides = self._strides(config.stride if stride is None else stride, num_frames - 1).to(device)
+        text = self._encode_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guided)
+        if self.controlnet is None and not (drawn is None and condition is None):
+            raise ValueError("A control was given but the pipeline has no ControlNet: load one, or pass control=None.")
+
+        photo = common.to_batch(self.encode_image(pixels), batch, "image")  # (B, C, h, w)
+        image_latents = photo[:, :, None].expand(-1, -1, num_frames - 1, -1, -1)
+        if condition is None and drawn is not None:
+            condition = self._condition(drawn, num_frames - 1, tuple(photo.shape[-2:]))
+        if condition is not None:
+            condition = common.to_batch(condition.to(device, dtype), batch, "condition")
+        shape = (batch, self.unet.config.out_channels, *image_latents.shape[2:])
+        timesteps = self._timesteps(steps)
+        latents = self._noise(shape, latents, generator) * self.scheduler.init_noise_sigma
+
+        halves = 2 if guided else 1
+        strides = strides.expand(halves * batch, -1)
+        if condition is not None:
+            condition = condition.repeat(halves, 1, 1, 1, 1)
+        with self.progress_bar(total=len(timesteps)) as bar:
+            for i, t in enumerate(timesteps):
+                noisy = self.scheduler.scale_model_input(latents, t)
+                sample = torch.cat([image_latents, noisy], dim=1).repeat(halves, 1, 1, 1, 1)
+                time = t.expand(halves * batch)
+                residuals = {}
+                if condition is not None and control_scale != 0:
+                    down, mid = self.controlnet(
+                        sample, time, text, condition, stride=strides, control_scale=control_scale
+                    )
+                    residuals = {"down_residuals": down, "mid_residual": mid}
+                prediction = self.unet(sample, time, text, stride=strides, **residuals)
+                latents = self._step(common.guide(prediction, scale, guided), t, latents, generator)
+                latents = self._call_back(callback_on_step_end, i, t, latents)
+                bar.update()
+
+        flow = latents
+        if output_type != "latent":
+            flow = from_unit(self.decode_flow(latents).float())
+            if brush is not None:
+                flow = flow * brush[:, None].to(device)
+        if output_type == "np":
+            flow = flow.cpu().numpy()
+        self.maybe_free_model_hooks()
+        return MotionFieldOutput(flow=flow, brush=brush) if return_dict else (flow, brush)
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Images `(B, 3, H, W)` in [-1, 1] to Stage 1's scaled image latents `(B, C, h, w)`."""
+        if self.config.stage1_image_range == "unit":
+            pixels = (pixels + 1) / 2
+        return autoencoder.encode(self.vae, pixels.to(self._execution_device, self.vae.dtype)).to(self.unet.dtype)
+
+    def decode_flow(self, latents: Tensor) -> Tensor:
+        """Scaled flow latents `(B, C, N, h, w)` to unit flow `(B, N, 2, H, W)`, about [0, 1], not clamped."""
+        frames = latents.transpose(1, 2).to(self.flow_vae.dtype)
+        return autoencoder.decode(self.flow_vae, frames, batch=common.DECODE_BATCH)
+
+    def _condition(self, drawn: Sequence[MotionControl], num: int, latent_size: tuple[int, int]) -> Tensor:
+        """The ControlNet's input `(B, C + 1, N, h, w)` of what was drawn."""
+        fields = [control.field(num) for control in drawn]
+        flow, mask = (torch.stack(parts).to(self._execution_device) for parts in zip(*fields, strict=True))
+        return controls.condition(flow, mask, self.flow_vae, latent_size)
+
+    def _strides(self, stride: int | Sequence[int] | Tensor, num: int) -> Tensor:
+        """`(1, N)` or `(B, N)`: source frames between frame 0 and each other frame."""
+        strides = torch.as_tensor(stride)
+        if strides.dim() == 0:
+            strides = strides * torch.arange(1, num + 1)
+        if strides.shape[-1] != num or strides.dim() > 2 or not (strides > 0).all():
+            raise ValueError(f"stride must be a positive number or {num} positive numbers, got {stride!r}.")
+        return strides.reshape(-1, num)
+
+
+def _drawn(
+    control: MotionControl | Sequence[MotionControl] | None, width: int, height: int
+) -> list[MotionControl] | None:
+    """The controls as a list, resized to the image."""
+    if control is None:
+        return None
+    drawn = [control] if isinstance(control, MotionControl) else list(control)
+    if not drawn or not all(isinstance(one, MotionControl) for one in drawn):
+        raise ValueError("control must be a MotionControl or a list of them, one for each image; None for no control.")
+    return [one.resized(width, height) for one in drawn]
+
+
+def _brush_of(drawn: Sequence[MotionControl] | None) -> np.ndarray | None:
+    """The brushes of a batch of controls, None if nobody painted; an item without one may move everywhere."""
+    if drawn is None or all(control.brush is None for control in drawn):
+        return None
+    width, height = drawn[0].size
+    return np.stack([np.ones((height, width), bool) if one.brush is None else one.brush for one in drawn])

@@ -1,0 +1,249 @@
+"""Parity with the release of what the pipelines do: sampling loops, first frame, brush, guidance, the whole chain.
+
+Configs, scheduler, sizes, steps, names of runs and weights come from the sidecars, so any such folder does.
+Bound: 10 times the tensor's `backend_noise` (what two legitimate float32 runs of the release differ by), at least 1e-5.
+"""
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from mi2v_lite import control
+from mi2v_lite.models.checkpoints import controlnet_from_official, load_state, unet_from_official, vae_from_official
+from mi2v_lite.pipelines import AnimationPipeline, MotionFieldPipeline
+
+QUIRK = "_official_batch_quirk"
+# The release's sampler (golden README, "Facts about sampling"), for sidecars that do not repeat it.
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": True,
+    "steps_offset": 1,
+    "clip_sample": False,
+}
+
+
+@cache
+def model(folder: Path, name: str, role: str, quirk: bool = False):
+    """One model of a weights file, built from the config in the weights' sidecar."""
+    path = folder / f"{name}.safetensors"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in this golden folder")
+    config, state = json.loads((folder / f"{name}.json").read_text())["config"], load_state(path)
+    if role.endswith("vae"):
+        return vae_from_official(config, state).eval()
+    if role == "controlnet":
+        return controlnet_from_official(config, state).eval()
+    stage = 1 if role == "stage1_unet" else 2
+    return unet_from_official(config, state, stage=stage, official_batch_quirk=quirk).eval()
+
+
+class Case:
+    """One golden file, its sidecar and the models it names."""
+
+    def __init__(self, folder: Path, name: str):
+        if not (folder / f"{name}.safetensors").exists():
+            pytest.skip(f"{name} is not in this golden folder")
+        self.folder = folder
+        self.info = json.loads((folder / f"{name}.json").read_text())
+        self.tensors = load_state(folder / f"{name}.safetensors")
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return self.tensors[key]
+
+    def model(self, role: str, quirk: bool = False):
+        (name,) = (name.removesuffix(".safetensors") for name in self.info["weights"] if role in name)
+        return model(self.folder, name, role, quirk)
+
+    def scheduler(self) -> DDIMScheduler:
+        given = {key.removeprefix("effective_"): value for key, value in self.info.get("scheduler", {}).items()}
+        assert given.pop("type", "DDIM") == "DDIM" and given.pop("eta", 0.0) == 0.0
+        return DDIMScheduler(**SCHEDULER | given)
+
+    def motion_field(self) -> MotionFieldPipeline:
+        pipe = MotionFieldPipeline(
+            vae=self.model("image_vae"),
+            flow_vae=self.model("flow_vae"),
+            text_encoder=None,
+            tokenizer=None,
+            unet=self.model("stage1_unet"),
+            controlnet=self.model("controlnet"),
+            scheduler=self.scheduler(),
+            stage1_image_range="unit",
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def animation(self, quirk: bool) -> AnimationPipeline:
+        pipe = AnimationPipeline(
+            vae=self.model("image_vae"),
+            text_encoder=None,
+            tokenizer=None,
+            unet=self.model("stage2_unet", quirk),
+            scheduler=self.scheduler(),
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    def prompts(self) -> dict[str, torch.Tensor]:
+        return {
+            "prompt_embeds": self["positive_embedding"],
+            "negative_prompt_embeds": self["negative_embedding"],
+            "num_inference_steps": self.info["num_inference_steps"],
+        }
+
+    def runs(self) -> list[str]:
+        suffix = ".latents_per_step"
+        return [key.removesuffix(suffix) for key in self.tensors if key.endswith(suffix)]
+
+    def thinned(self, name: str) -> list[tuple[str, int]]:
+        """The tensors `name_everyK`, of which only each K-th row and column is kept, with K."""
+        found = ((key, re.fullmatch(re.escape(name) + r"_every(\d+)", key)) for key in self.tensors)
+        return [(key, int(match[1])) for key, match in found if match]
+
+    def close(self, key: str, actual: torch.Tensor) -> None:
+        noise = self.info["tensors"][key].get("backend_noise", 0.0)
+        assert actual.shape == self[key].shape, f"{key}: {tuple(actual.shape)}, not {tuple(self[key].shape)}"
+        difference = (actual - self[key]).abs().max().item()
+        bound = max(1e-5, 10 * noise)
+        print(f"{key}: difference {difference:.2e}, bound {bound:.1e}")
+        assert difference <= bound, f"{key} differs by {difference:.2e}, more than {bound:.1e}"
+
+
+class Recorder:
+    """`callback_on_step_end` that keeps the latents after every step."""
+
+    def __init__(self):
+        self.latents: list[torch.Tensor] = []
+
+    def __call__(self, _pipe, _step, _timestep, tensors: dict) -> dict:
+        self.latents.append(tensors["latents"].clone())
+        return {}
+
+    def stacked(self) -> torch.Tensor:
+        """(steps, C, F, h, w)."""
+        return torch.cat(self.latents)
+
+
+@pytest.fixture
+def case(golden_dir):
+    return lambda name: Case(golden_dir, name)
+
+
+@pytest.mark.parametrize("name", ["pipeline_stage1", "pipeline_stage2"])
+def test_schedule(case, name):
+    golden = case(name)
+    scheduler = golden.scheduler()
+    scheduler.set_timesteps(golden.info["num_inference_steps"])
+    assert scheduler.timesteps.tolist() == golden["timesteps"].tolist()
+    for key in golden.tensors:
+        if found := re.fullmatch(r"timesteps_(\d+)", key):
+            scheduler.set_timesteps(int(found[1]))
+            assert scheduler.timesteps.tolist() == golden[key].tolist()
+    if "alphas_cumprod" in golden.tensors:
+        golden.close("alphas_cumprod", scheduler.alphas_cumprod)
+
+
+def test_stage1_loop(case):
+    golden = case("pipeline_stage1")
+    pipe = golden.motion_field()
+    image = 2 * golden["first_frame"] - 1  # the release gives Stage 1 pixels in [0, 1]
+    golden.close("image_latent", pipe.encode_image(image[None]))
+    assert golden.runs()
+    for run in golden.runs():
+        steps = Recorder()
+        latents = pipe(
+            image,
+            **golden.prompts(),
+            condition=golden["control"] if run.startswith("control") else None,
+            num_frames=golden["initial_latents"].shape[2] + 1,
+            stride=golden["stride"],
+            guidance_scale=golden.info["runs"][run]["guidance_scale"],
+            latents=golden["initial_latents"][:, : pipe.unet.config.out_channels],
+            callback_on_step_end=steps,
+            output_type="latent",
+        ).flow
+        golden.close(f"{run}.latents_per_step", steps.stacked())
+        assert torch.equal(latents[0], steps.latents[-1][0])
+        for key, every in golden.thinned(f"{run}.videos"):
+            with torch.no_grad():
+                golden.close(key, pipe.decode_flow(latents).transpose(1, 2)[..., ::every, ::every])
+
+
+def test_stage2_loop(case):
+    golden = case("pipeline_stage2")
+    assert golden.runs()
+    for run in golden.runs():
+        pipe = golden.animation(quirk=run.endswith(QUIRK))
+        steps = Recorder()
+        frames = pipe(
+            golden["first_frame"],
+            golden["flow_pre"][1:],  # the release puts a zero field for frame 0 in front
+            **golden.prompts(),
+            brush=golden["brush_mask"][0] == 0 if run.startswith("brush") else None,
+            guidance_scale=golden.info["guidance_scale"],
+            latents=golden["initial_latents"],
+            callback_on_step_end=steps,
+            output_type="pt",
+        ).frames
+        golden.close(f"{run}.latents_per_step", steps.stacked())
+        for key, every in golden.thinned(f"{run}.videos"):
+            golden.close(key, (frames / 2 + 0.5).transpose(1, 2)[..., ::every, ::every])
+
+
+def test_end_to_end(case):
+    """Tracks and paint -> control -> Stage 1 -> flow -> Stage 2 -> video, as the release's app chains them."""
+    golden = case("end_to_end")
+    info, width, height = golden.info, golden.info["width"], golden.info["height"]
+    futures = info["model_length"] - 1
+    flow, mask, brush = control.official_field(
+        info["tracks"], golden["painted"].numpy(), width, height, info["flow_unit_id"], futures
+    )
+    stage1 = golden.motion_field()
+    image = golden["first_frame_u8"].numpy()
+    with torch.no_grad():
+        condition = control.condition(flow, mask, stage1.flow_vae, tuple(golden["noise_stage1"].shape[-2:]))
+    motion = stage1(
+        image,
+        **golden.prompts(),
+        condition=condition,
+        control_scale=info["control_scale"],
+        brush=brush,
+        num_frames=info["model_length"],
+        stride=info["stride"],
+        guidance_scale=info["guidance_scale"],
+        latents=golden["noise_stage1"][:, : stage1.unet.config.out_channels],
+    )
+    with_first = torch.cat([torch.zeros_like(motion.flow[:, :1]), motion.flow], dim=1)[0]
+    assert golden.thinned("flow_pre")
+    for key, every in golden.thinned("flow_pre"):
+        golden.close(key, with_first[..., ::every, ::every])
+
+    meaning = info["tensors"]["video_part"]["meaning"]
+    kept = [int(i) for i in re.search(r"\[(\d+(?:,\s*\d+)+)\]", meaning)[1].split(",")]
+    every = height // golden["video_part"].shape[-2]
+    for suffix in ("", QUIRK):
+        if f"latents_stage2{suffix}" not in golden.tensors:
+            continue
+        stage2 = golden.animation(quirk=bool(suffix))
+        latents = stage2(
+            image,
+            motion.flow,
+            **golden.prompts(),
+            brush=motion.brush,
+            guidance_scale=info["guidance_scale"],
+            latents=golden["noise_stage2"],
+            output_type="latent",
+        ).frames
+        golden.close(f"latents_stage2{suffix}", latents)
+        with torch.no_grad():
+            video = stage2.decode_frames(latents).transpose(1, 2) / 2 + 0.5
+        golden.close(f"video{suffix}_part", video[:, :, kept, ::every, ::every])

@@ -1,0 +1,430 @@
+"""The pipelines with tiny random models: conventions of diffusers, seeds, batches, brush, errors at the door."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+)
+from PIL import Image
+
+from mi2v_lite.control import Drag, MotionControl
+from mi2v_lite.models.autoencoder import encode, make_vae
+from mi2v_lite.models.controlnet import TrajectoryControlNet
+from mi2v_lite.models.text import build_tokenizer, make_text_encoder
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.pipelines import AnimationPipeline, MotionFieldOutput, MotionFieldPipeline, MotionI2VPipeline, common
+
+SIZE, FRAMES = 32, 4
+IMAGE_CHANNELS, FLOW_CHANNELS = 3, 2
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "rescale_betas_zero_snr": True,
+}
+UNET = {
+    "block_out_channels": (32, 32),
+    "layers_per_block": 1,
+    "attention_levels": (True, False),
+    "num_attention_heads": 4,
+    "cross_attention_dim": 16,
+    "motion_num_attention_heads": 4,
+    "motion_max_length": 9,
+}
+
+
+def wake(model: torch.nn.Module) -> torch.nn.Module:
+    """Gives what starts at zero some weight: nothing may be switched off in these tests."""
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> dict:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(tmp_path_factory.mktemp("tokenizer"), ["red", "balloon"])
+    vae = {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
+    stage1 = VideoUNet(
+        in_channels=IMAGE_CHANNELS + FLOW_CHANNELS, out_channels=FLOW_CHANNELS, use_stride_embedding=True, **UNET
+    )
+    stage2 = VideoUNet(
+        in_channels=IMAGE_CHANNELS, out_channels=IMAGE_CHANNELS, fusion="attention", first_frame_timestep=1, **UNET
+    )
+    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    return {
+        "vae": wake(make_vae({**vae, "latent_channels": IMAGE_CHANNELS, "scaling_factor": 0.7})),
+        "flow_vae": wake(
+            make_vae(
+                {**vae, "in_channels": 2, "out_channels": 2, "latent_channels": FLOW_CHANNELS, "scaling_factor": 1.3}
+            )
+        ),
+        "text_encoder": make_text_encoder(text).eval(),
+        "tokenizer": tokenizer,
+        "motion_unet": wake(stage1),
+        "controlnet": wake(
+            TrajectoryControlNet.from_unet(stage1, condition_channels=FLOW_CHANNELS + 1, condition_hidden=8)
+        ),
+        "animation_unet": wake(stage2),
+    }
+
+
+@pytest.fixture
+def pipe(parts) -> MotionI2VPipeline:
+    settings = {"motion_steps": 2, "animation_steps": 2, "motion_guidance_scale": 3.0, "animation_guidance_scale": 2.0}
+    pipe = MotionI2VPipeline(**parts, scheduler=DDIMScheduler(**SCHEDULE), stride=4, **settings)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+
+
+def seed(number: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(number)
+
+
+def brush() -> np.ndarray:
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[:, : SIZE // 2] = True
+    return mask
+
+
+def drawn(**kwargs) -> MotionControl:
+    return MotionControl((SIZE, SIZE), [Drag([(8, 16), (20, 16)])], **kwargs)
+
+
+def some_flow(batch: int = 1) -> torch.Tensor:
+    return 4 * torch.randn(batch, FRAMES - 1, 2, SIZE, SIZE, generator=seed(9))
+
+
+def test_both_stages(pipe, photo):
+    out = pipe(photo, "red balloon", drawn(brush=brush()), num_frames=FRAMES, generator=seed())
+    assert out.flow.shape == (1, FRAMES - 1, 2, SIZE, SIZE) and out.flow.dtype == torch.float32
+    assert out.flow.abs().max() <= SIZE and out.flow[..., : SIZE // 2].abs().max() > 0
+    assert out.flow[..., SIZE // 2 :].abs().max() == 0  # outside the brush
+    assert len(out.frames) == 1 and len(out.frames[0]) == FRAMES and out.frames[0][0].size == (SIZE, SIZE)
+
+
+def test_two_calls_equal_one(pipe, photo):
+    whole = pipe(photo, "red", drawn(brush=brush()), num_frames=FRAMES, generator=seed(), output_type="np")
+    generator = seed()
+    motion = pipe.predict_motion(photo, "red", drawn(brush=brush()), num_frames=FRAMES, generator=generator)
+    frames = pipe.render(photo, motion, "red", generator=generator, output_type="np").frames
+    assert torch.equal(motion.flow, whole.flow) and np.array_equal(frames, whole.frames)
+    again = pipe.render(photo, motion.flow, "red", brush=brush(), generator=seed(1), output_type="np").frames
+    assert not np.array_equal(again, frames)
+
+
+def test_every_input_matters(pipe, photo):
+    def flow(**kwargs):
+        return pipe.predict_motion(
+            **{"image": photo, "prompt": "red", "num_frames": FRAMES, "generator": seed(), **kwargs}
+        ).flow
+
+    plain = flow()
+    assert torch.equal(plain, flow())
+    assert torch.equal(plain, flow(control=drawn(), control_scale=0.0))
+    assert torch.equal(plain, flow(stride=[4, 8, 12])) and torch.equal(plain, flow(guidance_scale=3.0))
+    others = {
+        "prompt": "balloon",
+        "negative_prompt": "balloon",
+        "control": drawn(),
+        "stride": 8,
+        "num_inference_steps": 3,
+        "guidance_scale": 1.0,
+        "generator": seed(1),
+        "image": photo.rotate(90),
+    }
+    for name, value in others.items():
+        assert not torch.allclose(plain, flow(**{name: value})), name
+
+
+def test_without_guidance_the_negative_prompt_is_unused(pipe, photo):
+    flows = [
+        pipe.predict_motion(
+            photo, "red", num_frames=FRAMES, generator=seed(), guidance_scale=1.0, negative_prompt=negative
+        ).flow
+        for negative in ("", "balloon")
+    ]
+    assert torch.equal(*flows)
+
+
+def test_image_range_of_stage1(pipe, photo):
+    unit = MotionFieldPipeline(**pipe.motion_field.components, stage1_image_range="unit")
+    pixels = common.image_tensor(photo)
+    with torch.no_grad():
+        assert torch.allclose(unit.encode_image(pixels), encode(pipe.vae, (pixels + 1) / 2), atol=1e-6)
+        assert torch.allclose(pipe.motion_field.encode_image(pixels), encode(pipe.vae, pixels), atol=1e-6)
+
+
+def test_batch_equals_items_alone(pipe, photo):
+    images, prompts = [photo, photo.rotate(90)], ["red", "balloon"]
+    paint = [drawn(brush=brush()), MotionControl((SIZE, SIZE), [Drag([(20, 20), (4, 4)])])]
+    pipe.to(torch.float64)  # random networks amplify float32's rounding, which may hide what is wrong
+    try:
+        both = pipe(images, prompts, paint, num_frames=FRAMES, generator=[seed(0), seed(1)], output_type="pt")
+        for i in range(2):
+            alone = pipe(images[i], prompts[i], paint[i], num_frames=FRAMES, generator=seed(i), output_type="pt")
+            torch.testing.assert_close(both.flow[i : i + 1], alone.flow, rtol=0, atol=1e-5)
+            torch.testing.assert_close(both.frames[i : i + 1], alone.frames, rtol=0, atol=1e-5)
+    finally:
+        pipe.to(torch.float32)
+
+
+def test_one_photo_for_all_prompts(pipe, photo):
+    flow = pipe.predict_motion(photo, ["red", "balloon"], num_frames=FRAMES, generator=[seed(0), seed(1)]).flow
+    assert flow.shape[0] == 2 and not torch.allclose(flow[0], flow[1])
+
+
+def test_save_and_load(pipe, photo, tmp_path):
+    expected = pipe(photo, "red", drawn(), num_frames=FRAMES, generator=seed(), output_type="np")
+    pipe.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "model_index.json",
+        "vae",
+        "flow_vae",
+        "text_encoder",
+        "tokenizer",
+        "motion_unet",
+        "controlnet",
+        "animation_unet",
+        "scheduler",
+    }
+    loaded = MotionI2VPipeline.from_lite(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.config.motion_steps == 2 and loaded.config.stride == 4
+    assert loaded.vae.config.scaling_factor == 0.7 and loaded.motion_unet.dtype == torch.float32
+    found = loaded(photo, "red", drawn(), num_frames=FRAMES, generator=seed(), output_type="np")
+    assert torch.equal(found.flow, expected.flow) and np.array_equal(found.frames, expected.frames)
+    bare = MotionI2VPipeline.from_pretrained(tmp_path, controlnet=None)
+    with pytest.raises(ValueError, match="no ControlNet"):
+        bare.predict_motion(photo, control=drawn(), num_frames=FRAMES)
+
+
+def test_half_precision_files_load_as_float32(pipe, tmp_path):
+    stage = pipe.animation
+    stage.to(torch.float16, silence_dtype_warnings=True).save_pretrained(tmp_path)
+    stage.to(torch.float32)
+    loaded = AnimationPipeline.from_pretrained(tmp_path, dtype=torch.float32)
+    assert loaded.vae.dtype == loaded.text_encoder.dtype == loaded.unet.dtype == torch.float32
+
+
+def test_missing_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No lite weights"):
+        MotionI2VPipeline.from_lite(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler])
+def test_other_schedulers(pipe, photo, kind):
+    pipe.scheduler = kind.from_config(pipe.scheduler.config, rescale_betas_zero_snr=False)
+    runs = [
+        pipe(photo, "red", drawn(brush=brush()), num_frames=FRAMES, generator=seed(), output_type="pt")
+        for _ in range(2)
+    ]
+    assert runs[0].frames.isfinite().all() and runs[0].flow.isfinite().all()
+    assert torch.equal(runs[0].frames, runs[1].frames) and torch.equal(runs[0].flow, runs[1].flow)
+
+
+def test_first_frame_and_brush_in_stage2(pipe, photo):
+    seen = []
+    original = pipe.animation_unet.forward
+
+    def spy(sample, *args, **kwargs):
+        seen.append(sample)
+        return original(sample, *args, **kwargs)
+
+    after = []
+
+    def callback(_pipe, _step, _timestep, tensors):
+        after.append(tensors["latents"])
+        return {}
+
+    noise = torch.randn(1, IMAGE_CHANNELS, FRAMES, SIZE // 8, SIZE // 8, generator=seed())
+    pipe.animation_unet.forward = spy
+    try:
+        latents = pipe.render(
+            photo,
+            some_flow(),
+            brush=brush(),
+            latents=noise,
+            num_inference_steps=3,
+            callback_on_step_end=callback,
+            output_type="latent",
+        ).frames
+    finally:
+        del pipe.animation_unet.forward
+    with torch.no_grad():
+        still = encode(pipe.vae, common.image_tensor(photo))
+    assert len(seen) == 3 and seen[0].shape[0] == 2  # both guidance halves in one call
+    for sample in [*seen, latents]:
+        assert torch.allclose(sample[:, :, 0], still, atol=1e-6)
+    right = slice(SIZE // 16, None)
+    for step, time in enumerate(pipe.scheduler.timesteps[1:]):
+        known = pipe.scheduler.add_noise(still[:, :, None], noise, time[None])
+        assert torch.allclose(after[step][:, :, 1:, :, right], known[:, :, 1:, :, right], atol=1e-6)
+        assert not torch.allclose(after[step][:, :, 1:, :, : SIZE // 16], known[:, :, 1:, :, : SIZE // 16], atol=1e-2)
+
+
+def test_callback_may_change_the_latents(pipe, photo):
+    steps = []
+
+    def callback(_pipe, step, _timestep, tensors):
+        steps.append(step)
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    latents = pipe.predict_motion(photo, num_frames=FRAMES, callback_on_step_end=callback, output_type="latent").flow
+    assert steps == [0, 1] and not latents.any()
+
+
+def test_the_splat_is_built_once(pipe, photo, monkeypatch):
+    from mi2v_lite.models import temporal
+
+    built = []
+
+    class Counted(temporal.SplatOperator):
+        def __init__(self, flow, *args, **kwargs):
+            built.append(tuple(flow.shape))
+            super().__init__(flow, *args, **kwargs)
+
+    monkeypatch.setattr(temporal, "SplatOperator", Counted)
+    pipe.render(photo, some_flow(), output_type="np")
+    sides = [SIZE // 8, SIZE // 16]
+    assert sorted(built) == sorted((1, FRAMES - 1, 2, side, side) for side in sides)
+
+
+def test_output_types(pipe, photo):
+    clips = {
+        kind: pipe.render(photo, some_flow(), generator=seed(), output_type=kind).frames for kind in ("np", "pil", "pt")
+    }
+    assert clips["np"].dtype == np.uint8 and clips["np"].shape == (1, FRAMES, SIZE, SIZE, 3)
+    assert clips["pt"].shape == (1, FRAMES, 3, SIZE, SIZE) and clips["pt"].abs().max() <= 1
+    assert np.array_equal(np.stack([np.asarray(frame) for frame in clips["pil"][0]]), clips["np"][0])
+    restored = clips["np"].transpose(0, 1, 4, 2, 3) / 127.5 - 1
+    assert np.abs(restored - clips["pt"].numpy()).max() <= 1 / 255 + 1e-6
+    assert pipe.render(photo, some_flow(), output_type="np", return_dict=False)[0].shape == clips["np"].shape
+    flow = pipe.predict_motion(photo, num_frames=FRAMES, output_type="np").flow
+    assert isinstance(flow, np.ndarray) and isinstance(pipe.render(photo, flow, output_type="np").frames, np.ndarray)
+
+
+def test_images_at_the_door(photo):
+    array = np.asarray(photo)
+    expected = common.image_tensor(photo)
+    assert expected.shape == (1, 3, SIZE, SIZE) and expected.min() == -1 and expected.max() == 1
+    for image in (array, expected, expected[0], array[None], [photo], [array]):
+        assert torch.equal(common.image_tensor(image), expected)
+    assert common.image_tensor(photo.convert("L")).shape == expected.shape
+    assert common.image_tensor([photo, photo]).shape[0] == 2
+    for wrong in (
+        array / 255.0,
+        array[..., 0],
+        expected * 255,
+        expected * float("nan"),
+        expected[:, :2],
+        expected.long(),
+        [],
+        [photo, photo.resize((8, 8))],
+        "photo.png",
+        None,
+    ):
+        with pytest.raises(ValueError):
+            common.image_tensor(wrong)
+
+
+def test_odd_sizes_are_resized_and_said(pipe):
+    odd = Image.new("RGB", (45, 29), (10, 200, 30))
+    with pytest.warns(UserWarning, match="45x29.*48x32"):
+        motion = pipe.predict_motion(odd, "red", drawn(brush=brush()), num_frames=FRAMES)
+    assert motion.flow.shape[-2:] == (32, 48) and motion.brush.shape[-2:] == (32, 48)
+    with pytest.warns(UserWarning, match="45x29"):
+        assert pipe.render(odd, motion).frames[0][0].size == (48, 32)
+    with pytest.warns(UserWarning) as said:
+        pipe(odd, num_frames=FRAMES)
+    assert sum("45x29" in str(one.message) for one in said) == 1
+    small = pipe.predict_motion(odd, num_frames=FRAMES, height=16, width=24).flow
+    assert small.shape[-2:] == (16, 24)
+
+
+def test_flow_of_another_size_but_the_same_shape(pipe, photo):
+    half = some_flow()[..., ::2, ::2] / 2
+    assert pipe.render(photo, half, output_type="np").frames.shape[2:4] == (SIZE, SIZE)
+
+
+def test_to_half_and_components(pipe):
+    assert pipe.motion_field.unet is pipe.motion_unet and pipe.animation.vae is pipe.vae
+    pipe.to(torch.bfloat16)
+    try:
+        assert pipe.motion_field.unet.dtype == torch.bfloat16
+    finally:
+        pipe.to(torch.float32)
+
+
+def nan_flow() -> torch.Tensor:
+    flow = some_flow()
+    flow[0, 0, 0, 0, 0] = float("nan")
+    return flow
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"prompt": []}, "string"),
+        ({"prompt": ["red", "red", "red"], "image": "two"}, "different sizes"),
+        ({"prompt": 3}, "string"),
+        ({"control": "drag"}, "MotionControl"),
+        ({"num_frames": 1}, "2 to"),
+        ({"num_frames": 99}, "2 to"),
+        ({"stride": [8, 16]}, "stride"),
+        ({"stride": -1}, "stride"),
+        ({"num_inference_steps": 0}, "num_inference_steps"),
+        ({"height": 30}, "multiple of 8"),
+        ({"latents": torch.zeros(1, 3, 3, 4, 4)}, "latents"),
+        ({"condition": torch.zeros(1, 1, 3, 4, 4)}, "condition"),
+        ({"prompt_embeds": torch.zeros(1, 4, 16), "prompt": "red"}, "not both"),
+        ({"prompt_embeds": torch.zeros(1, 4, 5)}, "prompt_embeds"),
+        ({"brush": np.full((SIZE, SIZE), 7)}, "brush"),
+        ({"generator": [torch.Generator()] * 3}, "generators"),
+        ({"output_type": "pil"}, "output_type"),
+    ],
+)
+def test_stage1_errors(pipe, photo, wrong, message):
+    arguments = {"image": photo, "num_frames": FRAMES, **wrong}
+    if arguments["image"] == "two":
+        arguments["image"] = [photo, photo]
+    with pytest.raises(ValueError, match=message):
+        pipe.predict_motion(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"motion": nan_flow()}, "NaN"),
+        ({"motion": some_flow()[:, :, :1]}, "flow must be"),
+        ({"motion": some_flow()[..., :8]}, "aspect ratio"),
+        ({"motion": torch.zeros(1, 40, 2, SIZE, SIZE)}, "2 to 5 frames"),  # 9 positions hold 5 frames
+        ({"motion": some_flow(3), "prompt": ["red", "red"]}, "different sizes"),
+        ({"latents": torch.zeros(1, 3, 3, 4, 4)}, "latents"),
+        ({"brush": np.ones((2, 2, 2, 2), bool)}, "brush"),
+        ({"output_type": "mp4"}, "output_type"),
+    ],
+)
+def test_stage2_errors(pipe, photo, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        pipe.render(**{"image": photo, "motion": some_flow(), **wrong})
+
+
+def test_render_takes_the_brush_of_the_motion(pipe, photo):
+    flow, mask = some_flow(), common.brush_tensor(brush(), SIZE, SIZE)
+    given = pipe.render(photo, flow, brush=brush(), generator=seed(), output_type="np").frames
+    carried = pipe.render(photo, MotionFieldOutput(flow=flow, brush=mask), generator=seed(), output_type="np").frames
+    without = pipe.render(photo, flow, generator=seed(), output_type="np").frames
+    assert np.array_equal(given, carried) and not np.array_equal(given, without)
