@@ -1,0 +1,186 @@
+"""Batches as pure functions of (seed, index), so that a resumed training sees what an uninterrupted one would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from mi2v_lite.data.store import ClipStore
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+LONGEST_SHORT_SIDE = 512  # photos are shrunk to this on loading: the smallest crop is then 128 px of the default scale
+
+
+def generator_for(*key: int) -> torch.Generator:
+    """A CPU generator that depends on all of `key` (seed, step, rank, ...) and on nothing else."""
+    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+class PhotoCrops:
+    """Random crops of a folder of photos, held in memory as uint8.
+
+    Args:
+        folder: searched for pictures, also in its subfolders.
+        size: side of the crops in pixels.
+        scale: the crop's side as a share of the photo's short side, drawn from this range.
+        jitter: brightness, contrast and saturation vary by up to this share; 0 gives plain crops.
+        clips: a store whose frames are mixed in, if any.
+        clip_share: how many of the crops are whole frames of that store.
+
+    Raises:
+        ValueError: if the folder holds no pictures.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        size: int = 128,
+        scale: tuple[float, float] = (0.25, 1.0),
+        jitter: float = 0.1,
+        clips: str | Path | None = None,
+        clip_share: float = 0.0,
+    ) -> None:
+        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise ValueError(f"No pictures ({', '.join(SUFFIXES)}) in {folder}: fill it, or name another folder.")
+        self.size, self.scale, self.jitter = size, tuple(scale), jitter
+        self.photos = [_load(path) for path in paths]
+        self.frames, self.clip_share = (ClipStore(clips).frames if clips else None), clip_share
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def batch(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """`{"images": (count, 3, size, size) in [-1, 1]}`, all randomness from `generator`."""
+        return {"images": torch.stack([self._crop(generator) for _ in range(count)])}
+
+    def _crop(self, generator: torch.Generator) -> Tensor:
+        u = torch.rand(9, generator=generator).tolist()
+        if self.frames is not None and u[8] < self.clip_share:
+            clips, frames = self.frames.shape[:2]
+            frame = self.frames[min(int(u[0] * clips), clips - 1), min(int(u[1] * frames), frames - 1)]
+            return torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 127.5 - 1
+        photo = self.photos[min(int(u[0] * len(self.photos)), len(self.photos) - 1)]
+        short = min(photo.size)
+        side = short * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[1])
+        left, top = u[2] * (photo.width - side), u[3] * (photo.height - side)
+        box = (left, top, left + side, top + side)
+        crop = photo.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
+        image = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255
+        if u[4] < 0.5:
+            image = image.flip(-1)
+        if self.jitter:
+            brightness, contrast, saturation = (1 + self.jitter * (2 * value - 1) for value in u[5:8])
+            image = image * brightness
+            image = image.mean() + (image - image.mean()) * contrast
+            grey = image.mean(0, keepdim=True)
+            image = (grey + (image - grey) * saturation).clamp(0, 1)
+        return image * 2 - 1
+
+    def fixed(self, count: int, seed: int = 0) -> dict[str, Tensor]:
+        """The same `count` crops at every call, without jitter."""
+        jitter, self.jitter = self.jitter, 0.0
+        try:
+            return self.batch(count, generator_for(seed))
+        finally:
+            self.jitter = jitter
+
+
+def _load(path: Path) -> Image.Image:
+    with Image.open(path) as opened:
+        opened.draft("RGB", (2 * LONGEST_SHORT_SIDE, 2 * LONGEST_SHORT_SIDE))
+        photo = opened.convert("RGB")
+    ratio = LONGEST_SHORT_SIDE / min(photo.size)
+    if ratio < 1:
+        photo = photo.resize((round(photo.width * ratio), round(photo.height * ratio)), Image.Resampling.LANCZOS)
+    return photo
+
+
+class ClipBatches:
+    """Samples of a store with their cached latents and tokens, for the objectives on motion and frames.
+
+    Args:
+        folder: the store.
+        tokenizer: of the captions.
+        length: tokens a caption is padded to.
+        image_latents, flow_latents: from `cached_latents`, `(clips, F or N, C, h, w)`; None if not needed.
+        with_flow: also give the flow in pixels.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        tokenizer: CLIPTokenizer,
+        length: int,
+        image_latents: np.ndarray,
+        flow_latents: np.ndarray | None = None,
+        with_flow: bool = False,
+    ) -> None:
+        self.store = ClipStore(folder)
+        self.image_latents, self.flow_latents, self.with_flow = image_latents, flow_latents, with_flow
+
+        def tokens(texts: list[str]) -> Tensor:
+            return tokenizer(
+                texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            ).input_ids
+
+        self.tokens, self.empty = tokens(list(self.store.captions)), tokens([""])[0]
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def draw(self, count: int, generator: torch.Generator, text_dropout: float) -> dict[str, Tensor]:
+        """`count` random clips, see `clips`; each caption is empty with the probability `text_dropout`."""
+        batch = self.clips(torch.randint(len(self), (count,), generator=generator).tolist())
+        dropped = torch.rand(count, generator=generator) < text_dropout
+        batch["tokens"] = torch.where(dropped[:, None], self.empty, batch["tokens"])
+        return batch
+
+    def clips(self, indices: list[int]) -> dict[str, Tensor]:
+        """These clips: `image_latents (B, C, F, h, w)`, `flow_latents (B, C, N, h, w)`, `stride (B, N)` source frames
+        after frame 0, `tokens (B, L)`, `flow (B, N, 2, H, W)` pixels. Latents are without scale, all is on the CPU.
+        """
+        steps = torch.arange(1, self.store.flow.shape[1] + 1)
+        strides = torch.as_tensor([int(self.store.strides[i]) for i in indices])
+        batch = {
+            "image_latents": _stack(self.image_latents, indices).transpose(1, 2),
+            "stride": strides[:, None] * steps,
+            "tokens": self.tokens[indices],
+        }
+        if self.flow_latents is not None:
+            batch["flow_latents"] = _stack(self.flow_latents, indices).transpose(1, 2)
+        if self.with_flow:
+            batch["flow"] = _stack(self.store.flow, indices)
+        return batch
+
+
+class FlowFields:
+    """Single motion fields of a store: a random frame, so a random stride; flipped and scaled at random."""
+
+    def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3)) -> None:
+        self.store, self.amplitude = ClipStore(folder), tuple(amplitude)
+
+    def batch(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """`{"flow": (count, 2, H, W) pixels}`."""
+        return {"flow": torch.stack([self._field(generator) for _ in range(count)])}
+
+    def _field(self, generator: torch.Generator) -> Tensor:
+        u = torch.rand(5, generator=generator).tolist()
+        clips, frames = self.store.flow.shape[:2]
+        field = self.store.flow[min(int(u[0] * clips), clips - 1), min(int(u[1] * frames), frames - 1)]
+        flow = torch.from_numpy(np.array(field)).float()
+        if u[2] < 0.5:  # mirrored left and right: the x components point the other way
+            flow = flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+        if u[3] < 0.5:
+            flow = flow.flip(-2) * torch.tensor([1.0, -1.0]).view(2, 1, 1)
+        return flow * (self.amplitude[0] + (self.amplitude[1] - self.amplitude[0]) * u[4])
+
+
+def _stack(array: np.ndarray, indices: list[int]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.array(array[i])).float() for i in indices])

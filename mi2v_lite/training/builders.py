@@ -1,0 +1,145 @@
+"""Builds the models and the noise schedule that a step needs, fresh or from the result of an earlier step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch import nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, keep_ends_precise, make_vae, start_linear
+from mi2v_lite.models.controlnet import TrajectoryControlNet
+from mi2v_lite.models.text import make_text_encoder
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.training.curriculum import Config, Step
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CLASSES = {
+    "autoencoder": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "video_unet": VideoUNet,
+    "controlnet": TrajectoryControlNet,
+}
+
+
+def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
+    """The noise schedule of training and of sampling, from the arguments of `DDIMScheduler`.
+
+    Raises:
+        ValueError: for an argument that it does not have.
+    """
+    unknown = sorted(set(noise) - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
+    if unknown:
+        raise ValueError(f"noise: unknown keys {unknown}; see diffusers' DDIMScheduler.")
+    return DDIMScheduler(**noise)
+
+
+def load_tokenizer(config: Config) -> CLIPTokenizer:
+    """The tokenizer of the model `text_encoder`: its key `tokenizer` names a folder, in the package or on the disk."""
+    folder = config.models["text_encoder"].get("tokenizer")
+    if folder is None:
+        raise ValueError("The model text_encoder needs a key tokenizer: the folder of vocab.json and merges.txt.")
+    inside = PACKAGE / folder
+    return CLIPTokenizer.from_pretrained(inside if inside.is_dir() else folder)
+
+
+def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
+    """The step's model and its others, by name, in float32 on the CPU.
+
+    A model starts from what `start_from` names, otherwise fresh. The trained one has the config of this step; the
+    others are as they were saved.
+
+    Raises:
+        ValueError: if a result to start from does not exist or does not fit, or a model's kind is unknown.
+    """
+    models = nn.ModuleDict()
+    for name in (*step.others, step.model):  # a fresh ControlNet copies the trunk, so the others come first
+        entry = dict(config.models[name])
+        kind = entry.pop("kind")
+        if kind not in CLASSES:
+            raise ValueError(f"The model {name} is of kind {kind!r}, expected one of {sorted(CLASSES)}.")
+        if name == step.model:
+            entry |= step.model_overrides
+        source = step.start_from.get(name)
+        if source is not None:
+            models[name] = _start(kind, entry, _result(runs, source, name), exact=name != step.model)
+        elif kind == "controlnet":
+            models[name] = _fresh_controlnet(entry, models)
+        else:
+            models[name] = _fresh(kind, entry, config)
+    if step.gradient_checkpointing:
+        models[step.model].enable_gradient_checkpointing()
+    return models
+
+
+def _result(runs: Path, source: str, name: str) -> Path:
+    step, _, other = source.partition("/")
+    folder = runs / step / "final" / (other or name)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} does not exist: train the step {step} first, or give its result another --runs.")
+    return folder
+
+
+def _fresh(kind: str, entry: dict[str, Any], config: Config) -> nn.Module:
+    if kind == "autoencoder":
+        start = entry.pop("start", "random")
+        if start not in ("random", "linear"):
+            raise ValueError(f"An autoencoder's start is {start!r}, expected 'random' or 'linear'.")
+        return start_linear(make_vae(entry)) if start == "linear" else make_vae(entry)
+    if kind == "text_encoder":
+        entry.pop("tokenizer", None)
+        return make_text_encoder({"vocab_size": len(load_tokenizer(config)), **entry})
+    return _build(VideoUNet, entry)
+
+
+def _build(cls: type, entry: dict[str, Any]) -> nn.Module:
+    try:
+        return cls(**entry)
+    except TypeError as error:
+        raise ValueError(f"Unknown key in the config of a {cls.__name__}: {error}") from error
+
+
+def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module:
+    trunk = entry.pop("trunk", None)
+    if trunk not in models:
+        raise ValueError("A fresh ControlNet needs a key trunk: the name of the UNet it copies, listed in others.")
+    return TrajectoryControlNet.from_unet(models[trunk], **entry)
+
+
+def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Module:
+    """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules."""
+    saved = CLASSES[kind].from_pretrained(folder).float()
+    if kind == "autoencoder":
+        keep_ends_precise(saved)
+    if exact or kind == "text_encoder":
+        return saved
+    if kind == "autoencoder":
+        if saved.config.in_channels == entry.get("in_channels"):
+            return saved
+        return flow_vae_from_image_vae(saved, entry)
+    if kind == "controlnet":
+        return saved
+    model = _build(CLASSES[kind], entry)
+    try:
+        missing, extra = model.load_state_dict(saved.state_dict(), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{folder} does not fit this step's config: {error}") from error
+    missing = [name for name in missing if "motion_modules" not in name]
+    if missing or extra:
+        raise ValueError(f"{folder} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
+    return model
+
+
+def prediction_target(
+    scheduler: DDIMScheduler, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """What the network is to predict, by the schedule's `prediction_type`: the noise, or v (Salimans and Ho 2022)."""
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return scheduler.get_velocity(clean, noise, timestep)
+    raise ValueError(f"prediction_type is {kind!r}, expected epsilon or v_prediction.")

@@ -1,0 +1,145 @@
+"""Encodes a store of clips once and keeps the latents beside it as memory-mapped arrays.
+
+    python -m mi2v_lite.training.latents CONFIG --store stores/train --runs runs
+
+The file's name holds a hash of the autoencoder's weights, so the latents of other weights are never used. They are
+kept without `scaling_factor`, which may change without the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mi2v_lite.data.store import ClipStore
+from mi2v_lite.flow.fields import to_unit
+from mi2v_lite.models.autoencoder import encode, keep_ends_precise
+from mi2v_lite.training.curriculum import load_config
+
+BATCH = 16
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """12 hexadecimal digits that change with any parameter or buffer."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def clip_frames(store: ClipStore, index: int) -> Tensor:
+    """Frames of a clip, `(F, 3, H, W)` float32 in [-1, 1]."""
+    return torch.from_numpy(np.array(store.frames[index])).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def clip_unit_flow(store: ClipStore, index: int) -> Tensor:
+    """Motion field of a clip in the flow autoencoder's units, `(N, 2, H, W)` float32 in [0, 1], 0.5 = no motion."""
+    return to_unit(clip_flow(store, index)).clamp(0, 1)
+
+
+def clip_flow(store: ClipStore, index: int) -> Tensor:
+    """Motion field of a clip, `(N, 2, H, W)` float32 in pixels."""
+    return torch.from_numpy(np.array(store.flow[index])).float()
+
+
+READERS: dict[str, Callable[[ClipStore, int], Tensor]] = {"image": clip_frames, "flow": clip_unit_flow}
+
+
+@torch.no_grad()
+def cached_latents(
+    folder: str | Path, vae: AutoencoderKL, kind: str, precision: str = "no", device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """The latents of all clips of a store, encoded now if they are not there yet.
+
+    Args:
+        folder: a store of clips; the latents are written beside its arrays.
+        vae: the autoencoder of that kind.
+        kind: "image" (all F frames) or "flow" (the N fields).
+        precision: "bf16" encodes under autocast, twice as fast.
+        device: where to encode; the autoencoder is moved there and back.
+
+    Returns:
+        memory-mapped float16 `(clips, F or N, C, h, w)`, without `scaling_factor`.
+
+    Raises:
+        ValueError: for another kind, or a folder that is no store.
+    """
+    if kind not in READERS:
+        raise ValueError(f"kind is {kind!r}, expected one of {sorted(READERS)}.")
+    path = Path(folder) / f"latents_{kind}_{weights_hash(vae)}.npy"
+    if not path.is_file():
+        _write(path, ClipStore(folder), vae, READERS[kind], precision, torch.device(device))
+    return np.load(path, mmap_mode="r")
+
+
+def _write(
+    path: Path, store: ClipStore, vae: AutoencoderKL, read: Callable, precision: str, device: torch.device
+) -> None:
+    home, training = next(vae.parameters()).device, vae.training
+    vae.to(device, memory_format=torch.channels_last).eval()
+    partial, out = path.with_suffix(".partial"), None
+    for index in tqdm(range(len(store)), desc=path.name, mininterval=5.0):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            latents = encode(vae, read(store, index).to(device), batch=BATCH, scaled=False).float().cpu().numpy()
+        if out is None:
+            shape = (len(store), *latents.shape)
+            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        out[index] = latents
+    out.flush()
+    os.replace(partial, path)
+    vae.to(home, memory_format=torch.contiguous_format).train(training)
+
+
+@torch.no_grad()
+def estimate_scale(vae: AutoencoderKL, pictures: Iterable[Tensor]) -> float:
+    """`1 / std` of the latents over all their values: what makes them of unit variance (Rombach et al. 2022, D.1).
+
+    Args:
+        vae: the autoencoder.
+        pictures: batches `(B, C, H, W)` in the autoencoder's range.
+
+    Raises:
+        ValueError: if there are no pictures or their latents do not vary.
+    """
+    count, total, square = 0, 0.0, 0.0
+    for batch in pictures:
+        latents = encode(vae, batch, batch=BATCH, scaled=False).double()
+        count += latents.numel()
+        total += float(latents.sum())
+        square += float(latents.square().sum())
+    variance = square / count - (total / count) ** 2 if count else 0.0
+    if not variance > 0:
+        raise ValueError("The scale needs pictures whose latents vary; there were none.")
+    return round(variance**-0.5, 6)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line: caches the latents of a store for both autoencoders ahead of the steps that need them."""
+    parser = argparse.ArgumentParser(prog="mi2v_lite.training.latents", description="Encodes stores of clips.")
+    parser.add_argument("config", help="a YAML file, for example mi2v_lite/configs/lite.yaml")
+    parser.add_argument("--store", action="append", required=True, help="folder below --runs; may be given twice")
+    parser.add_argument("--kind", choices=sorted(READERS), help="only this kind, both by default")
+    parser.add_argument("--runs", default="runs", help="folder of the data and the results")
+    options = parser.parse_args(arguments)
+    config, runs = load_config(options.config), Path(options.runs)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for kind in [options.kind] if options.kind else sorted(READERS):
+        step = next(s for s in reversed(config.steps) if s.model == f"{kind}_vae")
+        vae = keep_ends_precise(AutoencoderKL.from_pretrained(runs / step.name / "final" / step.model))
+        for store in options.store:
+            latents = cached_latents(runs / store, vae, kind, step.precision, device)
+            print(f"{store}: {kind} latents {latents.shape}, scale {vae.config.scaling_factor}")
+
+
+if __name__ == "__main__":
+    main()

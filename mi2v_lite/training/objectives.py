@@ -1,0 +1,272 @@
+"""What each step minimises. All objectives have one signature: `loss(models, batch, generator, step)`.
+
+`models` are the step's, by name; `batch` comes from `batch(step, generator)`; the noise is drawn from `generator` on
+the CPU, so that it is the same on every device. `validate` gives figures on held-out data, `finish` runs before
+the result is saved. Serves notebooks 01 (autoencoders), 02 (motion field), 03 (animation), 04 (control).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mi2v_lite import control
+from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.training import masks
+from mi2v_lite.training.batches import ClipBatches, FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.builders import load_tokenizer, make_scheduler, prediction_target
+from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.latents import cached_latents, estimate_scale
+
+Batch = dict[str, Tensor]
+Logs = dict[str, Tensor]
+
+
+class _Autoencoder:
+    """What both autoencoders share: the sampled reconstruction, the pull to N(0, 1), the scale of the latents."""
+
+    def __init__(self, step: Step) -> None:
+        self.edge = float(step.options.get("edge_weight", 0.5))
+        self.kl = float(step.options.get("kl_weight", 1e-6))
+
+    def batch(self, step: Step, generator: torch.Generator) -> Batch:
+        """A training batch, see `PhotoCrops.batch` and `FlowFields.batch`."""
+        return self.source.batch(step.batch_size, generator)
+
+    def _reconstruct(
+        self, models: nn.ModuleDict, x: Tensor, generator: torch.Generator, step: Step
+    ) -> tuple[Tensor, Tensor, Logs]:
+        """`(B, C, H, W)` to its reconstruction and the divergence, a mean over pictures of the sum over latents."""
+        vae = models[step.model]
+        if step.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        posterior = vae.encode(x).latent_dist
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum((1, 2, 3)).mean()
+        output = vae.decode(mean + (0.5 * logvar).exp() * noise).sample.float()
+        return output, kl, {"kl": kl.detach(), "latent_std": mean.detach().std()}
+
+    def finish(self, models: nn.ModuleDict, step: Step) -> None:
+        """Registers the scale that gives the latents unit variance."""
+        vae = models[step.model]
+        device = next(vae.parameters()).device
+        pictures = [self._input(self.source.batch(8, generator_for(step.seed, i, 2))).to(device) for i in range(32)]
+        vae.register_to_config(scaling_factor=estimate_scale(vae, pictures))
+
+
+def _edges(error: Tensor) -> Tensor:
+    """L1 of the error's differences between neighbours: keeps edges sharp at hardly any cost."""
+    return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+
+
+class ImageAutoencoder(_Autoencoder):
+    """Reconstructs photos: L1 + squared error + L1 of the gradients, with a small pull of the posterior to N(0, 1)."""
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        super().__init__(step)
+        data = dict(step.data)
+        train, heldout = runs / data.pop("folder"), data.pop("heldout", None)
+        if "clips" in data:
+            data["clips"] = runs / data["clips"]
+        self.source = PhotoCrops(train, **data)
+        self.heldout = PhotoCrops(runs / heldout, size=self.source.size).fixed(48) if heldout else None
+
+    def _input(self, batch: Batch) -> Tensor:
+        return batch["images"]
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+        """`batch["images"]` is `(B, 3, H, W)` in [-1, 1]."""
+        images = self._input(batch)
+        output, kl, logs = self._reconstruct(models, images, generator, step)
+        error = output - images
+        l2 = error.square().mean()
+        loss = error.abs().mean() + l2 + self.edge * _edges(error) + self.kl * kl
+        return loss, {"psnr": 10 * torch.log10(4 / l2.detach()), **logs}
+
+    @torch.no_grad()
+    def validate(self, models: nn.ModuleDict, step: Step) -> dict[str, float]:
+        """PSNR in dB on fixed held-out crops, mean of the pictures."""
+        if self.heldout is None:
+            return {}
+        vae, values = models[step.model], []
+        for images in self.heldout["images"].split(8):
+            images = images.to(next(vae.parameters()).device)
+            output = vae.decode(vae.encode(images).latent_dist.mode()).sample.float().clamp(-1, 1)
+            values.append(10 * torch.log10(4 / F.mse_loss(output, images, reduction="none").mean((1, 2, 3))))
+        return {"heldout_psnr": float(torch.cat(values).mean())}
+
+
+class FlowAutoencoder(_Autoencoder):
+    """Reconstructs single motion fields, with the error counted in pixels so that gradients are of a usual size."""
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        super().__init__(step)
+        data = dict(step.data)
+        train, heldout = runs / data.pop("store"), data.pop("heldout", None)
+        self.source = FlowFields(train, **data)
+        self.heldout = FlowFields(runs / heldout, (1.0, 1.0)).batch(96, generator_for(0)) if heldout else None
+
+    def _input(self, batch: Batch) -> Tensor:
+        return to_unit(batch["flow"]).clamp(0, 1)
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+        """`batch["flow"]` is `(B, 2, H, W)` in pixels."""
+        unit = self._input(batch)
+        output, kl, logs = self._reconstruct(models, unit, generator, step)
+        height, width = unit.shape[-2:]
+        error = (output - unit) * unit.new_tensor([2.0 * width, 2.0 * height]).view(2, 1, 1)
+        loss = error.abs().mean() + self.edge * _edges(error) + self.kl * kl
+        return loss, {"epe": error.detach().square().sum(1).sqrt().mean(), **logs}
+
+    @torch.no_grad()
+    def validate(self, models: nn.ModuleDict, step: Step) -> dict[str, float]:
+        """Mean endpoint error in pixels on fixed held-out fields, and as a share of their mean motion."""
+        if self.heldout is None:
+            return {}
+        vae, error, motion = models[step.model], 0.0, 0.0
+        for flow in self.heldout["flow"].split(8):
+            flow = flow.to(next(vae.parameters()).device)
+            output = vae.decode(vae.encode(to_unit(flow).clamp(0, 1)).latent_dist.mode()).sample.float()
+            error += float((from_unit(output) - flow).square().sum(1).sqrt().mean((1, 2)).sum())
+            motion += float(flow.square().sum(1).sqrt().mean((1, 2)).sum())
+        return {"heldout_epe": error / len(self.heldout["flow"]), "heldout_epe_share": error / motion}
+
+
+class _Diffusion:
+    """What the three denoising objectives share: clips with latents, text, timesteps, target, held-out loss."""
+
+    uses_flow_latents = True
+    uses_flow = False
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        data = dict(step.data)
+        train, heldout = runs / data.pop("store"), data.pop("heldout", None)
+        if data:
+            raise ValueError(f"Step {step.name}: unknown data settings {sorted(data)}; known are store and heldout.")
+        self.scheduler = make_scheduler(config.noise)
+        tokenizer = load_tokenizer(config)
+        length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+
+        def open_store(folder: Path) -> ClipBatches:
+            kinds = ("image", "flow") if self.uses_flow_latents else ("image",)
+            latents = [cached_latents(folder, models[f"{kind}_vae"], kind, step.precision, device) for kind in kinds]
+            return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow)
+
+        self.source = open_store(train)
+        self.heldout = open_store(runs / heldout) if heldout else None
+
+    def batch(self, step: Step, generator: torch.Generator) -> Batch:
+        """A training batch, see `ClipBatches.draw`."""
+        return self.source.draw(step.batch_size, generator, step.text_dropout)
+
+    def finish(self, models: nn.ModuleDict, step: Step) -> None:
+        """Nothing to do."""
+
+    def _text(self, models: nn.ModuleDict, tokens: Tensor) -> Tensor:
+        """`(B, L)` to `(B, L, D)`; gradients flow if the text encoder trains."""
+        return models["text_encoder"](input_ids=tokens).last_hidden_state
+
+    def _scaled(self, models: nn.ModuleDict, batch: Batch, kind: str) -> Tensor:
+        """Latents `(B, C, F or N, h, w)` with their autoencoder's scale."""
+        return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
+
+    def _timesteps(self, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """`(B,)`, uniform; one in each of B equal parts of the schedule, which makes the loss less noisy."""
+        u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        last = self.scheduler.config.num_train_timesteps
+        return (u * last).long().clamp(max=last - 1).to(device)
+
+    def _noised(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, timesteps `(B,)` and the target of the prediction."""
+        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+        timesteps = self._timesteps(len(clean), generator, clean.device)
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        return noisy, timesteps, prediction_target(self.scheduler, clean, noise, timesteps)
+
+    @torch.no_grad()
+    def validate(self, models: nn.ModuleDict, step: Step) -> dict[str, float]:
+        """The loss on up to 32 held-out clips with fixed noise and timesteps."""
+        if self.heldout is None:
+            return {}
+        device, losses = next(models.parameters()).device, []
+        for start in range(0, min(32, len(self.heldout)), 8):
+            batch = self.heldout.clips(list(range(start, min(start + 8, len(self.heldout)))))
+            batch = {name: value.to(device) for name, value in batch.items()}
+            losses.append(float(self.loss(models, batch, generator_for(0, start), step)[0]))
+        return {"heldout_loss": sum(losses) / len(losses)}
+
+
+class MotionField(_Diffusion):
+    """Stage 1: denoise the latents of f_{0->i} beside the image latent, given text and stride (paper, section 3.2).
+
+    The option `single` trains on one random future frame (curriculum step 1), otherwise on all N.
+    """
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+        """`batch` as in `ClipBatches.clips`."""
+        image = self._scaled(models, batch, "image")[:, :, :1]
+        flow, stride = self._scaled(models, batch, "flow"), batch["stride"]
+        if step.options.get("single", False):
+            chosen = torch.randint(flow.shape[2], (len(flow),), generator=generator).to(flow.device)
+            rows = torch.arange(len(flow), device=flow.device)
+            flow, stride = flow[rows, :, chosen][:, :, None], stride[rows, chosen][:, None]
+        noisy, timesteps, target = self._noised(flow, generator)
+        sample = torch.cat([image.expand(-1, -1, flow.shape[2], -1, -1), noisy], dim=1)
+        text = self._text(models, batch["tokens"])
+        prediction = models[step.model](sample, timesteps, text, stride=stride)
+        return F.mse_loss(prediction.float(), target), {}
+
+
+class TrajectoryControl(_Diffusion):
+    """The ControlNet on the frozen Stage 1: the same task, given part of the flow (paper, section 3.4).
+
+    The option `shares` says how often each kind of control of `masks.KINDS` is drawn.
+    """
+
+    uses_flow = True
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+        """`batch` as in `ClipBatches.clips`, with the flow in pixels."""
+        image = self._scaled(models, batch, "image")[:, :, :1]
+        noisy, timesteps, target = self._noised(self._scaled(models, batch, "flow"), generator)
+        sparse, mask = masks.draw(batch["flow"].cpu(), generator, step.options["shares"])
+        sample = torch.cat([image.expand(-1, -1, noisy.shape[2], -1, -1), noisy], dim=1)
+        with torch.no_grad():
+            sparse, mask = sparse.to(sample.device), mask.to(sample.device)
+            condition = control.condition(sparse, mask, models["flow_vae"], tuple(sample.shape[-2:])).float()
+            text = self._text(models, batch["tokens"])
+        down, mid = models[step.model](sample, timesteps, text, condition, stride=batch["stride"])
+        prediction = models["stage1_unet"](
+            sample, timesteps, text, stride=batch["stride"], down_residuals=down, mid_residual=mid
+        )
+        return F.mse_loss(prediction.float(), target), {"mask_share": mask.mean()}
+
+
+class Animation(_Diffusion):
+    """Stage 2: frame 0 stays clean, frames 1..N are denoised with frame 0's features warped to them (section 3.3)."""
+
+    uses_flow_latents = False
+    uses_flow = True
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+        """`batch` as in `ClipBatches.clips`, with the flow in pixels. The loss is on frames 1..N only."""
+        frames = self._scaled(models, batch, "image")
+        noisy, timesteps, target = self._noised(frames, generator)
+        sample = torch.cat([frames[:, :, :1], noisy[:, :, 1:]], dim=2)
+        text = self._text(models, batch["tokens"])
+        prediction = models[step.model](sample, timesteps, text, flow=batch["flow"])
+        return F.mse_loss(prediction.float()[:, :, 1:], target[:, :, 1:]), {}
+
+
+OBJECTIVES = {
+    "image_autoencoder": ImageAutoencoder,
+    "flow_autoencoder": FlowAutoencoder,
+    "motion_field": MotionField,
+    "trajectory_control": TrajectoryControl,
+    "animation": Animation,
+}

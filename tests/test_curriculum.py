@@ -1,0 +1,98 @@
+"""The curriculum as data: what a config may say, and what the lite one says."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from mi2v_lite.training.curriculum import NEEDS, load_config, parse_config
+from mi2v_lite.training.objectives import OBJECTIVES
+
+LITE = Path(__file__).resolve().parents[1] / "mi2v_lite" / "configs" / "lite.yaml"
+STEP = {
+    "name": "a",
+    "model": "image_vae",
+    "objective": "image_autoencoder",
+    "steps": 100,
+    "batch_size": 2,
+    "learning_rate": 1.0,
+}
+PLAIN = {"models": {"image_vae": {"kind": "autoencoder"}}, "steps": [STEP]}
+
+
+def changed(**values: object) -> dict:
+    content = copy.deepcopy(PLAIN)
+    content["steps"][0].update(values)
+    return content
+
+
+def test_lite_follows_the_paper():
+    config = load_config(LITE)
+    names = [step.name for step in config.steps]
+    paper = ["image_vae", "flow_vae", "stage1_single", "stage1_temporal", "stage1_full", "controlnet", "stage2"]
+    assert [name for name in names if name in paper] == paper
+    assert config.step("stage1_single").model_overrides == {"motion_modules": False}
+    assert config.step("stage1_temporal").trainable == ("stage1_unet.*motion_modules*",)
+    assert not any("text_encoder" in pattern for pattern in config.step("stage1_full").trainable)
+    assert config.step("controlnet").trainable == ("controlnet.*",)
+    models = config.models
+    latents = models["image_vae"]["latent_channels"], models["flow_vae"]["latent_channels"]
+    assert models["stage1_unet"]["in_channels"] == sum(latents)
+    assert models["controlnet"]["condition_channels"] == latents[1] + 1
+    assert models["stage2_unet"]["in_channels"] == latents[0]
+
+
+def test_every_objective_exists():
+    assert set(NEEDS) == set(OBJECTIVES)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([], "expected a mapping"),
+        ({**PLAIN, "stages": []}, "unknown keys \\['stages'\\]"),
+        ({**PLAIN, "steps": []}, "steps is missing"),
+        (changed(learnin_rate=1.0), "unknown keys \\['learnin_rate'\\]"),
+        (changed(learning_rate="1e-3"), "learning_rate is '1e-3', expected float"),
+        (changed(steps=True), "steps is True"),
+        (changed(steps=0), "steps is 0, expected at least 1"),
+        (changed(objective="gan"), "objective is 'gan'"),
+        (changed(precision="fp8"), "precision is 'fp8'"),
+        (changed(model="vae"), "names the model 'vae'"),
+        (changed(objective="motion_field"), "needs \\['text_encoder', 'image_vae', 'flow_vae'\\]"),
+        (changed(start_from={"image_vae": "later"}), "starts from 'later'"),
+        (
+            {
+                "models": {**PLAIN["models"], "flow_vae": {"kind": "autoencoder"}},
+                "steps": [STEP, {**STEP, "name": "b", "model": "flow_vae", "start_from": {"flow_vae": "a"}}],
+            },
+            "name one of them after a slash",
+        ),
+        ({**PLAIN, "steps": [STEP, STEP]}, "two steps are called a"),
+        ({**PLAIN, "models": {"image_vae": {"width": 3}}}, "key kind"),
+        ({**PLAIN, "steps": [{k: v for k, v in STEP.items() if k != "steps"}]}, "steps"),
+    ],
+)
+def test_wrong_configs_are_refused(content, told):
+    with pytest.raises(ValueError, match=told):
+        parse_config(content)
+
+
+def test_unreadable_file(tmp_path):
+    with pytest.raises(ValueError, match="Cannot read"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ValueError, match="Cannot read"):
+        load_config(tmp_path / "bad.yaml")
+    with pytest.raises(ValueError, match="No step 'b'; the config has \\['a'\\]"):
+        parse_config(PLAIN).step("b")
+
+
+def test_learning_rate():
+    step = parse_config(changed(warmup_steps=10, schedule="cosine", final_learning_rate=0.1)).step("a")
+    assert step.learning_rate_at(0) == pytest.approx(0.1)
+    assert step.learning_rate_at(9) == step.learning_rate_at(10) == 1.0
+    assert step.learning_rate_at(55) == pytest.approx(0.55)
+    assert step.learning_rate_at(100) == pytest.approx(0.1)
+    constant = parse_config(changed(warmup_steps=10)).step("a")
+    assert constant.learning_rate_at(50) == constant.learning_rate_at(99) == 1.0

@@ -1,0 +1,246 @@
+"""The trainer: every step of a tiny curriculum runs, resumes to the bit, and trains only what it should."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from safetensors.torch import load_file
+
+from mi2v_lite.data.store import ClipStore, write_store
+from mi2v_lite.models.autoencoder import encode
+from mi2v_lite.training import latents, trainer
+from mi2v_lite.training.batches import FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.curriculum import Config, parse_config
+
+SIZE, FRAMES = 16, 4
+VAE = {"kind": "autoencoder", "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4}
+UNET = {
+    "kind": "video_unet",
+    "block_out_channels": [32, 32],
+    "layers_per_block": 1,
+    "attention_levels": [True, False],
+    "num_attention_heads": 2,
+    "motion_num_attention_heads": 2,
+    "cross_attention_dim": 16,
+}
+TEXT = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+MODELS = {
+    "image_vae": {**VAE, "latent_channels": 4},
+    "flow_vae": {**VAE, "latent_channels": 2, "in_channels": 2, "out_channels": 2},
+    "text_encoder": {"kind": "text_encoder", "tokenizer": "weights/tokenizer", **TEXT},
+    "stage1_unet": {**UNET, "in_channels": 6, "out_channels": 2, "use_stride_embedding": True},
+    "controlnet": {"kind": "controlnet", "trunk": "stage1_unet", "condition_channels": 3, "condition_hidden": 8},
+    "stage2_unet": {**UNET, "in_channels": 4, "out_channels": 4, "fusion": "attention", "first_frame_timestep": 1},
+}
+NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+STORE = {"store": "stores/train", "heldout": "stores/heldout"}
+VAES = {"image_vae": "image_vae", "flow_vae": "flow_vae"}
+
+
+def step(name: str, model: str, objective: str, **more: object) -> dict:
+    common = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "ema_decay": 0.9, "checkpoint_every": 2}
+    return {"name": name, "model": model, "objective": objective, "log_every": 1, **common, **more}
+
+
+def curriculum() -> Config:
+    video = {"others": ["text_encoder", "image_vae", "flow_vae"], "data": STORE, "text_dropout": 0.5}
+    photos = {"folder": "photos", "heldout": "photos", "size": SIZE}
+    text = {"text_encoder": "stage1_single"}
+    steps = [
+        step("image_vae", "image_vae", "image_autoencoder", data=photos, precision="bf16", channels_last=True),
+        step("flow_vae", "flow_vae", "flow_autoencoder", data=STORE, start_from={"flow_vae": "image_vae/image_vae"}),
+        step(
+            "stage1_single",
+            "stage1_unet",
+            "motion_field",
+            **video,
+            start_from=VAES,
+            model_overrides={"motion_modules": False},
+            trainable=["stage1_unet.*", "text_encoder.*"],
+            options={"single": True},
+            accumulation=2,
+        ),
+        step(
+            "stage1_temporal",
+            "stage1_unet",
+            "motion_field",
+            **video,
+            start_from={**VAES, **text, "stage1_unet": "stage1_single"},
+            trainable=["stage1_unet.*motion_modules*"],
+            validate_every=2,
+        ),
+        step(
+            "controlnet",
+            "controlnet",
+            "trajectory_control",
+            **{**video, "others": ["stage1_unet", *video["others"]]},
+            start_from={**VAES, **text, "stage1_unet": "stage1_temporal"},
+            trainable=["controlnet.*"],
+            options={"shares": {"blocks": 1, "drags": 1, "brush": 1}},
+        ),
+        step(
+            "stage2",
+            "stage2_unet",
+            "animation",
+            **{**video, "others": ["text_encoder", "image_vae"]},
+            start_from={**text, "image_vae": "image_vae"},
+            trainable=["stage2_unet.*"],
+            gradient_checkpointing=True,
+            precision="bf16",
+        ),
+    ]
+    return parse_config({"models": MODELS, "noise": NOISE, "steps": steps})
+
+
+def clips(count: int, seed: int) -> list[SimpleNamespace]:
+    random = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        frames = random.integers(0, 256, (FRAMES, SIZE, SIZE, 3), np.uint8)
+        flow = random.normal(0, 2, (FRAMES - 1, 2, 1, 1)) * np.ones((1, 1, SIZE, SIZE))
+        visible = np.ones((FRAMES - 1, SIZE, SIZE), bool)
+        made.append(SimpleNamespace(frames=frames, flow=flow, visibility=visible, caption="a red ball rolls", stride=2))
+    return made
+
+
+def fill(folder: Path) -> Path:
+    (folder / "photos").mkdir(parents=True)
+    for i in range(3):
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{i}.png")
+    write_store(folder / "stores" / "train", clips(5, 0), 5)
+    write_store(folder / "stores" / "heldout", clips(2, 1), 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole curriculum, trained without interruption."""
+    folder = fill(tmp_path_factory.mktemp("runs"))
+    config = curriculum()
+    for one in config.steps:
+        assert trainer.train(config, one.name, folder) == folder / one.name / "final"
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (file,) = folder.glob("*.safetensors")
+    return load_file(file)
+
+
+def test_all_steps_leave_logs_checkpoints_and_float32_results(runs):
+    for one in curriculum().steps:
+        folder = runs / one.name
+        assert [path.name for path in sorted(folder.glob("checkpoint-*"))] == ["checkpoint-2", "checkpoint-4"]
+        assert not list(folder.glob("partial*"))
+        result = weights(folder / "final" / one.model)
+        assert all(value.dtype == torch.float32 and value.isfinite().all() for value in result.values())
+        rows = (folder / "log.csv").read_text().splitlines()
+        assert rows[0].startswith("step,loss,lr,seconds") and rows[-1].startswith("4,")
+        trained = {path.name for path in (folder / "final").iterdir()}
+        assert trained == {one.model, *(["text_encoder"] if one.name == "stage1_single" else [])}
+    header, *rows = (runs / "stage1_temporal" / "log.csv").read_text().splitlines()
+    assert "heldout_loss" in header and len(rows) == 6
+
+
+@pytest.mark.parametrize("name", ["image_vae", "stage1_single", "controlnet"])
+def test_resume_repeats_an_uninterrupted_training_to_the_bit(runs, tmp_path, name):
+    config = curriculum()
+    for entry in ("photos", "stores", *(one.name for one in config.steps if one.name != name)):
+        (tmp_path / entry).symlink_to(runs / entry)
+    assert trainer.train(config, name, tmp_path, stop_at=2).name == "checkpoint-2"
+    assert not (tmp_path / name / "final").exists()
+    trainer.train(config, name, tmp_path, resume=True)
+    for part in ("checkpoint-4", f"final/{config.step(name).model}"):
+        for file in (runs / name / part).glob("*.safetensors"):
+            again = load_file(tmp_path / name / part / file.name)
+            for key, value in load_file(file).items():
+                assert torch.equal(again[key], value), key
+
+    def losses(folder: Path) -> list[str]:
+        return [row.split(",")[1] for row in (folder / name / "log.csv").read_text().splitlines()]
+
+    assert losses(tmp_path) == losses(runs)
+
+
+def test_only_what_the_patterns_name_changes(runs):
+    before = weights(runs / "stage1_single" / "final" / "stage1_unet")
+    after = weights(runs / "stage1_temporal" / "final" / "stage1_unet")
+    assert not any("motion_modules" in name for name in before)
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
+    moved = [name for name in after.keys() - before.keys() if name.endswith("proj_out.weight")]
+    assert moved and all(after[name].abs().max() > 0 for name in moved), "motion modules start at zero and leave it"
+
+
+def test_pattern_without_a_parameter():
+    with pytest.raises(ValueError, match="'net.none' matches no parameter"):
+        trainer.trainable_parameters(torch.nn.ModuleDict({"net": torch.nn.Linear(1, 1)}), ("net.*", "net.none"))
+
+
+def test_a_missing_result_is_named(tmp_path):
+    fill(tmp_path)
+    with pytest.raises(ValueError, match="train the step image_vae first"):
+        trainer.train(curriculum(), "flow_vae", tmp_path)
+
+
+def test_resume_refuses_another_config(runs, tmp_path):
+    config = curriculum()
+    (tmp_path / "photos").symlink_to(runs / "photos")
+    trainer.train(config, "image_vae", tmp_path, stop_at=2)
+    changed = parse_config({"models": MODELS, "steps": [{**vars(config.step("image_vae")), "seed": 9}]})
+    with pytest.raises(ValueError, match="belongs to another config"):
+        trainer.train(changed, "image_vae", tmp_path, resume=True)
+
+
+def test_the_scale_gives_unit_variance(runs):
+    vae = AutoencoderKL.from_pretrained(runs / "flow_vae" / "final" / "flow_vae")
+    assert vae.config.scaling_factor not in (1.0, 0.18215)
+    flow = torch.randn(16, 2, SIZE, SIZE) * 0.02 + 0.5
+    scale = latents.estimate_scale(vae, flow.split(4))
+    with torch.no_grad():
+        assert float((encode(vae, flow, scaled=False) * scale).std()) == pytest.approx(1, rel=1e-2)
+
+
+def test_latents_are_cached_by_weights(runs, tmp_path):
+    folder = tmp_path / "store"
+    write_store(folder, clips(2, 5), 2)
+    vae = AutoencoderKL.from_pretrained(runs / "image_vae" / "final" / "image_vae")
+    cached = latents.cached_latents(folder, vae, "image")
+    with torch.no_grad():
+        direct = encode(vae, latents.clip_frames(ClipStore(folder), 1), scaled=False)
+    assert cached.shape == (2, FRAMES, 4, SIZE // 2, SIZE // 2) and cached.dtype == np.float16
+    np.testing.assert_allclose(cached[1], direct.numpy(), atol=2e-3, rtol=2e-3)
+    files = list(folder.glob("latents_*"))
+    latents.cached_latents(folder, vae, "image")
+    assert list(folder.glob("latents_*")) == files
+    vae.encoder.conv_in.bias.data[0] += 0.1
+    other = latents.cached_latents(folder, vae, "image")
+    assert len(list(folder.glob("latents_*"))) == 2 and not np.array_equal(other, cached)
+    with pytest.raises(ValueError, match="kind is 'video'"):
+        latents.cached_latents(folder, vae, "video")
+
+
+def test_batches_depend_on_their_key_alone(runs):
+    photos = PhotoCrops(runs / "photos", SIZE)
+    first = photos.batch(2, generator_for(1, 2))["images"]
+    photos.batch(2, generator_for(1, 3))
+    assert torch.equal(photos.batch(2, generator_for(1, 2))["images"], first)
+    assert not torch.equal(photos.batch(2, generator_for(1, 3))["images"], first)
+    assert first.shape == (2, 3, SIZE, SIZE) and first.abs().max() <= 1
+    with pytest.raises(ValueError, match="No pictures"):
+        PhotoCrops(runs / "stores", SIZE)
+
+
+def test_flipped_flow_is_the_flow_of_the_flipped_clip(tmp_path):
+    """A field that points away from the middle looks the same when it is mirrored with its signs."""
+    x, y = np.meshgrid(np.arange(SIZE) - 7.5, np.arange(SIZE) - 7.5)
+    clip = clips(1, 0)[0]
+    clip.flow = np.stack([x, y])[None].repeat(FRAMES - 1, 0)
+    write_store(tmp_path, [clip], 1)
+    fields = FlowFields(tmp_path, amplitude=(1.0, 1.0)).batch(8, generator_for(0))["flow"]
+    torch.testing.assert_close(fields, torch.from_numpy(clip.flow[:1]).float().expand(8, -1, -1, -1))
