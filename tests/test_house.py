@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where conda-forge's name differs from pip's.
 CONDA_NAMES = {"torch": "pytorch"}
 # Left to pip in environment.yml: conda-forge's own package would bring a second copy of cv2.
-PIP_ONLY = {"opencv-python-headless"}
+PIP_ONLY = {"opencv-python-headless", "flow-vis"}
 
 # The floors of the house; an import may go to a lower floor or stay inside its own wing. `control` stands between
 # flow and the models that read it; `checks` grades exercises and may look at everything but the evaluation and the CLI.
@@ -36,6 +36,8 @@ FLOORS = {
     "viz": 30,
     "checks": 35,
     "evaluation": 40,
+    "doctor": 45,
+    "export": 45,
     "cli": 50,
     "__main__": 60,
 }

@@ -1,0 +1,67 @@
+"""From the results of a curriculum to one pipeline folder, as it ships.
+
+    mi2v export mi2v_lite/configs/lite.yaml --runs runs -o mi2v_lite/weights/lite
+
+Every model comes from the last step that trained it. Weights are written as float16 safetensors.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.training.builders import CLASSES, load_tokenizer, make_scheduler
+from mi2v_lite.training.curriculum import Config
+
+# What the pipeline calls the curriculum's models.
+PARTS = {
+    "vae": "image_vae",
+    "flow_vae": "flow_vae",
+    "text_encoder": "text_encoder",
+    "motion_unet": "stage1_unet",
+    "controlnet": "controlnet",
+    "animation_unet": "stage2_unet",
+}
+
+
+def trained_folder(config: Config, runs: Path, model: str) -> Path:
+    """Folder of the newest result of ``model``: that of the last step in the curriculum that has one.
+
+    Raises:
+        ValueError: when no step of the config has trained it in ``runs``.
+    """
+    for step in reversed(config.steps):
+        folder = runs / step.name / "final" / model
+        if (folder / "config.json").is_file():
+            return folder
+    raise ValueError(f"no result of the model {model} in {runs}: train the steps of the curriculum first")
+
+
+def export(config: Config, runs: str | Path, output: str | Path) -> Path:
+    """Write the pipeline folder ``output`` (whole or not at all) from the results in ``runs``.
+
+    Args:
+        config: the curriculum; its section ``pipeline`` gives the pipeline's defaults.
+        runs: where the trainer put its results. output: the folder to write; an old one is replaced.
+
+    Raises:
+        ValueError: when a model has not been trained.
+    """
+    runs, output = Path(runs), Path(output)
+    parts = {}
+    for part, model in PARTS.items():
+        kind = CLASSES[config.models[model]["kind"]]
+        parts[part] = kind.from_pretrained(trained_folder(config, runs, model)).to(torch.float16)
+    pipe = MotionI2VPipeline(
+        **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
+    )
+    partial = output.with_name(f"{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipe.save_pretrained(partial)
+    shutil.rmtree(output, ignore_errors=True)
+    os.replace(partial, output)
+    return output

@@ -1,0 +1,146 @@
+"""Pictures and clips in files: read a photo, write MP4, animated PNG and stills (notebook 00).
+
+What is written appears under its name only when it is whole: it is made beside the target and then moved over it, so a
+failure leaves no half-written file and the old one as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+FPS = 8  # the release shows its 16 frames in two seconds
+
+Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
+
+
+@contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """A name beside `path` to write to; it becomes `path` when the block ends well and is removed when it does not.
+
+    Raises:
+        OSError: the folder is missing or cannot be written, or `path` is a folder.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_image(path: str | os.PathLike, background: str = "white") -> Image.Image:
+    """Read a picture upright: RGB, its EXIF orientation applied, transparent parts laid on `background`.
+
+    Raises:
+        ValueError: the file is missing, no picture, damaged, or too large to be meant as one.
+    """
+    path = Path(path)
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            image.load()
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist; give the path of a picture.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or the like.") from error
+    if image.mode.startswith("I;16"):  # Pillow cuts 16 bits at 255 instead of scaling them
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, background), over)
+    return image.convert("RGB")
+
+
+def frames_array(frames: Frames) -> np.ndarray:
+    """A clip as one array.
+
+    Args:
+        frames: uint8 `(F, H, W, 3)`, or a sequence of PIL images or uint8 `(H, W, 3)` arrays of one size.
+
+    Returns:
+        uint8 `(F, H, W, 3)`.
+
+    Raises:
+        ValueError: no frames, several sizes, or another type or layout.
+    """
+    if not isinstance(frames, np.ndarray):
+        parts = [np.asarray(f.convert("RGB") if isinstance(f, Image.Image) else f) for f in frames]
+        shapes = {part.shape for part in parts}
+        if len(shapes) != 1:
+            raise ValueError(f"A clip needs frames of one size, at least one; got {sorted(shapes)}.")
+        frames = np.stack(parts)
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise ValueError(f"A clip must be uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}.")
+    return frames
+
+
+def write_video(path: str | os.PathLike, frames: Frames, fps: int = FPS) -> None:
+    """Write an MP4: H.264, yuv420p, so that it plays everywhere.
+
+    Args:
+        path: where to. frames: see `frames_array`; an odd side is made even by doubling the last row or column, which
+            yuv420p needs. fps: frames per second.
+
+    Raises:
+        ValueError: frames that are no clip. OSError: it cannot be written.
+    """
+    array = frames_array(frames)
+    height, width = array.shape[1:3]
+    array = np.pad(array, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    with atomic(path) as beside:
+        try:
+            with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
+                # One thread: the same frames give the same bytes on every machine.
+                stream = container.add_stream("libx264", Fraction(fps), options={"crf": "12", "threads": "1"})
+                stream.height, stream.width = array.shape[1:3]
+                stream.pix_fmt = "yuv420p"
+                _tag_colours(stream.codec_context)
+                for frame in array:
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+                container.mux(stream.encode(None))
+        except av.error.FFmpegError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _tag_colours(codec: av.VideoCodecContext) -> None:
+    """Says what the conversion from RGB does, BT.601 of limited range: players otherwise guess by the size."""
+    codec.color_range, codec.colorspace = 1, 6
+    codec.color_primaries, codec.color_trc = 1, 13  # those of sRGB
+
+
+def write_animated_png(path: str | os.PathLike, frames: Frames, fps: int = FPS) -> None:
+    """Write an endless animated PNG: exact pixels, and a clip that also shows where video does not.
+
+    Args and errors: as `write_video`, without the even sides.
+    """
+    first, *rest = (Image.fromarray(frame) for frame in frames_array(frames))
+    with atomic(path) as beside:
+        first.save(beside, "PNG", save_all=True, append_images=rest, duration=1000 / fps, loop=0)
+
+
+def write_image(path: str | os.PathLike, image: Image.Image | np.ndarray) -> None:
+    """Write a still in the format of the suffix (.png, .jpg, .webp, ...).
+
+    Args:
+        path: where to. image: PIL, or uint8 `(H, W, 3)`.
+
+    Raises:
+        ValueError: unknown suffix, or an array that is no picture. OSError: it cannot be written.
+    """
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(frames_array([image])[0])
+    kind = Image.registered_extensions().get(Path(path).suffix.lower())
+    if kind not in Image.SAVE:
+        raise ValueError(f"{path}: pictures cannot be written as {Path(path).suffix!r}; use .png.")
+    with atomic(path) as beside:
+        image.save(beside, kind)

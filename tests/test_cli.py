@@ -1,0 +1,388 @@
+"""The command line with a tiny random pipeline: what it writes, and one clear line for each mistake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+from PIL import Image
+
+from mi2v_lite import cli, evaluation
+from mi2v_lite.flow.files import read_flo, read_npz
+from mi2v_lite.models.autoencoder import make_vae
+from mi2v_lite.models.controlnet import TrajectoryControlNet
+from mi2v_lite.models.text import build_tokenizer, make_text_encoder
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.pipelines import MotionI2VPipeline
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A saved pipeline, as small as the classes allow, for pictures of 32 pixels."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    tokenizer = build_tokenizer(tmp_path_factory.mktemp("tokenizer"), ["red", "balloon"])
+    vae = {"block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "layers_per_block": 1, "sample_size": 32}
+    unet = {
+        "block_out_channels": (32,),
+        "layers_per_block": 1,
+        "attention_levels": (True,),
+        "num_attention_heads": 2,
+        "cross_attention_dim": 8,
+        "motion_num_attention_heads": 2,
+        "motion_max_length": 31,
+    }
+    stage1 = VideoUNet(in_channels=5, out_channels=2, use_stride_embedding=True, **unet)
+    text = {"vocab_size": len(tokenizer), "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    flow_vae = make_vae({**vae, "latent_channels": 2, "in_channels": 2, "out_channels": 2})
+    for model in (stage1, flow_vae):
+        for parameter in model.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.3)
+    MotionI2VPipeline(
+        vae=make_vae({**vae, "latent_channels": 3}),
+        flow_vae=flow_vae,
+        text_encoder=make_text_encoder({**text, "num_attention_heads": 2}),
+        tokenizer=tokenizer,
+        motion_unet=stage1,
+        controlnet=TrajectoryControlNet.from_unet(stage1, condition_channels=3, condition_hidden=4),
+        animation_unet=VideoUNet(in_channels=3, out_channels=3, fusion="attention", first_frame_timestep=1, **unet),
+        scheduler=DDIMScheduler(prediction_type="v_prediction"),
+        motion_steps=2,
+        animation_steps=2,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in, with a photo of 90x60 pixels and a brush for it."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("photo.png")
+    brush = np.zeros((60, 90), np.uint8)
+    brush[:, :45] = 255
+    Image.fromarray(brush).save("brush.png")
+    return tmp_path
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    code = cli.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def read_clip(path: str) -> np.ndarray:
+    with av.open(path) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.fixture
+def loaded(weights, monkeypatch) -> Path:
+    """The same, loaded once for all: most tests are not about loading."""
+    if weights not in PIPES:
+        PIPES[weights] = cli._load(weights)
+    monkeypatch.setattr(cli, "_load", PIPES.__getitem__)
+    return weights
+
+
+PIPES: dict[Path, MotionI2VPipeline] = {}
+GIVEN = {"photo.png", "brush.png"}
+
+
+def test_animate_writes_everything(here, weights, capsys):
+    code, out, err = run(
+        capsys, "animate", "photo.png", "--prompt", "red balloon", "--drag", "20,30 40,30 60,20", "--anchor", "80,50",
+        "--anchor", "85,5", "--brush", "brush.png", "--frames", 4, "--seed", 3, "--steps", 1, "--guidance", "2.5",
+        "--control-scale", "0.5", "--stride", 2, "--save-flow", "flows", "--previews", "--weights", weights,
+        "-o", "new/deep/clip.mp4",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    made = {"new/deep/clip.mp4", "new/deep/clip.png", "new/deep/flow.png", "flows/flow.npz"}
+    assert files(here) == GIVEN | made | {f"flows/flow_0{i}.flo" for i in (1, 2, 3)}
+    assert read_clip("new/deep/clip.mp4").shape == (4, 32, 48, 3)
+    field = read_npz("flows/flow.npz")
+    assert field.shape == (3, 2, 32, 48) and torch.equal(read_flo("flows/flow_03.flo"), field[2])
+    assert field[..., :23].abs().max() > 0 and field[..., 25:].abs().max() == 0  # outside the brush
+    with Image.open("new/deep/clip.png") as image:
+        assert image.size == (48, 32) and getattr(image, "n_frames", 1) == 4
+    with Image.open("new/deep/flow.png") as image:
+        assert image.width > 500
+    for word in (*made, "flow_01.flo to flow_03.flo", "90x60", "48x32", "seed 3", "loading", "sampling", "writing"):
+        assert word in out, word
+
+
+def test_the_seed_repeats_a_clip_and_options_reach_the_model(here, loaded, capsys):
+    def field(*words: object) -> torch.Tensor:
+        base = ["animate", "photo.png", "--frames", 3, "--save-flow", ".", "--weights", loaded, "-o", "a.mp4"]
+        code, _, err = run(capsys, *base, *words)
+        assert code == 0, err
+        return read_npz("flow.npz")
+
+    plain = field("--prompt", "red", "--seed", 1)
+    assert torch.equal(plain, field("--prompt", "red", "--seed", 1))
+    for words in (
+        ["--prompt", "red", "--seed", 2],
+        ["--prompt", "balloon", "--seed", 1],
+        ["--prompt", "red", "--seed", 1, "--stride", 30],
+        ["--prompt", "red", "--seed", 1, "--steps", 1],
+        ["--prompt", "red", "--seed", 1, "--guidance", 20],
+        ["--prompt", "red", "--seed", 1, "--brush", "brush.png"],
+    ):
+        assert not torch.equal(plain, field(*words)), words
+    assert field("--prompt", "red", "--seed", 1, "--size", 16).shape[-2:] == (16, 24)
+
+
+def test_a_drawn_seed_is_told(here, loaded, capsys):
+    words = ["--prompt", "red", "--frames", 2, "--steps", 1, "--weights", loaded]
+    _, out, _ = run(capsys, "animate", "photo.png", *words, "-o", "a.mp4")
+    seed = next(line for line in out.splitlines() if line.startswith("seed")).split()[1]
+    run(capsys, "animate", "photo.png", *words, "--seed", seed, "-o", "b.mp4")
+    assert Path("a.mp4").read_bytes() == Path("b.mp4").read_bytes()
+
+
+def test_control_is_in_the_pixels_of_the_upright_photo(here, loaded, capsys, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn: viewers show 60x90
+    Image.open("photo.png").save("turned.jpg", exif=exif)
+    seen = {}
+
+    def spy(self, image, prompt, control, **kwargs):
+        seen.update(image=image, prompt=prompt, control=control, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MotionI2VPipeline, "__call__", spy)
+    words = ["--drag", "50,85 10.5,3", "--anchor", "1,2", "--control-scale", "0.25", "--weights", loaded]
+    assert run(capsys, "animate", "turned.jpg", *words, "-o", "a.mp4")[0] == 130
+    assert seen["image"].size == (32, 48) and seen["control"].size == (60, 90)
+    assert seen["control"].drags[0].points == ((50, 85), (10.5, 3)) and seen["control"].anchors[0].point == (1, 2)
+    assert (seen["prompt"], seen["control_scale"], seen["num_frames"]) == ("", 0.25, 16)
+    assert run(capsys, "animate", "turned.jpg", "--drag", "85,50 3,3", "-o", "a.mp4")[0] == 2  # outside, once upright
+
+
+PROMPT = ["--prompt", "red"]
+OUT = ["-o", "clip.mp4"]
+MISTAKES = {
+    "no such photo": (["animate", "none.png", *PROMPT, *OUT], "none.png does not exist"),
+    "photo is no image": (["animate", "text.txt", *PROMPT, *OUT], "text.txt cannot be read as a picture"),
+    "photo is a folder": (["animate", ".", *PROMPT, *OUT], "cannot be read as a picture"),
+    "photo too long": (["animate", "long.png", *PROMPT, *OUT], "100x40 px, 2.50 times"),
+    "nothing asked": (["animate", "photo.png", *OUT], "--prompt, --drag or --brush"),
+    "blank prompt": (["animate", "photo.png", "--prompt", " ", "--anchor", "3,3", *OUT], "nothing says what"),
+    "drag outside": (["animate", "photo.png", "--drag", "5,5 90,5", *OUT], r"drag 1 has the point \(90, 5\) outside"),
+    "anchor outside": (["animate", "photo.png", *PROMPT, "--anchor", "5,60", *OUT], "anchor 1 .* outside"),
+    "drag of words": (["animate", "photo.png", "--drag", "up", *OUT], "'up' is no point"),
+    "drag of triples": (["animate", "photo.png", "--drag", "1,2,3 4,5", *OUT], "'1,2,3' is no point"),
+    "drag of nan": (["animate", "photo.png", "--drag", "nan,2 4,5", *OUT], "'nan,2' is no point"),
+    "drag of one point": (["animate", "photo.png", "--drag", "1,2", *OUT], "two or more points"),
+    "brush of another size": (["animate", "photo.png", "--brush", "long.png", *OUT], "100x40 px but the photo 90x60"),
+    "black brush": (["animate", "photo.png", "--brush", "black.png", *OUT], "brush has no pixel that may move"),
+    "no such brush": (["animate", "photo.png", "--brush", "none.png", *OUT], "none.png does not exist"),
+    "no output": (["animate", "photo.png", *PROMPT], "-o/--output"),
+    "output no mp4": (["animate", "photo.png", *PROMPT, "-o", "clip.gif"], "clip.gif must end in .mp4"),
+    "output is a folder": (["animate", "photo.png", *PROMPT, "-o", "folder.mp4"], "folder.mp4 is a folder"),
+    "output in a file": (["animate", "photo.png", *PROMPT, "-o", "text.txt/clip.mp4"], "text.txt cannot be written"),
+    "flow in a file": (
+        ["animate", "photo.png", *PROMPT, "--save-flow", "text.txt", *OUT],
+        "text.txt cannot be written",
+    ),
+    "output over the photo": (["animate", "photo.png", *PROMPT, "--previews", "-o", "photo.mp4"], "it is an input"),
+    "two outputs of one name": (["animate", "photo.png", *PROMPT, "--previews", "-o", "flow.mp4"], "flow.png too"),
+    "no weights": (["animate", "photo.png", *PROMPT, "--weights", "none", *OUT], "No lite weights: none"),
+    "damaged weights": (["animate", "photo.png", *PROMPT, "--weights", "bad", *OUT], "weights in bad cannot be loaded"),
+    "unknown option": (["animate", "photo.png", *PROMPT, "--colour", *OUT], "unrecognized arguments: --colour"),
+    "shortened option": (["animate", "photo.png", "--promp", "red", *OUT], "unrecognized arguments"),
+    "half a frame": (["animate", "photo.png", *PROMPT, "--frames", "2.5", *OUT], "'2.5' must be a whole number"),
+    "one frame": (["animate", "photo.png", *PROMPT, "--frames", "1", *OUT], "at least 2"),
+    "negative seed": (["animate", "photo.png", *PROMPT, "--seed", "-1", *OUT], "--seed"),
+    "no steps": (["animate", "photo.png", *PROMPT, "--steps", "0", *OUT], "at least 1"),
+    "guidance nan": (["animate", "photo.png", *PROMPT, "--guidance", "nan", *OUT], "must be a number"),
+    "stride 0": (["animate", "photo.png", *PROMPT, "--stride", "0", *OUT], "at least 1"),
+    "no command": ([], "COMMAND"),
+    "unknown command": (["animte"], "animte"),
+    "report no json": (["evaluate", "-o", "report.md"], "must end in .json"),
+    "report in a file": (["evaluate", "-o", "text.txt/report.json"], "cannot be written"),
+    "evaluate without weights": (["evaluate", "--weights", "none"], "No lite weights"),
+    "no such config": (["train", "none.yaml", "--step", "x"], "none.yaml"),
+    "no step": (["train", "none.yaml"], "--step"),
+    "no such step": (["train", ROOT / "mi2v_lite" / "configs" / "lite.yaml", "--step", "x"], "No step 'x'"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line(here, capsys, name):
+    Path("text.txt").write_text("no picture")
+    Path("folder.mp4").mkdir()
+    Image.new("RGB", (100, 40)).save("long.png")
+    Image.new("L", (90, 60)).save("black.png")
+    Path("bad").mkdir()
+    Path("bad/model_index.json").write_text('{"_class_name": "MotionI2VPipeline", "vae": ["diffusers", "Nothing"]}')
+    before = {path: (here / path).read_bytes() for path in files(here)}
+    words, expected = MISTAKES[name]
+    code, out, err = run(capsys, *words)
+    assert code == 2 and out == ""
+    assert err.startswith("mi2v: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert re.search(expected, err), err
+    assert {path: (here / path).read_bytes() for path in files(here)} == before
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--frames", 17], "2 to 16 frames"),
+        (["--size", 20], "multiple of 8"),
+    ],
+)
+def test_what_only_the_model_knows_is_one_line_too(here, loaded, capsys, words, expected):
+    code, _, err = run(capsys, "animate", "photo.png", *PROMPT, *words, "--weights", loaded, *OUT)
+    assert code == 2 and err.count("\n") == 1 and expected in err and files(here) == GIVEN
+
+
+@pytest.mark.parametrize("error, code", [(KeyboardInterrupt(), 130), (OSError(28, "No space left", "x"), 2)])
+def test_a_failure_while_writing_leaves_nothing(here, loaded, capsys, monkeypatch, error, code):
+    from mi2v_lite.viz import media
+
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(media.os, "replace", fail)
+    words = [*PROMPT, "--frames", 2, "--steps", 1, "--weights", loaded]
+    got, _, err = run(capsys, "animate", "photo.png", *words, *OUT)
+    assert got == code and err.count("\n") == 1 and "Traceback" not in err
+    assert files(here) == GIVEN
+
+
+def test_warnings_are_one_line_each(here, loaded, capsys, monkeypatch):
+    def warn(self, *args, **kwargs):
+        warnings.warn("first line\n  second line", stacklevel=1)
+        raise ValueError("stop\nhere")
+
+    monkeypatch.setattr(MotionI2VPipeline, "__call__", warn)
+    before = warnings.showwarning
+    code, _, err = run(capsys, "animate", "photo.png", *PROMPT, "--weights", loaded, *OUT)
+    assert code == 2 and err == "mi2v: warning: first line second line\nmi2v: error: stop here\n"
+    assert warnings.showwarning is before
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [((640, 427), (192, 128)), ((427, 640), (128, 192)), ((128, 128), (128, 128)), ((9, 9), (128, 128)),
+     ((2000, 1000), (256, 128)), ((1000, 999), (128, 128))],
+)  # fmt: skip
+def test_fitting_size(size, expected):
+    assert cli.fitting_size(size, 128, 8) == expected
+
+
+def test_evaluate(here, loaded, capsys, monkeypatch):
+    calls = {}
+
+    def measured(pipe, world, clips, seed):
+        calls.update(clips=clips, seed=seed, size=world.clip(0).frames.shape)
+        nothing = {"value": float("nan"), "spread": float("nan"), "n": 0}
+        return {"a.b_px": {"value": 1.5, "spread": 0.5, "n": clips}, "c": nothing}
+
+    monkeypatch.setattr(evaluation, "evaluate", measured)
+    words = ["--clips", 2, "--seed", 5, "--weights", loaded, "-o", "new/report.json"]
+    code, out, err = run(capsys, "evaluate", *words)
+    assert (code, err) == (0, "") and calls == {"clips": 2, "seed": 5, "size": (16, 128, 128, 3)}
+    assert "| a.b_px | 1.500 | 0.500 | 2 |" in out and "new/report.json" in out
+    report = json.loads(Path("new/report.json").read_text())
+    assert report["metrics"]["a.b_px"] == {"value": 1.5, "spread": 0.5, "n": 2}
+    assert report["metrics"]["c"] == {"value": None, "spread": None, "n": 0}
+    assert any("seed 5" in note for note in report["notes"])
+
+
+def test_evaluate_really(here, loaded, capsys):
+    code, out, _ = run(capsys, "evaluate", "--clips", 1, "--weights", loaded)
+    assert code == 0 and "flow_vae.epe_px" in out and "stage1.epe_relative" in out and files(here) == GIVEN
+
+
+def test_train_hands_on_its_options(here, capsys, monkeypatch):
+    from mi2v_lite.training import trainer
+
+    config = ROOT / "mi2v_lite" / "configs" / "lite.yaml"
+    step = trainer.load_config(config).steps[0].name
+    calls = []
+    monkeypatch.setattr(trainer, "train", lambda *args: calls.append(args) or Path("done"))
+    code, out, err = run(capsys, "train", config, "--step", step, "--runs", "elsewhere", "--resume")
+    assert (code, out, err) == (0, "wrote done\n", "")
+    assert calls[0][1:] == (step, Path("elsewhere"), True)
+
+
+def test_doctor(here, capsys):
+    code, out, err = run(capsys, "doctor", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["packages"]["torch"] == torch.__version__ and found["machine"]["cores"] >= 1
+    assert "cpu" in found["torch"]["devices"] and found["video"] == {"write and read MP4": "works"}
+    vocabulary = found["weights"]["weights/tokenizer/vocab.json"]
+    assert vocabulary.startswith(f"{(ROOT / 'mi2v_lite/weights/tokenizer/vocab.json').stat().st_size} bytes, SHA-256 ")
+    code, text, _ = run(capsys, "doctor")
+    assert code == 0 and "  torch: " in text and vocabulary in text
+    for private in (str(Path.home()), str(ROOT), str(here), os.environ.get("USER") or "\0"):
+        assert private == "/" or f"{private}/" not in out + text
+
+
+def test_doctor_says_what_is_missing(capsys, monkeypatch, tmp_path):
+    from importlib import metadata
+
+    from mi2v_lite import doctor
+    from mi2v_lite.viz import media
+
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    def broken(*args):
+        raise OSError(f"{Path.home()}/secret: no codec\nmore")
+
+    monkeypatch.setattr(doctor.metadata, "requires", absent)
+    monkeypatch.setattr(doctor.metadata, "version", absent)
+    monkeypatch.setattr(media, "write_video", broken)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(doctor, "PACKAGE", tmp_path)
+    code, out, _ = run(capsys, "doctor", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["packages"]["torch"] == "not installed"
+    assert "not available" in found["torch"] and "missing" in found["weights"]["weights/lite"]
+    assert found["video"] == {"not available": "OSError: ~/secret: no codec"}
+
+
+def start(*words: object, **kwargs) -> subprocess.Popen:
+    command = [sys.executable, "-m", "mi2v_lite.cli", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes, **kwargs)
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; from mi2v_lite.cli import main; main(['animate', '--help']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.endswith("False\n") and "EXIF" in done.stdout and done.stderr == ""
+
+
+def test_control_c_as_a_process(here, weights):
+    words = [*PROMPT, "--steps", 1000, "--seed", 1, "--weights", weights]
+    process = start("animate", "photo.png", *words, *OUT, cwd=here)
+    for line in process.stdout:
+        if line.startswith("seed"):  # told when all is loaded and the sampling begins
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    lines = err.splitlines()
+    assert process.returncode == 130 and lines[-1] == "mi2v: stopped"
+    assert all(line.startswith("mi2v: warning: ") for line in lines[:-1])
+    assert files(here) == GIVEN
