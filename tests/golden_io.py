@@ -1,9 +1,9 @@
 """Reading the folder of reference tensors: plain files, or those of tests/golden, which are packed to be small.
 
-`NAME.json` may come as `NAME.json.xz`, and `NAME.safetensors` as `NAME.safetensors.xz`. Random numbers compress only
-byte by byte, so such a file may begin with a line `planes WIDTH START DEFLATED`: the first START bytes of the
-safetensors file follow as they are; then come all top bytes of its WIDTH-byte numbers (as a raw deflate stream of
-DEFLATED bytes, where that is not 0), then all second bytes, down to the lowest. tests/golden/choose.py writes them.
+Packed, all `NAME.json` are entries of one `sidecars.json.xz`, and `NAME.safetensors` is `NAME.safetensors.xz`. Random
+numbers compress only byte by byte, so inside the xz there may be a line `planes WIDTH START DEFLATED`. After it come
+the first START bytes of the safetensors file, then all top bytes of its WIDTH-byte numbers (as a raw deflate stream
+of DEFLATED bytes, where that is not 0), then all second bytes, down to the lowest. tests/golden/choose.py writes them.
 """
 
 import json
@@ -19,11 +19,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 MARK = b"planes "
-
-
-def find(folder: Path, file: str) -> Path | None:
-    """The file of that name, plain or packed; None where the folder has neither."""
-    return next((path for path in (folder / file, folder / f"{file}.xz") if path.exists()), None)
+SIDECARS = "sidecars.json.xz"
 
 
 def join_planes(data: bytes) -> bytes:
@@ -36,31 +32,50 @@ def join_planes(data: bytes) -> bytes:
     return rest[:start] + np.frombuffer(planes, np.uint8).reshape(width, -1)[::-1].T.tobytes()
 
 
-def read(folder: Path, file: str) -> bytes:
-    """The content of a file, unpacked. Skips the test that asks for a file that is not there."""
-    path = find(folder, file)
-    if path is None:
-        pytest.skip(f"{file} is not in this golden folder")
-    data = path.read_bytes()
-    if path.suffix == ".xz":
-        data = lzma.decompress(data)
-    return join_planes(data) if data.startswith(MARK) else data
-
-
-def read_info(folder: Path, name: str) -> dict:
-    """The sidecar of a file."""
-    return json.loads(read(folder, f"{name}.json"))
+def skip(file: str):
+    pytest.skip(f"{file} is not in this golden folder")
 
 
 @cache
-def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    state = load(read(folder, f"{name}.safetensors"))
+def packed_sidecars(folder: Path) -> dict[str, dict]:
+    path = folder / SIDECARS
+    return json.loads(lzma.decompress(path.read_bytes())) if path.exists() else {}
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether the folder says anything about a file of that name."""
+    return (folder / f"{name}.json").exists() or name in packed_sidecars(folder)
+
+
+def read_info(folder: Path, name: str) -> dict:
+    """The sidecar of a file. Skips the test where the folder has none."""
+    if not has(folder, name):
+        skip(f"{name}.json")
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else packed_sidecars(folder)[name]
+
+
+def read_safetensors(folder: Path, name: str) -> bytes:
+    """A file of tensors as a plain safetensors file's bytes. Skips the test where the folder has none."""
+    path = folder / f"{name}.safetensors"
+    if path.exists():
+        return path.read_bytes()
+    path = folder / f"{name}.safetensors.xz"
+    if not path.exists():
+        skip(f"{name}.safetensors")
+    data = lzma.decompress(path.read_bytes())
+    return join_planes(data) if data.startswith(MARK) else data
+
+
+@cache
+def cached_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    state = load(read_safetensors(folder, name))
     return {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
     """The tensors of a file; halves (the weights, which are exact in them) as float32, all others as stored."""
-    return dict(_tensors(folder, name))
+    return dict(cached_tensors(folder, name))
 
 
 class Golden:
@@ -73,9 +88,6 @@ class Golden:
 
     def __getitem__(self, key: str) -> Tensor:
         return self.tensors[key]
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.tensors
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin so, without that beginning."""
@@ -91,10 +103,6 @@ class Golden:
     def weights(self, role: str = "") -> dict[str, Tensor]:
         """State dict in float32, with the release's names."""
         return read_tensors(self.folder, self.weights_name(role))
-
-    def weights_config(self, role: str = "") -> dict:
-        """The release's config of the model of these weights."""
-        return read_info(self.folder, self.weights_name(role))["config"]
 
     def close(self, key: str, actual: Tensor) -> None:
         """Within 10 times what two legitimate float32 runs of the release differ by, at least 1e-5; shape and dtype."""

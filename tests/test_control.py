@@ -8,16 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from golden_io import Golden, has, read_info
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from mi2v_lite import control as c
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.flow.fields import to_unit
 
 GOLDEN = Path(os.environ.get("MI2V_GOLDEN") or Path(__file__).parent / "golden")
-TENSORS = GOLDEN / "drag_control.safetensors"
 
 
 def example(**changes):
@@ -264,16 +263,12 @@ def test_brush_is_copied():
 
 
 def golden(name):
-    if not TENSORS.exists():
-        pytest.skip(f"no {TENSORS.name} in the golden folder")
-    sidecar = json.loads(TENSORS.with_suffix(".json").read_text())["examples"]
-    return sidecar[name], load_file(TENSORS)
+    case = Golden(GOLDEN, "drag_control")
+    return case.info["examples"][name], case.tensors
 
 
 def names():
-    if not TENSORS.exists():
-        return ["none"]
-    return list(json.loads(TENSORS.with_suffix(".json").read_text())["examples"])
+    return list(read_info(GOLDEN, "drag_control")["examples"]) if has(GOLDEN, "drag_control") else ["none"]
 
 
 @pytest.mark.parametrize("name", names())
