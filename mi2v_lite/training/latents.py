@@ -2,7 +2,7 @@
 
     python -m mi2v_lite.training.latents CONFIG --store stores/train --runs runs
 
-The file's name holds a hash of the autoencoder's weights, so the latents of other weights are never used. They are
+The file's name holds a hash of the encoder's weights, so the latents of other weights are never used. They are
 kept without `scaling_factor`, which may change without the weights.
 """
 
@@ -28,12 +28,13 @@ from mi2v_lite.training.curriculum import load_config
 BATCH = 16
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """12 hexadecimal digits that change with any parameter or buffer."""
+def encoder_hash(vae: AutoencoderKL) -> str:
+    """12 hexadecimal digits that change with any parameter that encoding uses; the decoder may train on."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    for name, value in sorted(vae.state_dict().items()):
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
@@ -76,7 +77,7 @@ def cached_latents(
     """
     if kind not in READERS:
         raise ValueError(f"kind is {kind!r}, expected one of {sorted(READERS)}.")
-    path = Path(folder) / f"latents_{kind}_{weights_hash(vae)}.npy"
+    path = Path(folder) / f"latents_{kind}_{encoder_hash(vae)}.npy"
     if not path.is_file():
         _write(path, ClipStore(folder), vae, READERS[kind], precision, torch.device(device))
     return np.load(path, mmap_mode="r")

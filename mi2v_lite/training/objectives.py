@@ -51,8 +51,10 @@ class _Autoencoder:
         return output, kl, {"kl": kl.detach(), "latent_std": mean.detach().std()}
 
     def finish(self, models: nn.ModuleDict, step: Step) -> None:
-        """Registers the scale that gives the latents unit variance."""
+        """Registers the scale that gives the latents unit variance, if the encoder trained."""
         vae = models[step.model]
+        if not any(parameter.requires_grad for parameter in vae.encoder.parameters()):
+            return  # later steps have learned with the scale that it has
         device = next(vae.parameters()).device
         pictures = [self._input(self.source.batch(8, generator_for(step.seed, i, 2))).to(device) for i in range(32)]
         vae.register_to_config(scaling_factor=estimate_scale(vae, pictures))
