@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mi2v_lite.models.autoencoder import decode, encode, factor, flow_vae_from_image_vae, make_vae
+from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.models.autoencoder import decode, encode, factor, flow_vae_from_image_vae, make_vae, start_linear
 
 IMAGE = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 6}
 FLOW = {**IMAGE, "in_channels": 2, "out_channels": 2, "latent_channels": 4}
@@ -83,3 +84,33 @@ def test_flow_vae_refuses_other_topologies():
         flow_vae_from_image_vae(image_vae, {**FLOW, "latent_channels": 8})
     with pytest.raises(ValueError, match="in the other"):
         flow_vae_from_image_vae(image_vae, {**FLOW, "block_out_channels": [8, 32]})
+
+
+def test_linear_start_is_an_average_pool():
+    torch.manual_seed(0)
+    config = {"in_channels": 2, "out_channels": 2, "latent_channels": 4, "block_out_channels": [8, 16, 16]}
+    vae = start_linear(make_vae({**config, "layers_per_block": 1, "norm_num_groups": 2}))
+    flow = torch.zeros(1, 2, 32, 32)
+    flow[:, 0, 8:16, 4:12], flow[:, 1] = 3.0, -2.0  # whole 4x4 blocks, so that averaging loses nothing
+    unit = to_unit(flow)
+    with torch.no_grad():
+        mean = vae.encode(unit).latent_dist.mode()
+        out = from_unit(vae.decode(mean).sample)
+    blocks = torch.nn.functional.avg_pool2d(unit, 4)
+    torch.testing.assert_close(mean[:, :2] / 16, blocks - 0.5, atol=2e-4, rtol=0.01)
+    torch.testing.assert_close(out, flow, atol=0.05, rtol=0)
+
+
+def test_linear_start_refuses_what_it_cannot_carry():
+    with pytest.raises(ValueError, match="start_linear needs 2 channels"):
+        start_linear(make_vae({"block_out_channels": [32, 32]}))
+
+
+def test_ends_stay_precise_under_autocast():
+    torch.manual_seed(0)
+    vae = make_vae({"in_channels": 2, "out_channels": 2, "block_out_channels": [32, 32]})
+    unit = torch.rand(1, 2, 16, 16) * 0.01 + 0.5
+    exact = vae.encoder.conv_in(unit)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert vae.encoder.conv_in(unit).dtype == torch.float32
+        torch.testing.assert_close(vae.encoder.conv_in(unit), exact)

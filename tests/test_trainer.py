@@ -1,5 +1,6 @@
 """The trainer: every step of a tiny curriculum runs, resumes to the bit, and trains only what it should."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mi2v_lite.data.store import ClipStore, write_store
+from mi2v_lite.export import export
 from mi2v_lite.models.autoencoder import encode
+from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import latents, trainer
 from mi2v_lite.training.batches import FlowFields, PhotoCrops, generator_for
 from mi2v_lite.training.curriculum import Config, parse_config
@@ -244,3 +247,32 @@ def test_flipped_flow_is_the_flow_of_the_flipped_clip(tmp_path):
     write_store(tmp_path, [clip], 1)
     fields = FlowFields(tmp_path, amplitude=(1.0, 1.0)).batch(8, generator_for(0))["flow"]
     torch.testing.assert_close(fields, torch.from_numpy(clip.flow[:1]).float().expand(8, -1, -1, -1))
+
+
+def test_the_results_become_a_pipeline_that_samples(runs, tmp_path):
+    config = replace(curriculum(), pipeline={"motion_steps": 2, "animation_steps": 2})
+    folder = export(config, runs, tmp_path / "lite")
+    assert [path.name for path in tmp_path.iterdir()] == ["lite"]  # nothing half-written stays
+    pipe = MotionI2VPipeline.from_lite(folder)
+    trained = load_file(runs / "stage1_temporal" / "final" / "stage1_unet" / "diffusion_pytorch_model.safetensors")
+    for name, value in pipe.motion_unet.state_dict().items():
+        torch.testing.assert_close(value, trained[name].half().float(), msg=name)
+    photo = np.zeros((SIZE, SIZE, 3), np.uint8)
+    output = pipe(photo, "a red ball rolls", num_frames=FRAMES, generator=torch.Generator().manual_seed(0))
+    assert output.flow.shape == (1, FRAMES - 1, 2, SIZE, SIZE) and len(output.frames[0]) == FRAMES
+
+
+def test_export_names_a_model_that_was_not_trained(runs, tmp_path):
+    with pytest.raises(ValueError, match="model image_vae"):
+        export(curriculum(), tmp_path, tmp_path / "lite")
+    assert not (tmp_path / "lite").exists()
+
+
+def test_the_flow_decoder_may_train_on_without_new_latents(runs):
+    vae = AutoencoderKL.from_pretrained(runs / "flow_vae" / "final" / "flow_vae")
+    before = latents.encoder_hash(vae)
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 1
+        assert latents.encoder_hash(vae) == before
+        vae.encoder.conv_in.bias += 1
+    assert latents.encoder_hash(vae) != before

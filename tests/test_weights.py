@@ -1,0 +1,61 @@
+"""The shipped lite weights do what they claim, on held-out worlds with fixed seeds.
+
+`mi2v evaluate` prints the same figures for more clips. The bounds are those that the first weights had to meet.
+"""
+
+from pathlib import Path
+
+import pytest
+
+import mi2v_lite
+from mi2v_lite.evaluation import LARGE_MOTION_PX, evaluate, heldout_world, true_drag
+
+WEIGHTS = Path(mi2v_lite.__file__).parent / "weights"
+CLIPS, SEED = 12, 0
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    from mi2v_lite.pipelines import MotionI2VPipeline
+
+    pipe = MotionI2VPipeline.from_lite()
+    pipe.set_progress_bar_config(disable=True)
+    found = evaluate(pipe, heldout_world(), clips=CLIPS, seed=SEED)
+    for name, figure in sorted(found.items()):
+        print(f"{name}: {figure['value']:.3f} +- {figure['spread']:.3f} ({figure['n']} clips)")
+    return found
+
+
+def test_all_weights_together_are_small():
+    size = sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file())
+    assert size <= 40_000_000, f"{size / 1e6:.1f} MB of weights"
+    assert not list(WEIGHTS.rglob("*.bin")) and not list(WEIGHTS.rglob("*.pt")), "only safetensors are shipped"
+
+
+def test_enough_clips_count(metrics):
+    for name, figure in metrics.items():
+        assert figure["n"] >= CLIPS // 2, f"{name} rests on {figure['n']} clips"
+
+
+def test_flow_vae_keeps_the_motion(metrics):
+    assert metrics["flow_vae.epe_relative"]["value"] < 0.08
+
+
+def test_stage1_beats_the_zero_field(metrics):
+    assert metrics["stage1.epe_relative"]["value"] <= 0.75
+
+
+def test_a_drag_ends_where_it_was_drawn(metrics):
+    assert metrics["drags.error_relative"]["value"] <= 0.35
+
+
+def test_stage2_beats_the_frozen_frame_where_motion_is_large(metrics):
+    assert metrics["stage2.gain_large_motion_db"]["value"] > 0
+
+
+def test_the_drags_of_the_test_are_long_enough():
+    world = heldout_world()
+    drags = [drag for i in range(CLIPS) if (drag := true_drag(world.clip(SEED + i)))]
+    for drag in drags:
+        (x0, y0), (x1, y1) = drag.points[0], drag.points[-1]
+        assert (x1 - x0) ** 2 + (y1 - y0) ** 2 >= LARGE_MOTION_PX**2
