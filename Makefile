@@ -51,3 +51,18 @@ lock: .venv
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find mi2v_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} + 
+
+# All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
+# runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
+LITE := mi2v_lite/configs/lite.yaml
+STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet flow_vae_decoder image_vae_decoder
+STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites
+.PHONY: weights
+weights: .venv
+	test -f runs/stores/train/clips.json || $(STORE) --photos runs/photos/train --split train --count 1000 --out runs/stores/train
+	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
+	for step in $(STEPS); do \
+	  test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; \
+	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/heldout || exit 1; fi; \
+	done
+	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
