@@ -150,6 +150,8 @@ class _Diffusion:
         if data:
             raise ValueError(f"Step {step.name}: unknown data settings {sorted(data)}; known are store and heldout.")
         self.scheduler = make_scheduler(config.noise)
+        # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
+        self.noise_from = float(step.options.get("noise_from", 0.0))
         tokenizer = load_tokenizer(config)
         length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -178,8 +180,9 @@ class _Diffusion:
         return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
 
     def _timesteps(self, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """`(B,)`, uniform; one in each of B equal parts of the schedule, which makes the loss less noisy."""
+        """`(B,)`, uniform from the share `noise_from` on; one in each of B equal parts: a less noisy loss."""
         u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+        u = self.noise_from + (1 - self.noise_from) * u
         last = self.scheduler.config.num_train_timesteps
         return (u * last).long().clamp(max=last - 1).to(device)
 
