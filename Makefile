@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # The photo and the words of `make demo`; change them on the command line: make demo DEMO_PROMPT="..."
-DEMO_PHOTO ?= data_samples/photos/rocket.jpg
-DEMO_PROMPT ?= a rocket flies up
+DEMO_PHOTO ?= data_samples/photos/astronaut.jpg
+DEMO_PROMPT ?= the camera pans left quickly
 DEMO_ARGS ?= --seed 0
 
 # Idle OpenMP threads must not spin: two torch processes would slow each other many times over.
@@ -55,7 +55,7 @@ clean:
 # All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
 # runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
 LITE := mi2v_lite/configs/lite.yaml
-STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet flow_vae_decoder image_vae_decoder
+STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet flow_vae_decoder
 STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites
 .PHONY: weights
 weights: .venv
