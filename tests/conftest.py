@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,3 +20,9 @@ def golden_dir() -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"no reference tensors at {folder}: set MI2V_GOLDEN to a folder, or unset it")
     return folder
+
+
+# In CI the property tests draw the same examples at every run: a landing must not hang on luck. Elsewhere they search on.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
