@@ -22,7 +22,7 @@ def golden_dir() -> Path:
     return folder
 
 
-# In CI the property tests draw the same examples at every run: a landing must not hang on luck. Elsewhere they search on.
+# In CI the property tests draw the same examples at every run; elsewhere they search on.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
