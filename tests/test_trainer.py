@@ -33,7 +33,8 @@ UNET = {
 TEXT = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 MODELS = {
     "image_vae": {**VAE, "latent_channels": 4},
-    "flow_vae": {**VAE, "latent_channels": 2, "in_channels": 2, "out_channels": 2},
+    # Here it starts from the image autoencoder, so `start` must not count.
+    "flow_vae": {**VAE, "latent_channels": 2, "in_channels": 2, "out_channels": 2, "start": "linear"},
     "text_encoder": {"kind": "text_encoder", "tokenizer": "weights/tokenizer", **TEXT},
     "stage1_unet": {**UNET, "in_channels": 6, "out_channels": 2, "use_stride_embedding": True},
     "controlnet": {"kind": "controlnet", "trunk": "stage1_unet", "condition_channels": 3, "condition_hidden": 8},

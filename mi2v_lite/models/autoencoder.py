@@ -1,7 +1,7 @@
 """The two autoencoders: images (3 channels in [-1, 1]) and flow (2 channels in [0, 1], 0.5 = no motion).
 
 Both are diffusers' `AutoencoderKL` of the same topology (REFERENCE, "Flow autoencoder"; paper section 3.1;
-notebook 01). The flow one starts from the image one's weights where shapes fit. All sizes come from the config.
+notebook 01). The flow one may start from the image one's weights or as an average pool. All sizes come from the config.
 Latents are the posterior's mean times `scaling_factor`; there is no shift.
 """
 

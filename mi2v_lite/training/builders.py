@@ -112,6 +112,7 @@ def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module
 def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Module:
     """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules."""
     saved = CLASSES[kind].from_pretrained(folder).float()
+    entry.pop("start", None)  # how a fresh one would begin
     if kind == "autoencoder":
         keep_ends_precise(saved)
     if exact or kind == "text_encoder":
