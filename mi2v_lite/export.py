@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.training.builders import CLASSES, load_tokenizer, make_scheduler
+from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler
 from mi2v_lite.training.curriculum import Config
 
 # What the pipeline calls the curriculum's models.
@@ -54,8 +54,8 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
     runs, output = Path(runs), Path(output)
     parts = {}
     for part, model in PARTS.items():
-        kind = CLASSES[config.models[model]["kind"]]
-        parts[part] = kind.from_pretrained(trained_folder(config, runs, model)).to(torch.float16)
+        kind = config.models[model]["kind"]
+        parts[part] = load_model(kind, trained_folder(config, runs, model)).to(torch.float16)
     pipe = MotionI2VPipeline(
         **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
     )

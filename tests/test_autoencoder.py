@@ -2,9 +2,18 @@
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
-from mi2v_lite.flow.fields import from_unit, to_unit
-from mi2v_lite.models.autoencoder import decode, encode, factor, flow_vae_from_image_vae, make_vae, start_linear
+from mi2v_lite.models.autoencoder import (
+    PatchAutoencoderKL,
+    decode,
+    encode,
+    factor,
+    flow_vae_from_image_vae,
+    load_vae,
+    make_vae,
+    start_pca,
+)
 
 IMAGE = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 6}
 FLOW = {**IMAGE, "in_channels": 2, "out_channels": 2, "latent_channels": 4}
@@ -86,24 +95,82 @@ def test_flow_vae_refuses_other_topologies():
         flow_vae_from_image_vae(image_vae, {**FLOW, "block_out_channels": [8, 32]})
 
 
-def test_linear_start_is_an_average_pool():
+PATCHES = {
+    "patch_size": 4,
+    "data_std": 0.5,
+    "block_out_channels": [16],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "latent_channels": 6,
+}
+
+
+def flat_pictures(rank: int, count: int = 8, side: int = 4) -> torch.Tensor:
+    """Pictures `(count, 3, 32, 32)` whose patches of `side` pixels are mixtures of `rank` patches."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(rank, 3 * side * side, generator=generator)
+    grid = 32 // side
+    mixed = torch.randn(count, grid, grid, rank, generator=generator) @ basis
+    return torch.nn.functional.pixel_shuffle(mixed.movedim(-1, 1), side)
+
+
+@pytest.mark.parametrize("blocks", [[16], [16, 16]], ids=["one block", "with downsampling"])
+def test_pca_start_is_exact_where_patches_have_few_components(blocks):
     torch.manual_seed(0)
-    config = {"in_channels": 2, "out_channels": 2, "latent_channels": 4, "block_out_channels": [8, 16, 16]}
-    vae = start_linear(make_vae({**config, "layers_per_block": 1, "norm_num_groups": 2}))
-    flow = torch.zeros(1, 2, 32, 32)
-    flow[:, 0, 8:16, 4:12], flow[:, 1] = 3.0, -2.0  # whole 4x4 blocks, so that averaging loses nothing
-    unit = to_unit(flow)
+    vae = make_vae({**PATCHES, "block_out_channels": blocks}).eval()
+    assert factor(vae) == 4 * 2 ** (len(blocks) - 1)
+    pictures = flat_pictures(rank=5, count=24, side=factor(vae))
+    start_pca(vae, pictures.split(4))
     with torch.no_grad():
-        mean = vae.encode(unit).latent_dist.mode()
-        out = from_unit(vae.decode(mean).sample)
-    blocks = torch.nn.functional.avg_pool2d(unit, 4)
-    torch.testing.assert_close(mean[:, :2] / 16, blocks - 0.5, atol=2e-4, rtol=0.01)
-    torch.testing.assert_close(out, flow, atol=0.05, rtol=0)
+        z = encode(vae, pictures)
+        assert z.shape == (24, 6, 32 // factor(vae), 32 // factor(vae))
+        torch.testing.assert_close(decode(vae, z), pictures, atol=1e-3, rtol=1e-3)
+        spread = z.std((0, 2, 3))
+        assert (spread[:4] >= spread[1:5]).all() and spread[5] < 1e-2 * spread[0], "strongest first, the sixth is empty"
+        worse = flat_pictures(rank=12, side=factor(vae))
+        error = (decode(vae, encode(vae, worse)) - worse).square().mean()
+    assert error > 0.05 * worse.square().mean(), "six components cannot hold twelve"
 
 
-def test_linear_start_refuses_what_it_cannot_carry():
-    with pytest.raises(ValueError, match="start_linear needs 2 channels"):
-        start_linear(make_vae({"block_out_channels": [32, 32]}))
+def test_pca_start_needs_enough_patches():
+    with pytest.raises(ValueError, match="at least 48 patches, got 16"):
+        start_pca(make_vae(PATCHES), [torch.rand(1, 3, 16, 16)])
+
+
+def test_patches_survive_saving(tmp_path):
+    torch.manual_seed(0)
+    vae = start_pca(make_vae(PATCHES).eval(), [flat_pictures(12)])
+    torch.nn.init.normal_(vae.decoder.conv_out.weight, std=0.1)  # so that the network counts as well
+    vae.save_pretrained(tmp_path)
+    again = load_vae(tmp_path).eval()
+    assert type(again) is PatchAutoencoderKL and dict(again.config)["in_channels"] == 3
+    x = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(again(x).sample, vae(x).sample)
+        vae.enable_slicing()
+        torch.testing.assert_close(again(x).sample, vae(x).sample)
+    with pytest.raises(ValueError, match="no tiling"):
+        vae.enable_tiling()
+    make_vae(IMAGE).save_pretrained(tmp_path / "plain")
+    assert type(load_vae(tmp_path / "plain")) is AutoencoderKL
+
+
+def test_flow_vae_with_patches_sees_flow_as_the_image_vae_sees_colours():
+    torch.manual_seed(0)
+    image_vae = start_pca(make_vae(PATCHES).eval(), [flat_pictures(12)])
+    torch.nn.init.normal_(image_vae.decoder.conv_out.weight, std=0.1)
+    config = {**PATCHES, "in_channels": 2, "out_channels": 2, "data_mean": 0.5, "data_std": 0.02}
+    vae = flow_vae_from_image_vae(image_vae, config).eval()
+    x, y = torch.randn(2, 2, 16, 16).mul(0.3).unbind(1)
+    picture = torch.stack([x, (x + y) / 2, y], 1)
+    unit = 0.5 + torch.stack([x, y], 1) * 0.02 / 0.5
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encode(vae, unit, scaled=False), encode(image_vae, picture, scaled=False), atol=1e-3, rtol=1e-3
+        )
+        z = torch.randn(2, 6, 4, 4)
+        expected = 0.5 + decode(image_vae, z, scaled=False)[:, [0, 2]] * 0.02 / 0.5
+        torch.testing.assert_close(decode(vae, z, scaled=False), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_ends_stay_precise_under_autocast():

@@ -1,22 +1,30 @@
 """The two autoencoders: images (3 channels in [-1, 1]) and flow (2 channels in [0, 1], 0.5 = no motion).
 
-Both are diffusers' `AutoencoderKL` of the same topology (REFERENCE, "Flow autoencoder"; paper section 3.1;
-notebook 01). The flow one may start from the image one's weights or as an average pool. All sizes come from the config.
-Latents are the posterior's mean times `scaling_factor`; there is no shift.
+Both are diffusers' `AutoencoderKL` of the same topology (paper section 3.1; notebook 01). A `patch_size` in the config
+makes it a `PatchAutoencoderKL`, which small models need. The flow one may start from the image one's weights. All sizes
+come from the config. Latents are the posterior's mean times `scaling_factor`; there is no shift.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKL
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 
 def make_vae(config: dict) -> AutoencoderKL:
-    """Builds an autoencoder from the arguments of `AutoencoderKL`; the block types follow `block_out_channels`.
+    """Builds an autoencoder; the block types follow `block_out_channels`.
 
     Args:
-        config: any arguments of `diffusers.AutoencoderKL`, at least `block_out_channels`.
+        config: any arguments of `diffusers.AutoencoderKL`, at least `block_out_channels`. With `patch_size` those of
+            `PatchAutoencoderKL`.
 
     Raises:
         ValueError: if `block_out_channels` is missing or a key is unknown.
@@ -29,7 +37,7 @@ def make_vae(config: dict) -> AutoencoderKL:
     config.setdefault("down_block_types", ("DownEncoderBlock2D",) * len(channels))
     config.setdefault("up_block_types", ("UpDecoderBlock2D",) * len(channels))
     try:
-        return keep_ends_precise(AutoencoderKL(**config))
+        return keep_ends_precise((PatchAutoencoderKL if "patch_size" in config else AutoencoderKL)(**config))
     except TypeError as error:
         raise ValueError(f"Unknown key in an autoencoder's config: {error}") from error
 
@@ -55,73 +63,145 @@ def keep_ends_precise(vae: AutoencoderKL) -> AutoencoderKL:
     return vae
 
 
-@torch.no_grad()
-def start_linear(vae: AutoencoderKL, gain: float = 16.0) -> AutoencoderKL:
-    """Sets a flow autoencoder's fresh weights so that it begins as an average pool and a nearest upsampling.
+class PatchAutoencoderKL(AutoencoderKL):
+    """An `AutoencoderKL` over patches: every `patch_size` x `patch_size` pixels become the channels of one position.
 
-    A motion field is mostly smooth, so this is already close, and training has only the rest to learn; from random
-    weights the same error takes many times the steps. Channels (x, -x, R, -R, y, -y, R, -R) are carried through all
-    layers: silu(x) - silu(-x) = x takes them through the activation, and the constant R, large beside x, makes the
-    group norms nearly linear. All residual branches begin at zero; all other channels are free.
+    A decoder of nearest upsampling and convolutions draws a constant picture from constant latents, so fine texture is
+    hard for it and takes very long to learn. Cut into patches, texture is a matter of channels. A linear map goes past
+    the network on both sides (as in Chen et al. 2024, "Deep Compression Autoencoder"): `start_pca` sets it to the
+    principal components, and the network learns only what they miss. Everything works on
+    `(picture - data_mean) / data_std`, in which both pictures and motion fields are of usual size.
 
     Args:
-        vae: 2 channels in and out, at least 8 channels in every block and at least 4 in every group norm's group.
-        gain: x = gain * (unit flow - 0.5): motion of 1/8 of the picture becomes 1.
+        patch_size: side of a patch in pixels.
+        data_mean, data_std: about the mean and the standard deviation of the pictures.
+        others: as in `AutoencoderKL`; `in_channels` and `out_channels` are those of the picture.
+    """
+
+    ignore_for_config = [
+        *("act_fn", "shift_factor", "latents_mean", "latents_std", "force_upcast"),
+        *("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"),
+    ]
+
+    @register_to_config
+    def __init__(
+        self,
+        patch_size: int = 8,
+        data_mean: float = 0.0,
+        data_std: float = 1.0,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",),
+        up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",),
+        block_out_channels: tuple[int, ...] = (64,),
+        layers_per_block: int = 1,
+        latent_channels: int = 4,
+        norm_num_groups: int = 32,
+        sample_size: int = 128,
+        scaling_factor: float = 1.0,
+    ) -> None:
+        area = patch_size**2
+        super().__init__(
+            in_channels=in_channels * area,
+            out_channels=out_channels * area,
+            down_block_types=down_block_types,
+            up_block_types=up_block_types,
+            block_out_channels=block_out_channels,
+            layers_per_block=layers_per_block,
+            latent_channels=latent_channels,
+            norm_num_groups=norm_num_groups,
+            sample_size=sample_size,
+            scaling_factor=scaling_factor,
+        )
+        self.register_to_config(in_channels=in_channels, out_channels=out_channels)
+        down = 2 ** (len(block_out_channels) - 1)
+        self.shortcut_in = _PreciseConv(in_channels * area, latent_channels, down, down)
+        self.shortcut_out = _PreciseConv(latent_channels, out_channels * area * down**2, 1)
+
+    def enable_tiling(self, use_tiling: bool = True) -> None:
+        """Not offered: at one position a patch, the whole picture is small.
+
+        Raises:
+            ValueError: always, unless `use_tiling` is False.
+        """
+        if use_tiling:
+            raise ValueError("A PatchAutoencoderKL has no tiling; use enable_slicing to save memory.")
+
+    def _encode(self, x: Tensor) -> Tensor:
+        x = (x - self.config.data_mean) / self.config.data_std
+        x = pixel_unshuffle(x, self.config.patch_size)  # (B, C p^2, H/p, W/p)
+        mean, logvar = super()._encode(x).chunk(2, dim=1)
+        return torch.cat([mean + self.shortcut_in(x), logvar], dim=1)
+
+    def _decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        down = 2 ** (len(self.config.block_out_channels) - 1)
+        x = super()._decode(z).sample + pixel_shuffle(self.shortcut_out(z), down)  # (B, C p^2, H/p, W/p)
+        x = pixel_shuffle(x, self.config.patch_size) * self.config.data_std + self.config.data_mean
+        return DecoderOutput(sample=x) if return_dict else (x,)
+
+
+@torch.no_grad()
+def start_pca(vae: PatchAutoencoderKL, pictures: Iterable[Tensor], whitening: float = 0.5) -> PatchAutoencoderKL:
+    """Sets a fresh autoencoder to the principal components of its patches: the best linear one, in closed form.
+
+    The network beside the linear maps begins at zero, the noise of the posterior at about 1 % of a latent.
+
+    Args:
+        vae: freshly built.
+        pictures: batches `(B, C, H, W)` in the autoencoder's range; together at least as many patches as a patch has
+            values.
+        whitening: a component of standard deviation s becomes a latent of s ** (1 - whitening). At 0 an error of a
+            latent weighs alike in pixels whichever it is, at 1 by how much it varies; halfway neither brightness nor
+            detail drowns in a denoiser's errors.
 
     Raises:
-        ValueError: if it is no flow autoencoder or too narrow.
+        ValueError: if there are too few pictures.
     """
-    widths, groups = vae.config.block_out_channels, vae.config.norm_num_groups
-    if vae.config.in_channels != 2 or min(widths) < 8 or min(widths) < 4 * groups:
-        raise ValueError(
-            f"start_linear needs 2 channels, blocks of at least 8 and groups of at least 4 channels, not "
-            f"{vae.config.in_channels} channels, blocks {list(widths)}, {groups} groups."
-        )
-    constant = gain / 2  # R: larger is more linear, but makes every weight that touches it more delicate to train
-    for name, module in vae.named_modules():
-        if name.endswith((".conv2", ".to_out.0")):
-            nn.init.zeros_(module.weight)
-            nn.init.zeros_(module.bias)
-        elif name.endswith((".conv_shortcut", "samplers.0.conv")):
-            taps = [(0, 0), (0, 1), (1, 0), (1, 1)] if "downsamplers" in name else [module.weight.shape[-1] // 2] * 2
-            _carry(module, [taps] if isinstance(taps[0], int) else taps)
-    for conv in (vae.quant_conv, vae.post_quant_conv):
-        nn.init.dirac_(conv.weight)
-        nn.init.zeros_(conv.bias)
-
-    def enter(conv: nn.Conv2d, scale: float, shift: float) -> None:
-        conv.weight[:8], conv.bias[:8] = 0, constant * torch.tensor([0, 0, 1, -1, 0, 0, 1, -1.0])
-        for row, source, sign in ((0, 0, 1), (1, 0, -1), (4, 1, 1), (5, 1, -1)):
-            conv.weight[row, source, 1, 1], conv.bias[row] = sign * scale, -sign * scale * shift
-
-    def leave(conv: nn.Conv2d, norm: nn.GroupNorm, scale: float, shift: float) -> None:
-        carried = min(8, norm.num_channels // norm.num_groups) // 4  # how many of x and y share a group
-        spread = constant * (2 * carried * norm.num_groups / norm.num_channels) ** 0.5  # std of a group, from R alone
-        conv.weight[:2], conv.bias[:2] = 0, shift
-        for row, source in ((0, 0), (1, 4)):
-            conv.weight[row, source, 1, 1], conv.weight[row, source + 1, 1, 1] = scale * spread, -scale * spread
-
-    enter(vae.encoder.conv_in, gain, 0.5)
-    leave(vae.encoder.conv_out, vae.encoder.conv_norm_out, 1.0, 0.0)
-    half = vae.config.latent_channels
-    nn.init.zeros_(vae.encoder.conv_out.weight[half:])
-    vae.encoder.conv_out.bias[half:] = -9.0  # log-variance: noise well below a pixel
-    enter(vae.decoder.conv_in, 1.0, 0.0)
-    leave(vae.decoder.conv_out, vae.decoder.conv_norm_out, 1 / gain, 0.5)
+    side = factor(vae)
+    total, square, count = 0.0, 0.0, 0
+    for batch in pictures:
+        x = (batch.double() - vae.config.data_mean) / vae.config.data_std
+        rows = pixel_unshuffle(x, side).movedim(1, -1).flatten(0, -2)  # (patches, values)
+        total, square, count = total + rows.sum(0), square + rows.T @ rows, count + len(rows)
+    if count < vae.config.in_channels * side**2:
+        raise ValueError(f"start_pca needs at least {vae.config.in_channels * side**2} patches, got {count}.")
+    mean = total / count
+    covariance = square / count - torch.outer(mean, mean)
+    variance, vectors = torch.linalg.eigh(covariance)  # ascending
+    k = vae.config.latent_channels
+    vectors = vectors[:, -k:].flip(1)  # (values, k), the strongest first
+    vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, 1.0)  # a repeatable sign
+    spread = variance[-k:].flip(0).clamp(min=1e-12).sqrt() ** whitening
+    into, out = (vectors / spread).T, vectors * spread  # (k, values), (values, k)
+    # Values of a patch of `side` pixels are ordered (C, side, side); the convolutions see patches of `patch_size`.
+    c, p, down = vae.config.in_channels, vae.config.patch_size, side // vae.config.patch_size
+    vae.shortcut_in.weight.copy_(rearrange(into, "k (c i p j q) -> k (c p q) i j", c=c, i=down, j=down, p=p, q=p))
+    vae.shortcut_in.bias.copy_(-into @ mean)
+    order = "(c i p j q) ... -> (c p q i j) ..."
+    vae.shortcut_out.weight.copy_(rearrange(out, order, c=c, i=down, j=down, p=p, q=p)[:, :, None, None])
+    vae.shortcut_out.bias.copy_(rearrange(mean, order, c=c, i=down, j=down, p=p, q=p))
+    for layer in (vae.encoder.conv_out, vae.decoder.conv_out):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    nn.init.zeros_(vae.quant_conv.bias[:k])
+    vae.quant_conv.bias[k:] = -9.0
     return vae
 
 
-def _carry(conv: nn.Conv2d, taps: list) -> None:
-    """Makes the first 8 channels of a convolution the mean of the same input channels at these kernel positions."""
-    conv.weight[:8], conv.bias[:8] = 0, 0
-    for channel in range(8):
-        for y, x in taps:
-            conv.weight[channel, channel, y, x] = 1 / len(taps)
+def load_vae(folder: str | Path) -> AutoencoderKL:
+    """An autoencoder as it was saved, of whichever of the two classes its config names, in float32.
+
+    Raises:
+        OSError: if the folder holds none.
+    """
+    name = AutoencoderKL.load_config(folder)["_class_name"]
+    kind = PatchAutoencoderKL if name == PatchAutoencoderKL.__name__ else AutoencoderKL
+    return keep_ends_precise(kind.from_pretrained(folder).float())
 
 
 def factor(vae: AutoencoderKL) -> int:
-    """How many pixels a latent is wide: 2 per downsampling, 8 for four blocks."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    """How many pixels a latent is wide: 2 per downsampling, times the patch size if there is one."""
+    return 2 ** (len(vae.config.block_out_channels) - 1) * getattr(vae.config, "patch_size", 1)
 
 
 def encode(vae: AutoencoderKL, x: Tensor, batch: int | None = None, scaled: bool = True) -> Tensor:
@@ -185,12 +265,13 @@ def flow_vae_from_image_vae(image_vae: AutoencoderKL, config: dict, gain: float 
     Equal shapes are copied. A field is shown to the image network as a picture with x in red, y in blue and their mean
     in green, and read from red and blue. Of the latents those are kept that the decoder's first layer weighs most.
     Unit flow hardly leaves 0.5 where pictures fill [-1, 1], so the first layer sees `gain * (unit - 0.5)` and the last
-    gives `0.5 + picture / gain`; both are folded into the weights.
+    gives `0.5 + picture / gain`; both are folded into the weights. With patches `data_mean` and `data_std` do that.
 
     Args:
         image_vae: the trained autoencoder, same `block_out_channels` and `layers_per_block`, at least as many latents.
         config: the flow autoencoder's config, see `make_vae`.
-        gain: how much flow is spread before the image network sees it; 16 makes 1/8 of the image fill [-1, 1].
+        gain: how much flow is spread before the image network sees it; 16 makes 1/8 of the image fill [-1, 1]. Not used
+            with patches.
 
     Raises:
         ValueError: if the topologies differ.
@@ -205,11 +286,15 @@ def flow_vae_from_image_vae(image_vae: AutoencoderKL, config: dict, gain: float 
         raise ValueError(f"The flow autoencoder has {wanted} latent channels, the image one only {latents}.")
     keep = _weightiest_latents(image_vae, wanted)
     both = torch.cat([keep, keep + latents])  # means and log-variances
+    patches, area = isinstance(vae, PatchAutoencoderKL), getattr(vae.config, "patch_size", 1) ** 2
+    gain, shift = (1.0, 0.0) if patches else (gain, 0.5)
     cuts = {
         "encoder.conv_out": (both, None),
         "quant_conv": (both, both),
         "post_quant_conv": (keep, keep),
         "decoder.conv_in": (None, keep),
+        "shortcut_in": (keep, None),
+        "shortcut_out": (None, keep),
     }
     for name, new in target.items():
         layer, _, kind = name.rpartition(".")
@@ -217,16 +302,23 @@ def flow_vae_from_image_vae(image_vae: AutoencoderKL, config: dict, gain: float 
         rows, columns = cuts.get(layer, (None, None))
         old = old if rows is None else old[rows]
         old = old if columns is None or kind == "bias" else old[:, columns]
-        if layer == "encoder.conv_in":
-            red, green, blue = source["encoder.conv_in.weight"].unbind(1)
-            weight = torch.stack([red + green / 2, blue + green / 2], 1) * gain
-            old = weight if kind == "weight" else old - 0.5 * weight.sum((1, 2, 3))
-        elif layer == "decoder.conv_out":
-            old = old[[0, 2]] / gain + (0.5 if kind == "bias" else 0.0)
+        if layer in ("encoder.conv_in", "shortcut_in") and kind == "weight":
+            old = _flow_from_colours(old, area) * gain
+        elif layer == "encoder.conv_in":
+            old = old - shift * gain * _flow_from_colours(source["encoder.conv_in.weight"], area).sum((1, 2, 3))
+        elif layer in ("decoder.conv_out", "shortcut_out"):
+            red, _, blue = rearrange(old, "(c rest) ... -> c rest ...", c=3)
+            old = torch.cat([red, blue]) / gain + (shift if kind == "bias" else 0.0)
         if old.shape != new.shape:
             raise ValueError(f"{name} is {tuple(old.shape)} in the image autoencoder, {tuple(new.shape)} in the other.")
         new.copy_(old)
     return vae
+
+
+def _flow_from_colours(weight: Tensor, area: int) -> Tensor:
+    """Weights `(O, 3 area, kh, kw)` that read colours, to `(O, 2 area, kh, kw)`: red to x, blue to y, green to both."""
+    red, green, blue = weight.split(area, dim=1)
+    return torch.cat([red + green / 2, blue + green / 2], 1)
 
 
 def _weightiest_latents(vae: AutoencoderKL, count: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,40 @@ def generator_for(*key: int) -> torch.Generator:
     """A CPU generator that depends on all of `key` (seed, step, rank, ...) and on nothing else."""
     state = np.random.SeedSequence(key).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The randomness of the samples of a batch: a generator for each, so that a sample is the same in any process.
+
+    Attributes:
+        generators: one a sample.
+        first: place of the first sample in the batch of all processes together.
+        total: samples in that batch.
+    """
+
+    generators: tuple[torch.Generator, ...]
+    first: int
+    total: int
+
+    @classmethod
+    def of(cls, *key: int, count: int, rank: int = 0, processes: int = 1) -> Draws:
+        """The draws of process `rank` of `processes`, `count` samples each, from what `key` says."""
+        first = rank * count
+        return cls(tuple(generator_for(*key, first + i) for i in range(count)), first, count * processes)
+
+    def stack(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """`draw` for every sample, stacked along a new first dimension."""
+        return torch.stack([draw(generator) for generator in self.generators])
+
+    def randn(self, *shape: int) -> Tensor:
+        """Normal numbers, `(count, *shape)`."""
+        return self.stack(lambda generator: torch.randn(shape, generator=generator))
+
+    def strata(self) -> Tensor:
+        """`(count,)` in [0, 1), uniform, one in each of `total` equal parts over all processes."""
+        u = self.stack(lambda generator: torch.rand((), generator=generator))
+        return (torch.arange(self.first, self.first + len(u)) + u) / self.total
 
 
 class PhotoCrops:
@@ -56,9 +92,9 @@ class PhotoCrops:
     def __len__(self) -> int:
         return len(self.photos)
 
-    def batch(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """`{"images": (count, 3, size, size) in [-1, 1]}`, all randomness from `generator`."""
-        return {"images": torch.stack([self._crop(generator) for _ in range(count)])}
+    def batch(self, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """`{"images": (B, 3, size, size) in [-1, 1]}`, a crop from each generator."""
+        return {"images": torch.stack([self._crop(generator) for generator in generators])}
 
     def _crop(self, generator: torch.Generator) -> Tensor:
         u = torch.rand(9, generator=generator).tolist()
@@ -87,7 +123,7 @@ class PhotoCrops:
         """The same `count` crops at every call, without jitter."""
         jitter, self.jitter = self.jitter, 0.0
         try:
-            return self.batch(count, generator_for(seed))
+            return self.batch([generator_for(seed)] * count)
         finally:
             self.jitter = jitter
 
@@ -135,10 +171,10 @@ class ClipBatches:
     def __len__(self) -> int:
         return len(self.store)
 
-    def draw(self, count: int, generator: torch.Generator, text_dropout: float) -> dict[str, Tensor]:
-        """`count` random clips, see `clips`; each caption is empty with the probability `text_dropout`."""
-        batch = self.clips(torch.randint(len(self), (count,), generator=generator).tolist())
-        dropped = torch.rand(count, generator=generator) < text_dropout
+    def draw(self, generators: Sequence[torch.Generator], text_dropout: float) -> dict[str, Tensor]:
+        """A random clip from each generator, see `clips`; a caption is empty with the probability `text_dropout`."""
+        batch = self.clips([int(torch.randint(len(self), (), generator=generator)) for generator in generators])
+        dropped = torch.stack([torch.rand((), generator=generator) for generator in generators]) < text_dropout
         batch["tokens"] = torch.where(dropped[:, None], self.empty, batch["tokens"])
         return batch
 
@@ -166,9 +202,9 @@ class FlowFields:
     def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3)) -> None:
         self.store, self.amplitude = ClipStore(folder), tuple(amplitude)
 
-    def batch(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """`{"flow": (count, 2, H, W) pixels}`."""
-        return {"flow": torch.stack([self._field(generator) for _ in range(count)])}
+    def batch(self, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
+        """`{"flow": (B, 2, H, W) pixels}`, a field from each generator."""
+        return {"flow": torch.stack([self._field(generator) for generator in generators])}
 
     def _field(self, generator: torch.Generator) -> Tensor:
         u = torch.rand(5, generator=generator).tolist()

@@ -6,23 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import DDIMScheduler
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, keep_ends_precise, make_vae, start_linear
+from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, load_vae, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.curriculum import Config, Step
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CLASSES = {
-    "autoencoder": AutoencoderKL,
-    "text_encoder": CLIPTextModel,
-    "video_unet": VideoUNet,
-    "controlnet": TrajectoryControlNet,
-}
+CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet": TrajectoryControlNet}
+KINDS = ("autoencoder", *CLASSES)
+
+
+def load_model(kind: str, folder: str | Path) -> nn.Module:
+    """A saved model of one of the `KINDS`, in float32."""
+    return load_vae(folder) if kind == "autoencoder" else CLASSES[kind].from_pretrained(folder).float()
 
 
 def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
@@ -59,8 +60,8 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
     for name in (*step.others, step.model):  # a fresh ControlNet copies the trunk, so the others come first
         entry = dict(config.models[name])
         kind = entry.pop("kind")
-        if kind not in CLASSES:
-            raise ValueError(f"The model {name} is of kind {kind!r}, expected one of {sorted(CLASSES)}.")
+        if kind not in KINDS:
+            raise ValueError(f"The model {name} is of kind {kind!r}, expected one of {sorted(KINDS)}.")
         if name == step.model:
             entry |= step.model_overrides
         source = step.start_from.get(name)
@@ -85,10 +86,7 @@ def _result(runs: Path, source: str, name: str) -> Path:
 
 def _fresh(kind: str, entry: dict[str, Any], config: Config) -> nn.Module:
     if kind == "autoencoder":
-        start = entry.pop("start", "random")
-        if start not in ("random", "linear"):
-            raise ValueError(f"An autoencoder's start is {start!r}, expected 'random' or 'linear'.")
-        return start_linear(make_vae(entry)) if start == "linear" else make_vae(entry)
+        return make_vae(entry)
     if kind == "text_encoder":
         entry.pop("tokenizer", None)
         return make_text_encoder({"vocab_size": len(load_tokenizer(config)), **entry})
@@ -111,10 +109,7 @@ def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module
 
 def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Module:
     """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules."""
-    saved = CLASSES[kind].from_pretrained(folder).float()
-    entry.pop("start", None)  # how a fresh one would begin
-    if kind == "autoencoder":
-        keep_ends_precise(saved)
+    saved = load_model(kind, folder)
     if exact or kind == "text_encoder":
         return saved
     if kind == "autoencoder":

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from mi2v_lite.data.store import ClipStore
 from mi2v_lite.flow.fields import to_unit
-from mi2v_lite.models.autoencoder import encode, keep_ends_precise
+from mi2v_lite.models.autoencoder import encode, load_vae
 from mi2v_lite.training.curriculum import load_config
 
 BATCH = 16
@@ -32,7 +32,7 @@ def encoder_hash(vae: AutoencoderKL) -> str:
     """12 hexadecimal digits that change with any parameter that encoding uses; the decoder may train on."""
     digest = hashlib.sha256()
     for name, value in sorted(vae.state_dict().items()):
-        if name.startswith(("encoder.", "quant_conv.")):
+        if name.startswith(("encoder.", "quant_conv.", "shortcut_in.")):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:12]
@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for kind in [options.kind] if options.kind else sorted(READERS):
         step = next(s for s in reversed(config.steps) if s.model == f"{kind}_vae")
-        vae = keep_ends_precise(AutoencoderKL.from_pretrained(runs / step.name / "final" / step.model))
+        vae = load_vae(runs / step.name / "final" / step.model)
         for store in options.store:
             latents = cached_latents(runs / store, vae, kind, step.precision, device)
             print(f"{store}: {kind} latents {latents.shape}, scale {vae.config.scaling_factor}")

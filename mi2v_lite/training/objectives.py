@@ -1,8 +1,8 @@
-"""What each step minimises. All objectives have one signature: `loss(models, batch, generator, step)`.
+"""What each step minimises. All objectives have one signature: `loss(models, batch, draws, step)`.
 
-`models` are the step's, by name; `batch` comes from `batch(step, generator)`; the noise is drawn from `generator` on
-the CPU, so that it is the same on every device. `validate` gives figures on held-out data, `finish` runs before
-the result is saved. Serves notebooks 01 (autoencoders), 02 (motion field), 03 (animation), 04 (control).
+`models` are the step's, by name; `batch` comes from `batch(step, draws)`; all noise comes from `draws` on the CPU, so
+that it is the same on every device and in however many processes. `validate` gives figures on held-out data, `finish`
+runs before the result is saved. Serves notebooks 01 (autoencoders), 02 (motion field), 03 (animation), 04 (control).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from mi2v_lite import control
 from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.models.autoencoder import start_pca
 from mi2v_lite.training import masks
-from mi2v_lite.training.batches import ClipBatches, FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields, PhotoCrops, generator_for
 from mi2v_lite.training.builders import load_tokenizer, make_scheduler, prediction_target
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.latents import cached_latents, estimate_scale
@@ -32,20 +33,27 @@ class _Autoencoder:
         self.edge = float(step.options.get("edge_weight", 0.5))
         self.kl = float(step.options.get("kl_weight", 1e-6))
 
-    def batch(self, step: Step, generator: torch.Generator) -> Batch:
-        """A training batch, see `PhotoCrops.batch` and `FlowFields.batch`."""
-        return self.source.batch(step.batch_size, generator)
+    def _start(self, models: nn.ModuleDict, step: Step) -> None:
+        """With the option `start: pca`, sets a fresh model to the principal components of training patches."""
+        start = step.options.get("start", "random")
+        if start not in ("random", "pca"):
+            raise ValueError(f"Step {step.name}: start is {start!r}, expected 'random' or 'pca'.")
+        if start == "pca" and step.model not in step.start_from:
+            batches = (self.source.batch([generator_for(step.seed, i, 3)] * 16) for i in range(32))
+            start_pca(models[step.model], map(self._input, batches))
 
-    def _reconstruct(
-        self, models: nn.ModuleDict, x: Tensor, generator: torch.Generator, step: Step
-    ) -> tuple[Tensor, Tensor, Logs]:
+    def batch(self, step: Step, draws: Draws) -> Batch:
+        """A training batch, see `PhotoCrops.batch` and `FlowFields.batch`."""
+        return self.source.batch(draws.generators)
+
+    def _reconstruct(self, models: nn.ModuleDict, x: Tensor, draws: Draws, step: Step) -> tuple[Tensor, Tensor, Logs]:
         """`(B, C, H, W)` to its reconstruction and the divergence, a mean over pictures of the sum over latents."""
         vae = models[step.model]
         if step.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         posterior = vae.encode(x).latent_dist
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
-        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        noise = draws.randn(*mean.shape[1:]).to(mean.device)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum((1, 2, 3)).mean()
         output = vae.decode(mean + (0.5 * logvar).exp() * noise).sample.float()
         return output, kl, {"kl": kl.detach(), "latent_std": mean.detach().std()}
@@ -56,7 +64,7 @@ class _Autoencoder:
         if not any(parameter.requires_grad for parameter in vae.encoder.parameters()):
             return  # later steps have learned with the scale that it has
         device = next(vae.parameters()).device
-        pictures = [self._input(self.source.batch(8, generator_for(step.seed, i, 2))).to(device) for i in range(32)]
+        pictures = [self._input(self.source.batch([generator_for(step.seed, i, 2)] * 8)).to(device) for i in range(32)]
         vae.register_to_config(scaling_factor=estimate_scale(vae, pictures))
 
 
@@ -76,14 +84,15 @@ class ImageAutoencoder(_Autoencoder):
             data["clips"] = runs / data["clips"]
         self.source = PhotoCrops(train, **data)
         self.heldout = PhotoCrops(runs / heldout, size=self.source.size).fixed(48) if heldout else None
+        self._start(models, step)
 
     def _input(self, batch: Batch) -> Tensor:
         return batch["images"]
 
-    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+    def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch["images"]` is `(B, 3, H, W)` in [-1, 1]."""
         images = self._input(batch)
-        output, kl, logs = self._reconstruct(models, images, generator, step)
+        output, kl, logs = self._reconstruct(models, images, draws, step)
         error = output - images
         l2 = error.square().mean()
         loss = error.abs().mean() + l2 + self.edge * _edges(error) + self.kl * kl
@@ -110,15 +119,16 @@ class FlowAutoencoder(_Autoencoder):
         data = dict(step.data)
         train, heldout = runs / data.pop("store"), data.pop("heldout", None)
         self.source = FlowFields(train, **data)
-        self.heldout = FlowFields(runs / heldout, (1.0, 1.0)).batch(96, generator_for(0)) if heldout else None
+        self.heldout = FlowFields(runs / heldout, (1.0, 1.0)).batch([generator_for(0)] * 96) if heldout else None
+        self._start(models, step)
 
     def _input(self, batch: Batch) -> Tensor:
         return to_unit(batch["flow"]).clamp(0, 1)
 
-    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+    def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch["flow"]` is `(B, 2, H, W)` in pixels."""
         unit = self._input(batch)
-        output, kl, logs = self._reconstruct(models, unit, generator, step)
+        output, kl, logs = self._reconstruct(models, unit, draws, step)
         height, width = unit.shape[-2:]
         error = (output - unit) * unit.new_tensor([2.0 * width, 2.0 * height]).view(2, 1, 1)
         loss = error.abs().mean() + self.edge * _edges(error) + self.kl * kl
@@ -164,9 +174,9 @@ class _Diffusion:
         self.source = open_store(train)
         self.heldout = open_store(runs / heldout) if heldout else None
 
-    def batch(self, step: Step, generator: torch.Generator) -> Batch:
+    def batch(self, step: Step, draws: Draws) -> Batch:
         """A training batch, see `ClipBatches.draw`."""
-        return self.source.draw(step.batch_size, generator, step.text_dropout)
+        return self.source.draw(draws.generators, step.text_dropout)
 
     def finish(self, models: nn.ModuleDict, step: Step) -> None:
         """Nothing to do."""
@@ -179,17 +189,12 @@ class _Diffusion:
         """Latents `(B, C, F or N, h, w)` with their autoencoder's scale."""
         return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
 
-    def _timesteps(self, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """`(B,)`, uniform from the share `noise_from` on; one in each of B equal parts: a less noisy loss."""
-        u = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-        u = self.noise_from + (1 - self.noise_from) * u
+    def _noised(self, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, timesteps `(B,)` uniform from the share `noise_from` on, and the target of the prediction."""
+        noise = draws.randn(*clean.shape[1:]).to(clean.device)
         last = self.scheduler.config.num_train_timesteps
-        return (u * last).long().clamp(max=last - 1).to(device)
-
-    def _noised(self, clean: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy latents, timesteps `(B,)` and the target of the prediction."""
-        noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-        timesteps = self._timesteps(len(clean), generator, clean.device)
+        u = self.noise_from + (1 - self.noise_from) * draws.strata()
+        timesteps = (u * last).long().clamp(max=last - 1).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         return noisy, timesteps, prediction_target(self.scheduler, clean, noise, timesteps)
 
@@ -202,7 +207,7 @@ class _Diffusion:
         for start in range(0, min(32, len(self.heldout)), 8):
             batch = self.heldout.clips(list(range(start, min(start + 8, len(self.heldout)))))
             batch = {name: value.to(device) for name, value in batch.items()}
-            losses.append(float(self.loss(models, batch, generator_for(0, start), step)[0]))
+            losses.append(float(self.loss(models, batch, Draws.of(0, start, count=len(batch["tokens"])), step)[0]))
         return {"heldout_loss": sum(losses) / len(losses)}
 
 
@@ -212,15 +217,16 @@ class MotionField(_Diffusion):
     The option `single` trains on one random future frame (curriculum step 1), otherwise on all N.
     """
 
-    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+    def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`."""
         image = self._scaled(models, batch, "image")[:, :, :1]
         flow, stride = self._scaled(models, batch, "flow"), batch["stride"]
         if step.options.get("single", False):
-            chosen = torch.randint(flow.shape[2], (len(flow),), generator=generator).to(flow.device)
+            count = flow.shape[2]
+            chosen = draws.stack(lambda generator: torch.randint(count, (), generator=generator)).to(flow.device)
             rows = torch.arange(len(flow), device=flow.device)
             flow, stride = flow[rows, :, chosen][:, :, None], stride[rows, chosen][:, None]
-        noisy, timesteps, target = self._noised(flow, generator)
+        noisy, timesteps, target = self._noised(flow, draws)
         sample = torch.cat([image.expand(-1, -1, flow.shape[2], -1, -1), noisy], dim=1)
         text = self._text(models, batch["tokens"])
         prediction = models[step.model](sample, timesteps, text, stride=stride)
@@ -235,11 +241,13 @@ class TrajectoryControl(_Diffusion):
 
     uses_flow = True
 
-    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+    def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels."""
         image = self._scaled(models, batch, "image")[:, :, :1]
-        noisy, timesteps, target = self._noised(self._scaled(models, batch, "flow"), generator)
-        sparse, mask = masks.draw(batch["flow"].cpu(), generator, step.options["shares"])
+        noisy, timesteps, target = self._noised(self._scaled(models, batch, "flow"), draws)
+        controls = zip(batch["flow"].cpu().split(1), draws.generators, strict=True)
+        drawn = [masks.draw(flow, generator, step.options["shares"]) for flow, generator in controls]
+        sparse, mask = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         sample = torch.cat([image.expand(-1, -1, noisy.shape[2], -1, -1), noisy], dim=1)
         with torch.no_grad():
             sparse, mask = sparse.to(sample.device), mask.to(sample.device)
@@ -258,10 +266,10 @@ class Animation(_Diffusion):
     uses_flow_latents = False
     uses_flow = True
 
-    def loss(self, models: nn.ModuleDict, batch: Batch, generator: torch.Generator, step: Step) -> tuple[Tensor, Logs]:
+    def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels. The loss is on frames 1..N only."""
         frames = self._scaled(models, batch, "image")
-        noisy, timesteps, target = self._noised(frames, generator)
+        noisy, timesteps, target = self._noised(frames, draws)
         sample = torch.cat([frames[:, :, :1], noisy[:, :, 1:]], dim=2)
         text = self._text(models, batch["tokens"])
         prediction = models[step.model](sample, timesteps, text, flow=batch["flow"])

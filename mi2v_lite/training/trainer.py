@@ -2,8 +2,9 @@
 
     python -m mi2v_lite.training.trainer CONFIG --step NAME [--runs runs] [--resume]
 
-Update k of a step is a pure function of the step's seed and k: its batch, its noise and its learning rate are drawn
-from generators seeded by them. So a training that was interrupted and resumed repeats an uninterrupted one.
+Update k of a step is a pure function of the step's seed and k: every sample's data and noise are drawn from generators
+seeded by them and by the sample's place in the batch of all processes. So a training that was interrupted and resumed
+repeats an uninterrupted one, and two processes train as one with the double batch does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mi2v_lite.training.batches import generator_for
+from mi2v_lite.training.batches import Draws
 from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.curriculum import Config, Step, load_config
 from mi2v_lite.training.objectives import OBJECTIVES
@@ -42,9 +43,9 @@ class _Objective(nn.Module):
         self.models = models
         self.objective, self.step = objective, step
 
-    def forward(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         with self.autocast():
-            return self.objective.loss(self.models, batch, generator, self.step)
+            return self.objective.loss(self.models, batch, draws, self.step)
 
     def validate(self) -> dict[str, float]:
         """Figures on held-out data at the step's precision."""
@@ -188,18 +189,24 @@ def _update(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     total = 0.0
     for micro in range(step.accumulation):
-        key = (step.seed, k, micro, accelerator.process_index)
-        batch = objective.batch(step, generator_for(*key, 0))
+        key, place = (step.seed, k, micro), (accelerator.process_index, accelerator.num_processes)
+        batch = objective.batch(step, _draws(step, *key, 0, *place))
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        loss, logs = module(batch, generator_for(*key, 1))
+        loss, logs = module(batch, _draws(step, *key, 1, *place))
         accelerator.backward(loss / step.accumulation)
         total = total + loss.detach() / step.accumulation
+    total = accelerator.reduce(total, "mean")
     if not torch.isfinite(total):
         raise ValueError(f"Step {step.name}: the loss of update {k} is {float(total)}; lower the learning rate.")
     norm = accelerator.clip_grad_norm_(parameters.values(), step.grad_clip)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total, {"grad_norm": norm, **logs}
+
+
+def _draws(step: Step, *key_and_place: int) -> Draws:
+    *key, rank, processes = key_and_place
+    return Draws.of(*key, count=step.batch_size, rank=rank, processes=processes)
 
 
 def _checkpoint(
