@@ -11,11 +11,12 @@ DEMO_ARGS ?= --seed 0
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lab lint lock clean
+.PHONY: help .venv demo test lab lint lock clean notebooks exercises
 
 help:
 	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,flow.png}"
 	@echo "make test   lint, tests, notebooks        make lab    JupyterLab on notebooks/"
+	@echo "make notebooks  run them and keep their outputs   make exercises  write notebooks/exercises from them"
 	@echo "make .venv  the set-up alone              make clean  remove caches and outputs (not .venv, not runs)"
 
 .venv: $(BIN)/.ready
@@ -34,11 +35,19 @@ demo: .venv
 
 test: lint
 	$(BIN)/pytest -q --durations=15 tests
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/pytest -q --nbmake notebooks/*.ipynb; fi
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/pytest -q --nbmake --nbmake-timeout=600 notebooks/[0-9]*.ipynb; fi
 
 lint: .venv
-	$(BIN)/ruff check mi2v_lite tests
-	$(BIN)/ruff format --check mi2v_lite tests
+	$(BIN)/ruff check mi2v_lite tests notebooks/*.py
+	$(BIN)/ruff format --check mi2v_lite tests notebooks/*.py
+
+# Executes the notebooks (NB="00 03" for some) and keeps what they print and draw.
+notebooks: .venv
+	$(BIN)/python notebooks/course.py run $(NB)
+	$(MAKE) exercises
+
+exercises: .venv
+	$(BIN)/python notebooks/course.py exercises
 
 lab: .venv
 	$(BIN)/jupyter lab notebooks

@@ -1,4 +1,5 @@
-"""Flow as pictures: colours on one scale, tracks on the photo, and both in one still (notebooks 00 and 02).
+"""Motion as pictures: colours on one scale, arrows, tracks, warped photos (all notebooks), and the door to the others:
+`panels`, `strip`, `animation` (viz/picture.py) and `curve`, `bars`, `heat` (viz/plots.py, needs matplotlib).
 
 Colours as in Baker et al., "A Database and Evaluation Methodology for Optical Flow": hue is direction, saturation is
 length. All frames of a field share one maximum, so that their colours compare.
@@ -6,16 +7,50 @@ length. All frames of a field share one maximum, so that their colours compare.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import flow_vis
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
+
+from mi2v_lite.flow.warp import splat_average
+from mi2v_lite.viz.picture import Anything, Picture, animation, panels, strip, to_image
+
+__all__ = [
+    "Picture",
+    "animation",
+    "colour_wheel",
+    "flow_panels",
+    "flow_picture",
+    "flow_to_rgb",
+    "longest",
+    "panels",
+    "quiver",
+    "strip",
+    "to_image",
+    "tracks",
+    "warped",
+    "with_tracks",
+]
+_PLOTS = ("COLOURS", "bars", "curve", "figure_picture", "heat", "style")
+
+
+def __getattr__(name: str) -> Any:
+    """The plots, loaded at first use: the command line draws flow without matplotlib."""
+    if name in _PLOTS:
+        return getattr(import_module("mi2v_lite.viz.plots"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 TILE = 256  # longer side of a small tile, pixels; the photo gets twice that
 GAP = 16
 TEXT = 20  # font size: still read when the picture is shown at half its size
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 TRACKS = 10  # tracks along the longer side
+HOLE = (255, 0, 255)  # what forward splatting leaves empty
 SMOOTH = 3  # lines are drawn this much larger, then reduced
 
 
@@ -108,12 +143,14 @@ def colour_wheel(side: int) -> Image.Image:
     return Image.fromarray((rgb * edge + 255 * (1 - edge)).astype(np.uint8))
 
 
-def with_tracks(image: Image.Image, flow: Tensor | np.ndarray, size: tuple[int, int], max_flow: float) -> Image.Image:
+def with_tracks(
+    image: Image.Image, flow: Tensor | np.ndarray, size: tuple[int, int], max_flow: float, step: float | None = None
+) -> Image.Image:
     """The photo with a grid of points and the ways they go, each in the colour of its last displacement.
 
     Args:
         image: the photo. flow: `(N, 2, H, W)` pixels of its own grid. size: (width, height) of the result.
-        max_flow: the length in pixels that gets full colour.
+        max_flow: the length in pixels that gets full colour. step: pixels of the flow's grid between points.
 
     Returns:
         RGB picture. A point that moves less than half a pixel is a small dot; unknown flow draws nothing.
@@ -124,7 +161,7 @@ def with_tracks(image: Image.Image, flow: Tensor | np.ndarray, size: tuple[int, 
     canvas = image.convert("RGB").resize((size[0] * SMOOTH, size[1] * SMOOTH), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     scale = np.array([size[0] / width, size[1] / height]) * SMOOTH
-    step = max(width, height) / TRACKS
+    step = step or max(width, height) / TRACKS
     thick = 2 * SMOOTH
     for y in np.arange(step / 2, height, step).astype(int):
         for x in np.arange(step / 2, width, step).astype(int):
@@ -138,6 +175,91 @@ def with_tracks(image: Image.Image, flow: Tensor | np.ndarray, size: tuple[int, 
             else:
                 _arrow(draw, path, thick, colour)
     return canvas.resize(size, Image.Resampling.BOX)
+
+
+def flow_panels(
+    fields: dict[str, Tensor | np.ndarray],
+    *,
+    frame: int = -1,
+    max_flow: float | None = None,
+    alt: str | None = None,
+) -> Picture:
+    """Fields compared: colours on ONE scale, and the wheel that reads them.
+
+    Args:
+        fields: title -> `(N, 2, H, W)` or `(2, H, W)` pixels. frame: which of the N is shown.
+        max_flow: the length that gets full colour, pixels; the longest shown by default. alt: what is shown.
+    """
+    shown = {name: _array(_one(flow, frame)) for name, flow in fields.items()}
+    top = max_flow or max(longest(flow) for flow in shown.values()) or 1.0
+    colours = [ImageOps.expand(_enlarged(flow_to_rgb(flow, top)[0]), 2, (170, 170, 170)) for flow in shown.values()]
+    wheel = Image.new("RGB", colours[0].size, PAPER)
+    side = min(round(0.72 * wheel.width), round(0.9 * wheel.height))
+    wheel.paste(colour_wheel(side), ((wheel.width - side) // 2, (wheel.height - side) // 2))
+    titles = [*shown, f"rim: {top:.3g} px"]
+    names = ", ".join(shown)
+    alt = alt or f"Motion fields as colours on one scale ({names}); full colour is {top:.3g} pixels."
+    return panels([*colours, wheel], titles, columns=min(len(titles), 5), alt=alt)
+
+
+def quiver(
+    image: Anything,
+    flow: Tensor | np.ndarray,
+    *,
+    frame: int = -1,
+    step: int | None = None,
+    max_flow: float | None = None,
+    alt: str | None = None,
+) -> Picture:
+    """The photo under arrows that end where their starts will be.
+
+    Args:
+        image: see `picture.to_image`; shown at the flow's size, enlarged. flow: `(N, 2, H, W)` or `(2, H, W)` pixels.
+        frame: which of the N. step: pixels between arrows. max_flow: the length that gets full colour.
+    """
+    field = _one(flow, frame)
+    straight = np.asarray(_array(field))  # a track of one step is an arrow
+    return _tracked(image, straight, step, max_flow, alt or "The photo under arrows of its motion.")
+
+
+def tracks(image: Anything, flow: Tensor | np.ndarray, *, step: int | None = None, alt: str | None = None) -> Picture:
+    """The photo under the whole ways of a grid of points. Arguments as in `quiver`, flow `(N, 2, H, W)`."""
+    return _tracked(image, _array(flow), step, None, alt or "The photo under the tracks of a grid of points.")
+
+
+def warped(image: Anything, flow: Tensor | np.ndarray, *, frame: int = -1, alt: str | None = None) -> Picture:
+    """The photo carried along the flow by forward splatting; what nothing lands on is marked in magenta.
+
+    Args:
+        image: see `picture.to_image`; resized to the flow's grid. flow: `(N, 2, H, W)` or `(2, H, W)` pixels.
+    """
+    field = torch.as_tensor(_array(_one(flow, frame))).float()  # (1, 2, H, W)
+    height, width = field.shape[2:]
+    pixels = np.array(to_image(image).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    moved, valid = splat_average(torch.from_numpy(pixels).permute(2, 0, 1)[None], field)
+    rgb = moved[0].permute(1, 2, 0).clamp(0, 255).round().byte().numpy()
+    holes = valid[0, 0].numpy() == 0
+    rgb[holes] = HOLE
+    words = f"The photo splatted along its motion; {holes.mean():.0%} of the pixels are holes, in magenta."
+    return Picture(_enlarged(rgb), alt or words)
+
+
+def _tracked(image: Anything, flow: np.ndarray, step: int | None, max_flow: float | None, alt: str) -> Picture:
+    height, width = flow.shape[2:]
+    size = _enlarged(np.zeros((height, width, 3), np.uint8)).size
+    step = step or max(width, height) / TRACKS
+    return Picture(with_tracks(to_image(image), flow, size, max_flow or longest(flow), step), alt)
+
+
+def _one(flow: Tensor | np.ndarray, frame: int) -> Tensor | np.ndarray:
+    return flow[None] if flow.ndim == 3 else flow[frame][None]
+
+
+def _enlarged(rgb: np.ndarray) -> Image.Image:
+    """Small fields at a whole multiple of their pixels, about 380 wide."""
+    image = Image.fromarray(rgb)
+    times = max(1, 384 // image.width)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _dot(draw: ImageDraw.ImageDraw, at: np.ndarray, radius: float, colour: tuple[int, ...]) -> None:

@@ -1,0 +1,217 @@
+"""The form of the notebooks: what every lesson has, that it was run, and that its exercises can be given and graded."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if not path.name.startswith("00")]
+
+
+def load_course() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("course", FOLDER / "course.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+course = load_course()
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def text(notebook: nbformat.NotebookNode) -> str:
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def each(paths: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", paths, ids=[path.stem for path in paths])
+
+
+@each(NOTEBOOKS)
+def test_first_cell_says_what_where_and_how_long(path):
+    first = read(path).cells[0].source
+    assert re.match(rf"# {path.name[:2]} · \S", first), "the title is '# NN · Title'"
+    for word in (r"\*\*Time\*\* about \d+ minutes", r"\*\*Device\*\*", r"\*\*Needs\*\*", r"\*\*Paper\*\* .*section"):
+        assert re.search(word, first), f"the first cell lacks {word}"
+    objectives = re.search(r"\*\*You will be able to\*\*\n+((?:- .+\n(?:  .+\n)*)+)", first + "\n")
+    assert objectives and 3 <= objectives[1].count("\n- ") + 1 <= 5, "3 to 5 objectives"
+
+
+@each(NOTEBOOKS)
+def test_one_setup_cell_comes_first(path):
+    setup = code(read(path))[0]
+    for name in ("PRESET", "DEVICE", "SEED", "torch.manual_seed"):
+        assert name in setup, f"the setup cell lacks {name}"
+
+
+@each(NOTEBOOKS)
+def test_sections_come_in_order(path):
+    headings = re.findall(r"^## (.+)$", text(read(path)), re.MULTILINE)
+    wanted = ["The result first", "Exercises", "What could go wrong", "Recap"]
+    if path in LESSONS:
+        wanted[1:2] = ["Build it, then prove it", "Exercises"]
+        wanted[-1:] = ["Where we differ from the paper", "Recap"]
+    places = [next((i for i, h in enumerate(headings) if h.startswith(name)), -1) for name in wanted]
+    assert -1 not in places and places == sorted(places), f"wanted in this order {wanted}, found {headings}"
+    assert "**Next**" in text(read(path))
+    if path in LESSONS:
+        assert "assert_close" in "\n".join(code(read(path))), "what is built is proved equal to the package's"
+
+
+@each(LESSONS)
+def test_length(path):
+    notebook = read(path)
+    lines = [len([line for line in source.splitlines() if line.strip()]) for source in code(notebook)]
+    words = len(re.findall(r"\w+", text(notebook)))
+    assert 45 <= len(notebook.cells) <= 80, f"{len(notebook.cells)} cells"
+    assert median(lines) <= 8, f"the middling code cell has {median(lines)} lines"
+    assert 1500 <= words <= 3000, f"{words} words"
+
+
+@each(NOTEBOOKS)
+def test_exercises_have_a_stub_a_check_and_hints(path):
+    notebook = read(path)
+    asked = re.findall(r"^### Exercise \d+: .+ \(.+, \d+ minutes\)", text(notebook), re.MULTILINE)
+    marks = [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
+    solutions, grades = ([mark for mark in marks if mark.get(kind)] for kind in ("solution", "grade"))
+    assert len(asked) >= (4 if path in LESSONS else 2)
+    assert len(asked) == len(solutions) == len(grades), "a stub and a check for every exercise"
+    assert len({mark["grade_id"] for mark in [*solutions, *grades]}) == 2 * len(asked)
+    for exercise in re.split(r"^### Exercise ", text(notebook), flags=re.MULTILINE)[1:]:
+        assert exercise.split("\n## ")[0].count("Hint") >= 2, f"two hints: {exercise.splitlines()[0]}"
+
+
+@each(NOTEBOOKS)
+def test_was_run_without_errors_in_order(path):
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run it: make notebooks"
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr" or "Traceback" not in output.text
+
+
+@each(NOTEBOOKS)
+def test_pictures_have_words(path):
+    for cell in read(path).cells:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(alt.split()) >= 3, f"a picture without alternative text below: {cell.source[:80]!r}"
+
+
+@each(NOTEBOOKS)
+def test_nothing_private_nothing_of_this_machine(path):
+    for source in code(read(path)):
+        plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+        assert not re.search(r"^\s*[%!]\s*(pip|conda|wget|curl)", source, re.MULTILINE), "nothing is fetched"
+        for node in ast.walk(ast.parse(plain)):
+            names = []
+            if isinstance(node, ast.Attribute):
+                names = [node.attr]
+            elif isinstance(node, ast.ImportFrom):
+                names = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            assert not any(re.match(r"_(?!_)", name) for name in names), f"private: {names} in {source[:80]!r}"
+    raw = path.read_text()
+    assert not re.search(r"/(home|Users|root|work|tmp)/", raw), "a path of one machine"
+    assert "widgets" not in read(path).metadata and len(raw) < 1.5e6
+
+
+def test_exercises_are_up_to_date():
+    written = {path.name: path.read_text() for path in (FOLDER / "exercises").glob("*.ipynb")}
+    assert written == course.exercise_texts(), "run: make exercises"
+
+
+@each(NOTEBOOKS)
+def test_students_get_stubs_and_nothing_else_changes(path):
+    solved, student = read(path), course.student_version(read(path))
+    assert len(solved.cells) == len(student.cells)
+    for before, after in zip(solved.cells, student.cells, strict=True):
+        if course.BEGIN in before.source:
+            assert "raise NotImplementedError()" in after.source and "SOLUTION" not in after.source
+        else:
+            assert before.source == after.source
+        assert not after.get("outputs")
+
+
+def lesson(*sources: tuple[str, dict]) -> nbformat.NotebookNode:
+    cells = []
+    for source, mark in sources:
+        cells.append(nbformat.v4.new_code_cell(source, metadata={"nbgrader": mark} if mark else {}))
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return notebook
+
+
+STUB = {"grade": False, "grade_id": "twice", "locked": False, "schema_version": 3, "solution": True, "task": False}
+CHECK = {**STUB, "grade_id": "twice-check", "grade": True, "locked": True, "points": 2, "solution": False}
+SOLVED = "def twice(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
+
+
+def test_a_solution_without_end_or_mark_is_refused():
+    with pytest.raises(ValueError, match="cell 0 has a solution but no nbgrader mark"):
+        course.student_version(lesson((SOLVED, {})))
+    with pytest.raises(ValueError, match="cell 0: every"):
+        course.student_version(lesson((SOLVED.replace("### END SOLUTION", ""), STUB)))
+
+
+def test_nbgrader_gives_out_and_grades(tmp_path):
+    """An instructor's round: the assignment is generated, one student solves it and one does not, both are graded."""
+    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'mi2v'\n")
+    source = tmp_path / "source" / "one"
+    source.mkdir(parents=True)
+    made = lesson((SOLVED, STUB), ("assert twice(3) == 6", CHECK))
+    nbformat.write(made, source / "lesson.ipynb")
+
+    def nbgrader(*words: str) -> None:
+        command = [sys.executable, "-m", "nbgrader", *words]
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # it calls alembic
+        environment = {**os.environ, "PATH": path}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    nbgrader("generate_assignment", "one")
+    released = read(tmp_path / "release" / "one" / "lesson.ipynb")
+    assert "NotImplementedError" in released.cells[0].source
+    for student, cells in (("ada", made.cells), ("bob", released.cells)):
+        folder = tmp_path / "submitted" / student / "one"
+        folder.mkdir(parents=True)
+        handed_in = nbformat.from_dict(json.loads(nbformat.writes(released)))
+        handed_in.cells[0].source = cells[0].source
+        nbformat.write(handed_in, folder / "lesson.ipynb")
+    nbgrader("autograde", "one")
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as gradebook:
+        scores = {name: gradebook.find_submission("one", name).score for name in ("ada", "bob")}
+    assert scores == {"ada": 2.0, "bob": 0.0}
+
+
+@each(NOTEBOOKS)
+def test_nbgrader_reads_the_marks(path):
+    from nbgrader.nbgraderformat import MetadataValidator
+
+    for cell in read(path).cells:
+        if "nbgrader" in cell.metadata:
+            MetadataValidator().validate_cell(cell)
