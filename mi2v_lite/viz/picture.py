@@ -19,6 +19,7 @@ from mi2v_lite.viz.media import write_image
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12
+LARGE = 100_000  # bytes: a larger still is stored in 256 colours, a third of the room
 TEXT = 17
 
 
@@ -59,6 +60,10 @@ class Picture:
             return self.png
         buffer = io.BytesIO()
         self.image.save(buffer, "PNG", optimize=True)
+        if buffer.tell() > LARGE:
+            few = self.image.quantize(256, method=Image.Quantize.MEDIANCUT)
+            buffer = io.BytesIO()
+            few.save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:

@@ -80,10 +80,8 @@ def bars(values: dict[str, float], *, ylabel: str, title: str | None = None, alt
     if not values:
         raise ValueError("bars needs at least one value: name -> number.")
     with style():
-        figure, axes = plt.subplots(figsize=(max(4.0, 1.3 * len(values)), 3.6))
-        drawn = axes.bar(
-            list(values), list(values.values()), color=COLOURS[: len(values)] if len(values) <= 8 else COLOURS[0]
-        )
+        figure, axes = plt.subplots(figsize=(max(4.0, 1.75 * len(values)), 3.6))
+        drawn = axes.bar(list(values), list(values.values()), color=COLOURS[0])
         axes.bar_label(drawn, fmt="%.3g", padding=2)
         axes.grid(axis="x", visible=False)
         axes.set(ylabel=ylabel, title=title or "")

@@ -1,0 +1,58 @@
+"""Every check passes the solution and says what is wrong with plausible wrong answers, each in its own words."""
+
+import pytest
+
+from mi2v_lite.checks import nb00
+from mi2v_lite.checks.base import CheckFailed
+
+RIGHT = {
+    nb00.source_frames: lambda stride, frames: [stride * i for i in range(1, frames)],
+    nb00.mean_motion: lambda flow: flow[-1].norm(dim=0).mean(),
+    nb00.still_outside: lambda flow, region: flow * region,
+}
+
+
+def overwrites(flow, region):
+    flow[..., ~region] = 0
+    return flow
+
+
+WRONG = {
+    nb00.source_frames: {
+        "counts the photo": (lambda stride, frames: [stride * i for i in range(frames)], "16 entries"),
+        "starts at 0": (lambda stride, frames: [stride * i for i in range(frames - 1)], "first entry is 0"),
+        "forgets the stride": (lambda stride, frames: list(range(1, frames)), "counts frames of the clip"),
+        "one case only": (lambda stride, frames: [8 * i for i in range(1, 16)], "but not for 2 and 4"),
+    },
+    nb00.mean_motion: {
+        "all frames": (lambda flow: flow.norm(dim=1).mean(), "mean over all frames"),
+        "components": (lambda flow: flow[-1].mean(), "components"),
+        "squares": (lambda flow: flow[-1].square().sum(0).mean(), "root is missing"),
+    },
+    nb00.still_outside: {
+        "exchanged": (lambda flow, region: flow * ~region, "exchanged"),
+        "cut out": (lambda flow, region: flow[..., 1:4, 2:5], "keep the shape"),
+        "overwrites": (overwrites, "passed in has changed"),
+        "lets all move": (lambda flow, region: flow.clone(), "outside the region is not zero"),
+    },
+}
+
+
+@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
+def test_the_solution_passes(check, capsys):
+    check(RIGHT[check])
+    assert capsys.readouterr().out.startswith("Correct.")
+
+
+@pytest.mark.parametrize(
+    "check, name", [(c, n) for c, answers in WRONG.items() for n in answers], ids=lambda x: getattr(x, "__name__", x)
+)
+def test_a_wrong_answer_is_told_what_is_wrong(check, name):
+    answer, message = WRONG[check][name]
+    with pytest.raises(CheckFailed, match=message):
+        check(answer)
+
+
+def test_messages_differ():
+    for answers in WRONG.values():
+        assert len({message for _, message in answers.values()}) == len(answers) >= 2
