@@ -139,23 +139,34 @@ class TemporalAttention(Attention):
         Returns:
             ``(B*F, h*w, C)``, without the residual.
         """
-        pixels = "(b f) d c -> (b d) f c"
-        if motion is None or self.fusion == "none":
-            own = context = self.pos_encoder(rearrange(z, pixels, f=num_frames))  # (B*h*w, F, C)
-        else:
-            warped = self.warp(z, num_frames, size, motion)  # (B, N, h*w, C)
-            frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
-            if self.fusion == "addition":
-                frames = torch.cat([frames[:, :1], frames[:, 1:] + warped], dim=1)
-                own = context = self.pos_encoder(rearrange(frames, "b f d c -> (b d) f c"))
-            else:
-                pairs = torch.stack([warped, frames[:, 1:]], dim=2)  # z'1, z1, z'2, z2, ...
-                pairs = rearrange(pairs, "b n two d c -> b (n two) d c")
-                augmented = torch.cat([frames[:, :1], pairs], dim=1)  # (B, 2F-1, h*w, C)
-                context = self.pos_encoder(rearrange(augmented, "b m d c -> (b d) m c"))
-                own = context[:, ::2]  # z0, z1, ..., zN keep the position codes 0, 2, 4, ...
+        own, context = self.entries(z, num_frames, size, motion)
         out = super().forward(own, encoder_hidden_states=context)
         return rearrange(out, "(b d) f c -> (b f) d c", d=z.shape[1])
+
+    def entries(
+        self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What asks and what answers, with position codes, one sequence a feature pixel. Arguments as in `forward`.
+
+        Returns:
+            queries' side ``(B*h*w, F, C)``, and keys' and values' side ``(B*h*w, M, C)``: M = 2F - 1 entries
+            z0, z'1, z1, ..., z'N, zN for ``"attention"`` with a motion field, otherwise M = F.
+        """
+        pixels = "(b f) d c -> (b d) f c"
+        if motion is None or self.fusion == "none":
+            own = self.pos_encoder(rearrange(z, pixels, f=num_frames))  # (B*h*w, F, C)
+            return own, own
+        warped = self.warp(z, num_frames, size, motion)  # (B, N, h*w, C)
+        frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
+        if self.fusion == "addition":
+            frames = torch.cat([frames[:, :1], frames[:, 1:] + warped], dim=1)
+            own = self.pos_encoder(rearrange(frames, "b f d c -> (b d) f c"))
+            return own, own
+        pairs = torch.stack([warped, frames[:, 1:]], dim=2)  # z'1, z1, z'2, z2, ...
+        pairs = rearrange(pairs, "b n two d c -> b (n two) d c")
+        augmented = torch.cat([frames[:, :1], pairs], dim=1)  # (B, 2F-1, h*w, C)
+        context = self.pos_encoder(rearrange(augmented, "b m d c -> (b d) m c"))
+        return context[:, ::2], context  # z0, z1, ..., zN keep the position codes 0, 2, 4, ...
 
     def warp(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid) -> Tensor:
         """z'[i] = splat(z[0], f_{0->i}) for all later frames: ``(B*F, h*w, C)`` -> ``(B, N, h*w, C)``."""
