@@ -1,0 +1,23 @@
+"""Floor 4: measured quality of a pipeline on worlds whose truth is known. `mi2v evaluate` prints the table.
+
+Every figure has a mean, a spread (standard deviation over clips) and the number of clips. Clips, noise and drags follow
+from the seed alone. What each name means stands with the function that measures it.
+"""
+
+from mi2v_lite.evaluation.control import drag_errors, true_drag, true_drags
+from mi2v_lite.evaluation.parts import LARGE_MOTION_PX
+from mi2v_lite.evaluation.table import MEASURES, NOT_RUN, SAMPLES, evaluate, heldout_world, markdown, report
+
+__all__ = [
+    "LARGE_MOTION_PX",
+    "MEASURES",
+    "NOT_RUN",
+    "SAMPLES",
+    "drag_errors",
+    "evaluate",
+    "heldout_world",
+    "markdown",
+    "report",
+    "true_drag",
+    "true_drags",
+]

@@ -1,0 +1,130 @@
+"""How well the motion obeys drags, anchors and the brush, without a caption, on worlds whose truth is known.
+
+The paper gives no numbers for control; the trajectory error is ObjMC's (Wang et al., MotionCtrl, 2024), last frame only.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from mi2v_lite.control import Anchor, Drag, MotionControl
+from mi2v_lite.data.world import Clip
+from mi2v_lite.evaluation.parts import LARGE_MOTION_PX, Numbers, noise
+from mi2v_lite.flow.metrics import leakage
+from mi2v_lite.pipelines import MotionI2VPipeline
+
+STILL_PX = 0.5
+DRAG_COUNTS = (1, 3, 10)
+
+
+def true_drag(clip: Clip, points: int = 5) -> Drag | None:
+    """A drag that the clip's own motion answers: the track of the innermost point among those that move far.
+
+    Returns:
+        a drag of at least ``LARGE_MOTION_PX`` that stays inside the picture, or None when nothing moves so far.
+    """
+    far = np.linalg.norm(clip.flow[-1], axis=0) > LARGE_MOTION_PX
+    inner = cv2.distanceTransform(np.pad(far, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = np.unravel_index(inner.argmax(), inner.shape)
+    if inner[y, x] < 4:
+        return None
+    return track(clip, int(x), int(y), points)
+
+
+def track(clip: Clip, x: int, y: int, points: int = 5) -> Drag | None:
+    """The way of the pixel (x, y) through the clip as a drag; None if it leaves the picture."""
+    way = np.concatenate([np.zeros((1, 2)), clip.flow[:, :, y, x]]) + (x, y)  # (F, 2)
+    height, width = clip.flow.shape[-2:]
+    if (way < 0).any() or (way > (width - 1, height - 1)).any():
+        return None
+    chosen = way[np.linspace(0, len(way) - 1, points).round().astype(int)]
+    return Drag(points=[(float(a), float(b)) for a, b in chosen])
+
+
+def true_drags(clip: Clip, count: int, seed: int) -> list[Drag]:
+    """``true_drag`` and up to ``count - 1`` more tracks of the clip, spread over the picture; [] without the first.
+
+    The others start at random pixels at least a sixteenth of the width apart, moving or not.
+    """
+    first = true_drag(clip)
+    if first is None:
+        return []
+    height, width = clip.flow.shape[-2:]
+    random, drags = np.random.default_rng(seed), [first]
+    for _ in range(40 * count):
+        x, y = int(random.integers(4, width - 4)), int(random.integers(4, height - 4))
+        near = min(np.hypot(x - d.points[0][0], y - d.points[0][1]) for d in drags)
+        if len(drags) < count and near > width / 16 and (drag := track(clip, x, y)):
+            drags.append(drag)
+    return drags
+
+
+def drags(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
+    """`drags.error_px_1`, `_3`, `_10`: distance between where a drag ends and where the predicted flow takes its start,
+    mean over the drags; `drags.error_relative`: with one drag, as a share of its length. No caption, the clip's stride.
+    """
+    numbers: Numbers = {}
+    for count in DRAG_COUNTS:
+        drawn = true_drags(clip, count, seed)
+        if len(drawn) < count:
+            continue
+        errors = drag_errors(pipe, clip, drawn, seed)
+        numbers[f"drags.error_px_{count}"] = float(np.mean(errors))
+        if count == 1:
+            start, end = np.array(drawn[0].points[0]), np.array(drawn[0].points[-1])
+            numbers["drags.error_relative"] = errors[0] / float(np.linalg.norm(end - start))
+    return numbers
+
+
+def drag_errors(
+    pipe: MotionI2VPipeline, clip: Clip, drawn: list[Drag], seed: int, control_scale: float = 1.0
+) -> list[float]:
+    """For each drag, how many pixels from its end the predicted flow takes its start."""
+    height, width = clip.frames.shape[1:3]
+    control = MotionControl(size=(width, height), drags=drawn)
+    output = pipe.predict_motion(
+        clip.frames[0], "", control, stride=clip.stride, control_scale=control_scale, generator=noise(seed)
+    )
+    errors = []
+    for drag in drawn:
+        start, end = np.array(drag.points[0]), np.array(drag.points[-1])
+        x, y = start.round().astype(int)
+        errors.append(float(np.linalg.norm(start + output.flow[0, -1, :, y, x].cpu().numpy() - end)))
+    return errors
+
+
+def anchors(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
+    """`anchors.drift_px`: one drag and three anchors on points that stay; how far the anchored points move."""
+    drag, still = true_drag(clip), np.linalg.norm(clip.flow, axis=1).max(0) < STILL_PX
+    inner = cv2.distanceTransform(np.pad(still, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    places = np.argwhere(inner > 6)
+    if drag is None or len(places) < 50:
+        return {}
+    chosen = places[np.random.default_rng(seed).choice(len(places), 3, replace=False)]
+    height, width = clip.frames.shape[1:3]
+    held = [Anchor((float(x), float(y))) for y, x in chosen]
+    control = MotionControl(size=(width, height), drags=[drag], anchors=held)
+    output = pipe.predict_motion(clip.frames[0], "", control, stride=clip.stride, generator=noise(seed))
+    drift = [output.flow[0, -1, :, y, x].norm().item() for y, x in chosen]
+    return {"anchors.drift_px": float(np.mean(drift))}
+
+
+def brush(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
+    """The caption with a brush over what moves: `brush.leakage_px`, mean length of the flow outside the brush;
+    `brush.leakage_levels`, mean change of the pixels outside between frame 0 and the last frame, in levels of 255.
+    """
+    moving = (np.linalg.norm(clip.flow, axis=1).max(0) >= STILL_PX).astype(np.uint8)
+    region = cv2.dilate(moving, np.ones((17, 17), np.uint8)).astype(bool)
+    if not 0.02 < region.mean() < 0.9:
+        return {}
+    height, width = clip.frames.shape[1:3]
+    control = MotionControl(size=(width, height), brush=region)
+    generator = noise(seed)
+    output = pipe.predict_motion(clip.frames[0], clip.caption, control, stride=clip.stride, generator=generator)
+    frames = pipe.render(clip.frames[0], output, clip.caption, generator=generator, output_type="pt").frames[0].cpu()
+    outside = torch.from_numpy(~region)
+    change = (frames[-1] - frames[0]).abs()[:, outside].mean().item() * 127.5
+    flow = output.flow[0].cpu()
+    return {"brush.leakage_px": leakage(flow, torch.from_numpy(region)).item(), "brush.leakage_levels": change}

@@ -1,0 +1,133 @@
+"""The table: which measures are taken, on which clips, and how their numbers are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from mi2v_lite.data.world import Clip, World
+from mi2v_lite.evaluation import control, parts
+from mi2v_lite.evaluation.parts import Numbers
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.pipelines import MotionI2VPipeline
+
+SAMPLES = Path(__file__).parents[2] / "data_samples"
+MEASURES: dict[str, Callable[[MotionI2VPipeline, Clip, int], Numbers]] = {
+    "autoencoders": parts.autoencoders,
+    "stage1": parts.stage1,
+    "stage1_steps": parts.stage1_steps,
+    "drags": control.drags,
+    "anchors": control.anchors,
+    "brush": control.brush,
+    "stage2": parts.stage2,
+}
+# Dear ones are taken on the first clips only.
+FIRST_CLIPS = {"stage1_steps": 8}
+NOT_RUN = (
+    "CLIP prompt and frame consistency, LPIPS and VBench terms need networks that are not part of the package: not run",
+)
+
+
+def heldout_world(samples: Path = SAMPLES, size: int = 128, num_frames: int = 16) -> World:
+    """The world of photos and sprites that no training saw, built from ``data_samples/`` alone.
+
+    Raises:
+        ValueError: when the folder has no photos or sprites.
+    """
+    photos = sorted((samples / "photos").glob("*.jpg"))
+    return World(photos, samples / "sprites", split="heldout", size=size, num_frames=num_frames)
+
+
+def evaluate(
+    pipe: MotionI2VPipeline,
+    world: World,
+    clips: int = 24,
+    seed: int = 0,
+    measures: Collection[str] = tuple(MEASURES),
+    fusions: dict[str, VideoUNet] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Measure a pipeline on ``clips`` clips of ``world``.
+
+    Args:
+        pipe: both stages. world: clips with exact flow. clips: how many. seed: of the clips and of all noise.
+        measures: which of ``MEASURES``; their docstrings say what their names mean.
+        fusions: name -> Stage 2 UNet: the ablation, ``ablation.NAME.psnr_large_motion_db`` (``parts.fusion``).
+
+    Returns:
+        metric name -> ``{"value", "spread", "n"}``. Besides those of the measures: ``flow_vae.epe_relative`` and
+        ``stage1.epe_relative``, mean error over mean motion (1 is the error of the zero field);
+        ``stage1.epe_10_over_50_steps``, the error in the pipeline's own steps over that in 50, on the same clips.
+
+    Raises:
+        ValueError: for a measure that does not exist.
+    """
+    unknown = sorted(set(measures) - set(MEASURES))
+    if unknown:
+        raise ValueError(f"unknown measures {unknown}; there are {sorted(MEASURES)}")
+    numbers: dict[str, list[float]] = {}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+
+    def put(found: Numbers) -> None:
+        for name, value in found.items():
+            numbers.setdefault(name, []).append(value)
+
+    for index in tqdm(range(clips), desc="evaluate"):
+        clip, found = world.clip(seed + index), {}
+        for name in measures:
+            if index < FIRST_CLIPS.get(name, clips):
+                found |= MEASURES[name](pipe, clip, seed + index)
+        put({name: value for name, value in found.items() if name != "stage1.epe_50_steps_px"})
+        for name, top, bottom in RATIOS:
+            if top in found and bottom in found:
+                pairs.setdefault(name, []).append((found[top], found[bottom]))
+        for name, unet in (fusions or {}).items():
+            own = pipe.animation_unet
+            pipe.register_modules(animation_unet=unet)
+            put({f"ablation.{name}.{key}": value for key, value in parts.fusion(pipe, clip, seed + index).items()})
+            pipe.register_modules(animation_unet=own)
+    if "autoencoders" in measures:
+        for found in parts.photos(pipe, SAMPLES / "photos"):
+            put(found)
+    metrics = {name: summary(values) for name, values in numbers.items()}
+    return metrics | {name: share(*zip(*values, strict=True)) for name, values in pairs.items()}
+
+
+RATIOS = (
+    ("flow_vae.epe_relative", "flow_vae.epe_px", "world.motion_px"),
+    ("stage1.epe_relative", "stage1.epe_px", "world.motion_px"),
+    ("stage1.epe_10_over_50_steps", "stage1.epe_px", "stage1.epe_50_steps_px"),
+)
+
+
+def share(errors: Sequence[float], motions: Sequence[float]) -> dict[str, float]:
+    """Mean error over mean motion (not the mean of ratios: a clip that hardly moves would outweigh all others).
+
+    The spread is that of the ratios of the clips that move more than 1 px.
+    """
+    ratios = [error / motion for error, motion in zip(errors, motions, strict=True) if motion > 1]
+    spread = float(np.std(ratios)) if ratios else float("nan")
+    value = float(np.mean(errors) / np.mean(motions)) if np.any(motions) else float("nan")
+    return {"value": value, "spread": spread, "n": len(errors)}
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation and number of the finite values."""
+    kept = [v for v in values if np.isfinite(v)]
+    if not kept:
+        return {"value": float("nan"), "spread": float("nan"), "n": 0}
+    return {"value": float(np.mean(kept)), "spread": float(np.std(kept)), "n": len(kept)}
+
+
+def markdown(metrics: dict[str, dict[str, float]]) -> str:
+    """The metrics as a Markdown table."""
+    rows = ["| metric | mean | spread | clips |", "|---|---|---|---|"]
+    rows += [f"| {name} | {m['value']:.3f} | {m['spread']:.3f} | {m['n']} |" for name, m in sorted(metrics.items())]
+    return "\n".join(rows)
+
+
+def report(metrics: dict[str, dict[str, float]], notes: Iterable[str] = ()) -> dict:
+    """The JSON form: ``{"metrics": {KEY: {"value", "spread", "n"}}, "notes": [...]}``."""
+    return {"metrics": metrics, "notes": list(notes)}

@@ -1,0 +1,134 @@
+"""The measures give the right numbers for pipelines whose answers are known: the truth, no motion, half of it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mi2v_lite.data.world import Clip
+from mi2v_lite.evaluation import control, evaluate, parts, table
+from mi2v_lite.models.autoencoder import make_vae, start_pca
+
+SIZE, FRAMES = 64, 4
+
+
+def clip(seed: int) -> Clip:
+    """A textured background that stays, and a square that moves 12 px to the right over three frames."""
+    random = np.random.default_rng(seed)
+    still = random.integers(60, 196, (SIZE, SIZE, 3), np.uint8)
+    thing = random.integers(0, 256, (24, 24, 3), np.uint8)
+    frames = np.stack([still] * FRAMES)
+    flow = np.zeros((FRAMES - 1, 2, SIZE, SIZE), np.float32)
+    for i in range(FRAMES):
+        frames[i, 20:44, 8 + 4 * i : 32 + 4 * i] = thing
+        if i:
+            flow[i - 1, 0, 20:44, 8:32] = 4 * i
+    seen = np.ones((FRAMES - 1, SIZE, SIZE), bool)
+    return Clip(frames, flow, seen, "a square drifts right", 8)
+
+
+class Pipe:
+    """Predicts a multiple of the truth and renders the true frames; both autoencoders are nearly perfect."""
+
+    def __init__(self, scale: float = 1.0):
+        self.scale, self.asked = scale, []
+        common = {"patch_size": 4, "block_out_channels": [8], "layers_per_block": 1, "norm_num_groups": 4}
+        self.vae = start_pca(make_vae({**common, "latent_channels": 48}), [torch.randn(4, 3, 64, 64)])
+        field = {**common, "in_channels": 2, "out_channels": 2, "latent_channels": 32, "data_mean": 0.5}
+        self.flow_vae = start_pca(make_vae(field), [torch.rand(4, 2, 64, 64)])
+        self.animation_unet = "own"
+
+    def register_modules(self, animation_unet):
+        self.animation_unet = animation_unet
+
+    def predict_motion(self, image, prompt, control=None, **kwargs):
+        self.asked.append((prompt, control, kwargs))
+        flow = parts.flow_tensor(clip(0)) * self.scale
+        if kwargs.get("num_inference_steps") == parts.MANY_STEPS:
+            flow = parts.flow_tensor(clip(0)) * (1 + self.scale) / 2
+        return SimpleNamespace(flow=flow)
+
+    def render(self, image, motion, prompt, **kwargs):
+        frames = parts.frames_tensor(clip(int(image.sum() != clip(0).frames[0].sum())))
+        if self.animation_unet == "blank":
+            frames = torch.zeros_like(frames)
+        return SimpleNamespace(frames=frames[None])
+
+
+@pytest.fixture(scope="module")
+def world():
+    return SimpleNamespace(clip=lambda seed: clip(0))
+
+
+def value(metrics: dict, name: str) -> float:
+    return metrics[name]["value"]
+
+
+def test_a_perfect_pipeline_has_perfect_numbers(world):
+    metrics = evaluate(Pipe(), world, clips=2)
+    assert value(metrics, "flow_vae.epe_relative") < 0.05
+    assert value(metrics, "image_vae.psnr_db") > 40 and value(metrics, "image_vae.world_psnr_db") > 40
+    assert value(metrics, "stage1.epe_px") == 0 and value(metrics, "stage1.direction_accuracy") == 1
+    for name in ("drags.error_px_1", "drags.error_px_3", "drags.error_px_10", "drags.error_relative"):
+        assert value(metrics, name) == pytest.approx(0, abs=1e-4)
+    assert value(metrics, "anchors.drift_px") == 0 and value(metrics, "brush.leakage_px") == 0
+    assert value(metrics, "stage2.psnr_large_motion_db") == np.inf or metrics["stage2.psnr_large_motion_db"]["n"] == 0
+
+
+def test_no_motion_scores_one(world):
+    metrics = evaluate(Pipe(scale=0.0), world, clips=2, measures=("autoencoders", "stage1", "drags"))
+    assert value(metrics, "stage1.epe_relative") == pytest.approx(1)
+    assert value(metrics, "drags.error_relative") == pytest.approx(1)
+    assert value(metrics, "stage1.direction_accuracy") == 0
+    assert metrics["drags.error_px_1"]["n"] == 2 and value(metrics, "drags.error_px_1") == pytest.approx(12)
+
+
+def test_opposite_motion_points_the_wrong_way(world):
+    metrics = evaluate(Pipe(scale=-1.0), world, clips=1, measures=("autoencoders", "stage1"))
+    assert value(metrics, "stage1.direction_accuracy") == 0 and value(metrics, "stage1.epe_relative") == pytest.approx(
+        2
+    )
+
+
+def test_ten_steps_over_fifty(world):
+    """At half of the motion in few steps and three quarters in 50, the error is twice as large."""
+    metrics = evaluate(Pipe(scale=0.5), world, clips=2, measures=("stage1", "stage1_steps"))
+    assert value(metrics, "stage1.epe_10_over_50_steps") == pytest.approx(2)
+    assert "stage1.epe_50_steps_px" not in metrics
+
+
+def test_drags_are_asked_without_caption_at_the_stride_of_the_clip(world):
+    pipe = Pipe()
+    control.drags(pipe, clip(0), 0)
+    assert [len(asked.drags) for _, asked, _ in pipe.asked] == [1, 3, 10]
+    assert all(prompt == "" and kwargs["stride"] == 8 for prompt, _, kwargs in pipe.asked)
+
+
+def test_drags_are_tracks_apart_from_each_other():
+    drawn = control.true_drags(clip(0), 10, seed=3)
+    starts = np.array([drag.points[0] for drag in drawn])
+    apart = np.linalg.norm(starts[:, None] - starts[None], axis=-1) + 1e9 * np.eye(len(starts))
+    assert len(drawn) == 10 and apart.min() > SIZE / 16
+    for drag in drawn:
+        x, y = (int(v) for v in drag.points[0])
+        moved = np.array(drag.points[-1]) - drag.points[0]
+        assert np.allclose(moved, clip(0).flow[-1, :, y, x])
+
+
+def test_the_ablation_puts_the_pipeline_back(world):
+    pipe = Pipe()
+    fusions = {"none": "blank", "attention": "own"}
+    metrics = evaluate(pipe, world, clips=1, measures=(), fusions=fusions)
+    assert pipe.animation_unet == "own"
+    assert "ablation.none.psnr_large_motion_db" not in metrics, "nothing moves more than 12 px here"
+
+
+def test_ratios_are_of_means():
+    assert table.share([1, 3], [1, 9])["value"] == pytest.approx(0.4)
+    assert table.summary([1.0, float("nan"), 3.0]) == {"value": 2.0, "spread": 1.0, "n": 2}
+
+
+def test_unknown_measures_are_refused(world):
+    with pytest.raises(ValueError, match="unknown measures"):
+        evaluate(Pipe(), world, measures=("beauty",))
