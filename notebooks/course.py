@@ -47,13 +47,31 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     os.replace(partial, path)
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def without_kernel(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """An output as it is stored: a widget's still picture in place of the widget; None for a widget without one.
+
+    A stored widget without its state shows an error, and a stored progress bar stands at zero for ever.
+    """
+    if WIDGET not in output.get("data", {}):
+        return output
+    if not any(kind.startswith("image/") for kind in output.data):
+        return None
+    output.data.pop(WIDGET)
+    return output
+
+
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Leaves out what only this run knows: widget state, times of cells, the version of Python."""
+    """Leaves out what only this run knows: widgets and their state, times of cells, the version of Python."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in map(without_kernel, cell.outputs) if output is not None]
     return notebook
 
 

@@ -80,8 +80,10 @@ def bars(values: dict[str, float], *, ylabel: str, title: str | None = None, alt
     if not values:
         raise ValueError("bars needs at least one value: name -> number.")
     with style():
-        figure, axes = plt.subplots(figsize=(max(4.0, 1.75 * len(values)), 3.6))
-        drawn = axes.bar(list(values), list(values.values()), color=COLOURS[0])
+        names = [name.replace("_", "_\n") for name in values]
+        widest = max(len(part) for name in names for part in name.split("\n"))  # words want room, numbers do not
+        figure, axes = plt.subplots(figsize=(min(max(4.0, len(names) * (0.5 + 0.11 * widest)), 9.0), 3.6))
+        drawn = axes.bar(names, list(values.values()), color=COLOURS[0])
         axes.bar_label(drawn, fmt="%.3g", padding=2)
         axes.grid(axis="x", visible=False)
         axes.set(ylabel=ylabel, title=title or "")
