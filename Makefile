@@ -64,7 +64,7 @@ clean:
 # All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
 # runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
 LITE := mi2v_lite/configs/lite.yaml
-STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet flow_vae_decoder
+STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet
 STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites
 .PHONY: weights
 weights: .venv

@@ -236,7 +236,9 @@ class MotionField(_Diffusion):
 class TrajectoryControl(_Diffusion):
     """The ControlNet on the frozen Stage 1: the same task, given part of the flow (paper, section 3.4).
 
-    The option `shares` says how often each kind of control of `masks.KINDS` is drawn.
+    The option `shares` says how often each kind of control of `masks.KINDS` is drawn. `inside_weight` (1 in the paper)
+    counts the error where the flow is known that many times: with a few drags those positions are few, and a short
+    training would hardly feel them.
     """
 
     uses_flow = True
@@ -257,7 +259,11 @@ class TrajectoryControl(_Diffusion):
         prediction = models["stage1_unet"](
             sample, timesteps, text, stride=batch["stride"], down_residuals=down, mid_residual=mid
         )
-        return F.mse_loss(prediction.float(), target), {"mask_share": mask.mean()}
+        inside = condition[:, -1:]  # (B, 1, N, h, w), 0 or 1
+        weight = 1 + (float(step.options.get("inside_weight", 1.0)) - 1) * inside
+        error = (prediction.float() - target).square()
+        logs = {"mask_share": mask.mean(), "inside": (error.detach() * inside).mean() / inside.mean().clamp(min=1e-6)}
+        return (error * weight).mean() / weight.mean(), logs
 
 
 class Animation(_Diffusion):
