@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import pytest
+from browser import chromium, lab, open_notebook  # noqa: F401 - fixtures of the browser tests
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent

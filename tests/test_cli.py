@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,12 +18,15 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from mi2v_lite import cli, evaluation
+from mi2v_lite.cli import common
+from mi2v_lite.control import MotionControl
 from mi2v_lite.flow.files import read_flo, read_npz
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import build_tokenizer, make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.viz import media
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,8 +100,8 @@ def read_clip(path: str) -> np.ndarray:
 def loaded(weights, monkeypatch) -> Path:
     """The same, loaded once for all: most tests are not about loading."""
     if weights not in PIPES:
-        PIPES[weights] = cli._load(weights)
-    monkeypatch.setattr(cli, "_load", PIPES.__getitem__)
+        PIPES[weights] = common.load(weights)
+    monkeypatch.setattr(common, "load", PIPES.__getitem__)
     return weights
 
 
@@ -175,6 +179,24 @@ def test_control_is_in_the_pixels_of_the_upright_photo(here, loaded, capsys, mon
     assert run(capsys, "animate", "turned.jpg", "--drag", "85,50 3,3", "-o", "a.mp4")[0] == 2  # outside, once upright
 
 
+def test_what_was_drawn_is_replayed_exactly(here, loaded, capsys):
+    """The widget's clip, its command line's, and the same drags as options: one and the same."""
+    from mi2v_lite.viz.widgets import DragCanvas
+
+    canvas = DragCanvas("photo.png", PIPES[loaded], prompt="red", seed=5, control_scale=0.5, num_frames=3)
+    canvas.drags, canvas.anchors = [[(20, 30), (40.5, 30)]], [(80, 50)]
+    media.write_video("drawn.mp4", canvas.render().frames[0])
+    canvas.save("control.json")
+    replay = [*shlex.split(canvas.command()), "--weights", loaded]
+    assert replay[:5] == ["mi2v", "animate", "photo.png", "--control", "control.json"] and replay[-4] == "-o"
+    options = ["--drag", "20,30 40.5,30", "--anchor", "80,50", *replay[5:-3], "again.mp4", *replay[-2:]]
+    for words in (replay[1:], ["animate", "photo.png", *options]):
+        code, _, err = run(capsys, *words)
+        assert code == 0, err
+    clips = [Path(name).read_bytes() for name in ("drawn.mp4", "clip.mp4", "again.mp4")]
+    assert clips[0] == clips[1] == clips[2]
+
+
 PROMPT = ["--prompt", "red"]
 OUT = ["-o", "clip.mp4"]
 MISTAKES = {
@@ -192,6 +214,20 @@ MISTAKES = {
     "drag of one point": (["animate", "photo.png", "--drag", "1,2", *OUT], "two or more points"),
     "brush of another size": (["animate", "photo.png", "--brush", "long.png", *OUT], "100x40 px but the photo 90x60"),
     "black brush": (["animate", "photo.png", "--brush", "black.png", *OUT], "brush has no pixel that may move"),
+    "no such control": (["animate", "photo.png", "--control", "none.json", *OUT], "none.json: No such file"),
+    "control is no JSON": (["animate", "photo.png", "--control", "text.txt", *OUT], "text.txt: .* no valid JSON"),
+    "control of another photo": (
+        ["animate", "photo.png", "--control", "long.json", *OUT],
+        "long.json was drawn on 100x40 px but the photo photo.png has 90x60",
+    ),
+    "empty control": (["animate", "photo.png", "--control", "empty.json", *OUT], "empty.json has no drag"),
+    **{
+        f"control and {option}": (
+            ["animate", "photo.png", *PROMPT, "--control", "empty.json", option, value, *OUT],
+            "--control holds all",
+        )
+        for option, value in (("--drag", "1,2 3,4"), ("--anchor", "1,2"), ("--brush", "black.png"))
+    },
     "no such brush": (["animate", "photo.png", "--brush", "none.png", *OUT], "none.png does not exist"),
     "no output": (["animate", "photo.png", *PROMPT], "-o/--output"),
     "output no mp4": (["animate", "photo.png", *PROMPT, "-o", "clip.gif"], "clip.gif must end in .mp4"),
@@ -230,6 +266,8 @@ def test_a_mistake_is_one_line(here, capsys, name):
     Path("folder.mp4").mkdir()
     Image.new("RGB", (100, 40)).save("long.png")
     Image.new("L", (90, 60)).save("black.png")
+    MotionControl((100, 40)).save("long.json")
+    MotionControl((90, 60)).save("empty.json")
     Path("bad").mkdir()
     Path("bad/model_index.json").write_text('{"_class_name": "MotionI2VPipeline", "vae": ["diffusers", "Nothing"]}')
     before = {path: (here / path).read_bytes() for path in files(here)}
@@ -284,14 +322,15 @@ def test_warnings_are_one_line_each(here, loaded, capsys, monkeypatch):
     [((640, 427), (192, 128)), ((427, 640), (128, 192)), ((128, 128), (128, 128)), ((9, 9), (128, 128)),
      ((2000, 1000), (256, 128)), ((1000, 999), (128, 128))],
 )  # fmt: skip
-def test_fitting_size(size, expected):
-    assert cli.fitting_size(size, 128, 8) == expected
+def test_the_size_of_the_clip(size, expected):
+    assert media.fitted(Image.new("RGB", size), 128, 8).size == expected
 
 
 def test_evaluate(here, loaded, capsys, monkeypatch):
     calls = {}
 
-    def measured(pipe, world, clips, seed):
+    def measured(pipe, world, clips, seed, fusions):
+        assert fusions == {}
         calls.update(clips=clips, seed=seed, size=world.clip(0).frames.shape)
         nothing = {"value": float("nan"), "spread": float("nan"), "n": 0}
         return {"a.b_px": {"value": 1.5, "spread": 0.5, "n": clips}, "c": nothing}

@@ -38,6 +38,8 @@ FLOORS = {
     "evaluation": 40,
     "doctor": 45,
     "export": 45,
+    "importing": 46,
+    "benchmark": 47,
     "cli": 50,
     "__main__": 60,
 }

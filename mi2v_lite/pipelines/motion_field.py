@@ -14,11 +14,12 @@ import torch
 from diffusers import AutoencoderKL, SchedulerMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite import control as controls
 from mi2v_lite.control import MotionControl
-from mi2v_lite.flow.fields import from_unit
+from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
@@ -51,7 +52,8 @@ class MotionFieldPipeline(VideoPipeline):
         scheduler: any of diffusers' with `add_noise`; the release: DDIM, 25 steps.
         stage1_image_range: what the image autoencoder gets here, "signed" [-1, 1] or, for the release's
             checkpoints, "unit" [0, 1].
-        stride, num_inference_steps, guidance_scale: the defaults of `__call__`.
+        stride, num_inference_steps, guidance_scale, control_guidance_scale, hold_control: the defaults of
+            `__call__`.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->flow_vae->controlnet->unet"
@@ -70,6 +72,8 @@ class MotionFieldPipeline(VideoPipeline):
         stride: int = 8,
         num_inference_steps: int = 25,
         guidance_scale: float = 7.0,
+        control_guidance_scale: float = 1.0,
+        hold_control: bool = False,
     ):
         super().__init__()
         if stage1_image_range not in IMAGE_RANGES:
@@ -88,6 +92,8 @@ class MotionFieldPipeline(VideoPipeline):
             stride=stride,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            control_guidance_scale=control_guidance_scale,
+            hold_control=hold_control,
         )
 
     @torch.no_grad()
@@ -98,6 +104,8 @@ class MotionFieldPipeline(VideoPipeline):
         negative_prompt: str | Sequence[str] = "",
         control: MotionControl | Sequence[MotionControl] | None = None,
         control_scale: float = 1.0,
+        control_guidance_scale: float | None = None,
+        hold_control: bool | None = None,
         num_frames: int = 16,
         stride: int | Sequence[int] | None = None,
         height: int | None = None,
@@ -121,6 +129,12 @@ class MotionFieldPipeline(VideoPipeline):
             prompt, negative_prompt: one for all images or one each; the images may also be one for all prompts.
             control: what the user drew, on a canvas of any size; one for all images or one each.
             control_scale: factor on the ControlNet's residuals; 0 is no control (the brush still holds).
+            control_guidance_scale: how far the prediction goes beyond what the control changes in it, apart from the
+                text's guidance (Brooks et al. 2023 guide two conditions so). 1 is none; other values cost one more
+                evaluation of the UNet a step. The pipeline's config if None.
+            hold_control: set the latents that `control` covers wholly to its flow, noised to the next timestep, after
+                each step, as Stage 2 does with the photo outside the brush. What was drawn then holds to the pixel, and
+                the network fits the rest to it. The release leaves all to the network. The pipeline's config if None.
             num_frames: N + 1, the reference frame included.
             stride: source frames between two frames (larger = more motion), or the N strides themselves.
             height, width: resize the image to this; its own size, to the nearest multiple, if None.
@@ -144,6 +158,7 @@ class MotionFieldPipeline(VideoPipeline):
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
         scale = config.guidance_scale if guidance_scale is None else guidance_scale
         guided = scale > 1
+        control_guidance = config.control_guidance_scale if control_guidance_scale is None else control_guidance_scale
         if output_type not in ("pt", "np", "latent"):
             raise ValueError(f"output_type must be 'pt', 'np' or 'latent', got {output_type!r}.")
         common.check_frames(num_frames, self.unet)
@@ -176,9 +191,13 @@ class MotionFieldPipeline(VideoPipeline):
             condition = self._condition(drawn, num_frames - 1, tuple(photo.shape[-2:]))
         if condition is not None:
             condition = common.to_batch(condition.to(device, dtype), batch, "condition")
+        held = None
+        if drawn is not None and (config.hold_control if hold_control is None else hold_control):
+            held = [common.to_batch(part, batch, "control") for part in self._held(drawn, num_frames - 1)]
         shape = (batch, self.unet.config.out_channels, *image_latents.shape[2:])
         timesteps = self._timesteps(steps)
-        latents = self._noise(shape, latents, generator) * self.scheduler.init_noise_sigma
+        noise = self._noise(shape, latents, generator)
+        latents = noise * self.scheduler.init_noise_sigma
 
         halves = 2 if guided else 1
         strides = strides.expand(halves * batch, -1)
@@ -196,7 +215,17 @@ class MotionFieldPipeline(VideoPipeline):
                     )
                     residuals = {"down_residuals": down, "mid_residual": mid}
                 prediction = self.unet(sample, time, text, stride=strides, **residuals)
-                latents = self._step(common.guide(prediction, scale, guided), t, latents, generator)
+                guided_one = common.guide(prediction, scale, guided)
+                if residuals and control_guidance != 1:
+                    with_control = prediction[-batch:]  # the positive half
+                    without = self.unet(sample[-batch:], time[-batch:], text[-batch:], stride=strides[-batch:])
+                    guided_one = guided_one + (control_guidance - 1) * (with_control - without)
+                latents = self._step(guided_one, t, latents, generator)
+                if held is not None:
+                    known, covered = held
+                    if i + 1 < len(timesteps):
+                        known = self.scheduler.add_noise(known, noise, timesteps[i + 1].expand(batch))
+                    latents = torch.where(covered, known.to(latents.dtype), latents)
                 latents = self._call_back(callback_on_step_end, i, t, latents)
                 bar.update()
 
@@ -226,6 +255,15 @@ class MotionFieldPipeline(VideoPipeline):
         fields = [control.field(num) for control in drawn]
         flow, mask = (torch.stack(parts).to(self._execution_device) for parts in zip(*fields, strict=True))
         return controls.condition(flow, mask, self.flow_vae, latent_size)
+
+    def _held(self, drawn: Sequence[MotionControl], num: int) -> tuple[Tensor, Tensor]:
+        """The scaled latents `(B, C, N, h, w)` of what was drawn, and where it covers a latent's whole block of pixels,
+        bool `(B, 1, N, h, w)`."""
+        fields = [control.field(num) for control in drawn]
+        flow, mask = (torch.stack(parts).to(self._execution_device) for parts in zip(*fields, strict=True))
+        latents = autoencoder.encode(self.flow_vae, to_unit(flow).to(self.flow_vae.dtype))  # (B, N, C, h, w)
+        covered = -max_pool2d(-mask.flatten(0, 1), autoencoder.factor(self.flow_vae)) > 0.5
+        return latents.transpose(1, 2), covered.unflatten(0, mask.shape[:2]).transpose(1, 2)
 
     def _strides(self, stride: int | Sequence[int] | Tensor, num: int) -> Tensor:
         """`(1, N)` or `(B, N)`: source frames between frame 0 and each other frame."""

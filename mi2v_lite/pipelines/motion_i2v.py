@@ -52,7 +52,8 @@ class MotionI2VPipeline(DiffusionPipeline):
         vae, flow_vae, text_encoder, tokenizer, controlnet, scheduler: shared by the stages, see theirs.
         motion_unet, animation_unet: Stage 1's and Stage 2's.
         stage1_image_range: see `MotionFieldPipeline`.
-        stride, motion_steps, motion_guidance_scale, animation_steps, animation_guidance_scale: defaults of the calls.
+        stride, motion_steps, motion_guidance_scale, control_guidance_scale, hold_control, animation_steps,
+            animation_guidance_scale: defaults of the calls.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->flow_vae->controlnet->motion_unet->animation_unet"
@@ -74,6 +75,8 @@ class MotionI2VPipeline(DiffusionPipeline):
         motion_guidance_scale: float = 7.0,
         animation_steps: int = 25,
         animation_guidance_scale: float = 7.0,
+        control_guidance_scale: float = 1.0,
+        hold_control: bool = False,
     ):
         super().__init__()
         self.register_modules(
@@ -93,6 +96,8 @@ class MotionI2VPipeline(DiffusionPipeline):
             motion_guidance_scale=motion_guidance_scale,
             animation_steps=animation_steps,
             animation_guidance_scale=animation_guidance_scale,
+            control_guidance_scale=control_guidance_scale,
+            hold_control=hold_control,
         )
 
     @classmethod
@@ -128,6 +133,8 @@ class MotionI2VPipeline(DiffusionPipeline):
             stride=self.config.stride,
             num_inference_steps=self.config.motion_steps,
             guidance_scale=self.config.motion_guidance_scale,
+            control_guidance_scale=self.config.control_guidance_scale,
+            hold_control=self.config.hold_control,
         )
         return self._like_me(stage, "motion")
 
@@ -182,6 +189,8 @@ class MotionI2VPipeline(DiffusionPipeline):
         control: MotionControl | Sequence[MotionControl] | None = None,
         negative_prompt: str | Sequence[str] = "",
         control_scale: float = 1.0,
+        control_guidance_scale: float | None = None,
+        hold_control: bool | None = None,
         num_frames: int = 16,
         stride: int | Sequence[int] | None = None,
         height: int | None = None,
@@ -195,8 +204,8 @@ class MotionI2VPipeline(DiffusionPipeline):
         """Photo to clip, both stages.
 
         Args:
-            image, prompt, control, negative_prompt, control_scale, num_frames, stride, height, width: see
-                `MotionFieldPipeline.__call__`.
+            image, prompt, control, negative_prompt, control_scale, control_guidance_scale, hold_control, num_frames,
+                stride, height, width: see `MotionFieldPipeline.__call__`.
             num_inference_steps, guidance_scale: of both stages; each stage's own default if None.
             generator: draws Stage 1's noise, then Stage 2's.
             output_type: of the frames, see `AnimationOutput`; the flow is a tensor.
@@ -216,7 +225,15 @@ class MotionI2VPipeline(DiffusionPipeline):
             "generator": generator,
         }
         motion = self.predict_motion(
-            pixels, prompt, control, control_scale=control_scale, num_frames=num_frames, stride=stride, **shared
+            pixels,
+            prompt,
+            control,
+            control_scale=control_scale,
+            control_guidance_scale=control_guidance_scale,
+            hold_control=hold_control,
+            num_frames=num_frames,
+            stride=stride,
+            **shared,
         )
         frames = self.render(pixels, motion, prompt, output_type=output_type, **shared).frames
         if not return_dict:

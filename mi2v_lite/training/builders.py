@@ -65,7 +65,9 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
         if name == step.model:
             entry |= step.model_overrides
         source = step.start_from.get(name)
-        if source is not None:
+        if source is not None and kind == "controlnet" and name == step.model:
+            models[name] = _grown_controlnet(entry, models, _result(runs, source, name))
+        elif source is not None:
             models[name] = _start(kind, entry, _result(runs, source, name), exact=name != step.model)
         elif kind == "controlnet":
             models[name] = _fresh_controlnet(entry, models)
@@ -107,6 +109,13 @@ def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module
     return TrajectoryControlNet.from_unet(models[trunk], **entry)
 
 
+def _grown_controlnet(entry: dict[str, Any], models: nn.ModuleDict, folder: Path) -> nn.Module:
+    """A ControlNet for the step's trunk with the weights of an earlier one, which may lack the motion modules."""
+    model, saved = _fresh_controlnet(entry, models), load_model("controlnet", folder)
+    _take(model, saved, folder)
+    return model
+
+
 def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Module:
     """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules."""
     saved = load_model(kind, folder)
@@ -116,9 +125,13 @@ def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Mo
         if saved.config.in_channels == entry.get("in_channels"):
             return saved
         return flow_vae_from_image_vae(saved, entry)
-    if kind == "controlnet":
-        return saved
     model = _build(CLASSES[kind], entry)
+    _take(model, saved, folder)
+    return model
+
+
+def _take(model: nn.Module, saved: nn.Module, folder: Path) -> None:
+    """Loads what was saved; only motion modules may be missing from it."""
     try:
         missing, extra = model.load_state_dict(saved.state_dict(), strict=False)
     except RuntimeError as error:
@@ -126,7 +139,6 @@ def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Mo
     missing = [name for name in missing if "motion_modules" not in name]
     if missing or extra:
         raise ValueError(f"{folder} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
-    return model
 
 
 def prediction_target(

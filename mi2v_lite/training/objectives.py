@@ -211,6 +211,16 @@ class _Diffusion:
         return {"heldout_loss": sum(losses) / len(losses)}
 
 
+def _one_frame(count: int, draws: Draws) -> Tensor:
+    """A random future frame for each sample, `(B,)`."""
+    return draws.stack(lambda generator: torch.randint(count, (), generator=generator))
+
+
+def _pick(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
+    """Of each sample only the chosen entry of `dim`, which stays with length 1."""
+    return torch.stack([item.narrow(dim - 1, int(i), 1) for item, i in zip(x, chosen, strict=True)])
+
+
 class MotionField(_Diffusion):
     """Stage 1: denoise the latents of f_{0->i} beside the image latent, given text and stride (paper, section 3.2).
 
@@ -222,10 +232,8 @@ class MotionField(_Diffusion):
         image = self._scaled(models, batch, "image")[:, :, :1]
         flow, stride = self._scaled(models, batch, "flow"), batch["stride"]
         if step.options.get("single", False):
-            count = flow.shape[2]
-            chosen = draws.stack(lambda generator: torch.randint(count, (), generator=generator)).to(flow.device)
-            rows = torch.arange(len(flow), device=flow.device)
-            flow, stride = flow[rows, :, chosen][:, :, None], stride[rows, chosen][:, None]
+            chosen = _one_frame(flow.shape[2], draws)
+            flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
         noisy, timesteps, target = self._noised(flow, draws)
         sample = torch.cat([image.expand(-1, -1, flow.shape[2], -1, -1), noisy], dim=1)
         text = self._text(models, batch["tokens"])
@@ -238,7 +246,8 @@ class TrajectoryControl(_Diffusion):
 
     The option `shares` says how often each kind of control of `masks.KINDS` is drawn. `inside_weight` (1 in the paper)
     counts the error where the flow is known that many times: with a few drags those positions are few, and a short
-    training would hardly feel them.
+    training would hardly feel them. The option `single` trains on one random future frame, as curriculum step 1 does:
+    for the same work many more different drags.
     """
 
     uses_flow = True
@@ -246,18 +255,23 @@ class TrajectoryControl(_Diffusion):
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels."""
         image = self._scaled(models, batch, "image")[:, :, :1]
-        noisy, timesteps, target = self._noised(self._scaled(models, batch, "flow"), draws)
+        flow, stride = self._scaled(models, batch, "flow"), batch["stride"]
         controls = zip(batch["flow"].cpu().split(1), draws.generators, strict=True)
         drawn = [masks.draw(flow, generator, step.options["shares"]) for flow, generator in controls]
         sparse, mask = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        if step.options.get("single", False):
+            chosen = _one_frame(flow.shape[2], draws)
+            flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
+            sparse, mask = _pick(sparse, chosen, 1), _pick(mask, chosen, 1)
+        noisy, timesteps, target = self._noised(flow, draws)
         sample = torch.cat([image.expand(-1, -1, noisy.shape[2], -1, -1), noisy], dim=1)
         with torch.no_grad():
             sparse, mask = sparse.to(sample.device), mask.to(sample.device)
             condition = control.condition(sparse, mask, models["flow_vae"], tuple(sample.shape[-2:])).float()
             text = self._text(models, batch["tokens"])
-        down, mid = models[step.model](sample, timesteps, text, condition, stride=batch["stride"])
+        down, mid = models[step.model](sample, timesteps, text, condition, stride=stride)
         prediction = models["stage1_unet"](
-            sample, timesteps, text, stride=batch["stride"], down_residuals=down, mid_residual=mid
+            sample, timesteps, text, stride=stride, down_residuals=down, mid_residual=mid
         )
         inside = condition[:, -1:]  # (B, 1, N, h, w), 0 or 1
         weight = 1 + (float(step.options.get("inside_weight", 1.0)) - 1) * inside

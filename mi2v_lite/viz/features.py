@@ -1,13 +1,21 @@
 """Look inside motion-augmented attention: record what a layer saw, warp it, and see where it attends (notebook 03).
 
-Nothing is recorded unless asked for, and recording changes no output. On a field of your own:
+Nothing is recorded unless asked for: without `record` the models hold no hook, and within it no output changes. On a
+field of your own:
 
-    with record(pipe.animation_unet, steps=(9,)) as seen:
+    my_flow = torch.zeros(1, 15, 2, 128, 128)               # (B, N, 2, H, W) pixels of its own grid, (x right, y down)
+    my_flow[:, :, 0] = torch.arange(1, 16).view(15, 1, 1)   # everything goes to the right, a pixel a frame
+    with record(pipe.animation_unet, steps=(9,)) as seen:   # few layers and steps: each keeps the layer's whole input
         pipe.render(photo, my_flow, prompt)
-    for name in seen.names:                     # layers from the input to the output
+    for name in seen.names:                                 # layers from the input to the output
         call = seen.call(name, step=9)
-        z0, warped, true = call.features()      # z[0], W(z[0], f_{0->i}), z[i]
-        weights = call.weights()                # how much each entry counts
+        z0, warped, own = call.features()                   # z[0], W(z[0], f_{0->i}), z[i]
+        weights = call.weights()                            # how much each entry counts
+    AttentionExplorer(frames, my_flow, seen)                # the same to click on (viz/widgets.py)
+
+Only the inputs of the layers are kept. What they do with them is computed when it is asked for, with the weights that
+the layer has then: a layer trained on after the recording gives other numbers. With guidance the network's batch is
+[negative, positive]; item -1 is the prompt's half, which is the default here.
 """
 
 from __future__ import annotations
@@ -39,8 +47,8 @@ class Call:
     size: tuple[int, int]
     motion: SplatPyramid | None
 
-    def features(self, item: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """z[0] `(C, h, w)`, W(z[0], f_{0->i}) and z[i], each `(N, C, h, w)`, of one item of the batch.
+    def features(self, item: int = -1) -> tuple[Tensor, Tensor, Tensor]:
+        """z[0] `(C, h, w)`, W(z[0], f_{0->i}) and z[i], each `(N, C, h, w)`, of one item of the batch, on the CPU.
 
         Raises:
             ValueError: if the call had no motion field.
@@ -48,20 +56,22 @@ class Call:
         if self.motion is None:
             raise ValueError("This layer was called without a motion field; record a Stage 2 UNet with attention.")
         frames = rearrange(self.z, "(b f) (h w) c -> b f c h w", f=self.num_frames, h=self.size[0])
-        warped = self.motion.warp(frames[:, 0])
+        warped = self.motion.warp(frames[:, 0].to(self.motion.flow.device)).cpu()
         return frames[item, 0], warped[item], frames[item, 1:]
 
     @torch.no_grad()
-    def weights(self, item: int = 0) -> Tensor:
-        """Attention weights `(F, heads, h, w, M)` of one item: rows of frame i sum to 1 over the M entries.
+    def weights(self, item: int = -1) -> Tensor:
+        """Attention weights `(F, heads, h, w, M)` of one item, on the CPU: rows of frame i sum to 1 over the M entries.
 
         With a motion field M = 2F - 1, in the order z0, z'1, z1, ..., z'N, zN: odd entries are warped ones.
         """
-        own, context = self.layer.entries(self.z, self.num_frames, self.size, self.motion)
+        z = self.z.to(self.layer.to_q.weight)  # where the layer is now, and in its precision
+        own, context = self.layer.entries(z, self.num_frames, self.size, self.motion)
         query, key = (self.layer.head_to_batch_dim(part) for part in (self.layer.to_q(own), self.layer.to_k(context)))
         scores = self.layer.get_attention_scores(query, key)  # (B*h*w*heads, F, M)
         pattern = "(b h w heads) f m -> b f heads h w m"
-        return rearrange(scores, pattern, h=self.size[0], w=self.size[1], heads=self.layer.heads)[item]
+        scores = rearrange(scores, pattern, h=self.size[0], w=self.size[1], heads=self.layer.heads)
+        return scores[item].float().cpu()
 
 
 @dataclass

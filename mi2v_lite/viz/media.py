@@ -61,6 +61,24 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
     return image.convert("RGB")
 
 
+def fitted(photo: Image.Image, short: int, multiple: int = 1) -> Image.Image:
+    """The photo at the size at which a model sees it.
+
+    Args:
+        short: what the shorter side becomes, pixels. multiple: of which both sides must be, the autoencoder's factor.
+
+    Returns:
+        the photo, resized unless it has that size already; its aspect ratio as far as `multiple` allows.
+
+    Raises:
+        ValueError: `short` is no multiple.
+    """
+    if short % multiple:
+        raise ValueError(f"size {short} must be a multiple of {multiple}, the autoencoder's factor.")
+    size = tuple(max(short, round(side * short / min(photo.size) / multiple) * multiple) for side in photo.size)
+    return photo if photo.size == size else photo.resize(size, Image.Resampling.LANCZOS)
+
+
 def frames_array(frames: Frames) -> np.ndarray:
     """A clip as one array.
 

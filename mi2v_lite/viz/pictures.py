@@ -171,9 +171,9 @@ def with_tracks(
             path = (np.concatenate([np.zeros((1, 2)), moves]) + (x + 0.5, y + 0.5)) * scale
             colour = tuple(int(c) for c in colours[y, x])
             if np.linalg.norm(moves[-1]) < 0.5:
-                _dot(draw, path[0], thick * 0.7, (255, 255, 255))
+                dot(draw, path[0], thick * 0.7, (255, 255, 255))
             else:
-                _arrow(draw, path, thick, colour)
+                arrow(draw, path, thick, colour)
     return canvas.resize(size, Image.Resampling.BOX)
 
 
@@ -262,13 +262,13 @@ def _enlarged(rgb: np.ndarray) -> Image.Image:
     return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
-def _dot(draw: ImageDraw.ImageDraw, at: np.ndarray, radius: float, colour: tuple[int, ...]) -> None:
+def dot(draw: ImageDraw.ImageDraw, at: np.ndarray, radius: float, colour: tuple[int, ...]) -> None:
     rim = radius + SMOOTH
     draw.ellipse([*(at - rim), *(at + rim)], fill=INK)
     draw.ellipse([*(at - radius), *(at + radius)], fill=colour)
 
 
-def _arrow(draw: ImageDraw.ImageDraw, path: np.ndarray, thick: int, colour: tuple[int, ...]) -> None:
+def arrow(draw: ImageDraw.ImageDraw, path: np.ndarray, thick: int, colour: tuple[int, ...]) -> None:
     """A line through `path` `(F, 2)` with a head at its end; dark rim under the colour, so it reads on any photo."""
     head = 4.0 * thick
     back = path[-1] - path

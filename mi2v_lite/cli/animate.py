@@ -1,0 +1,200 @@
+"""`mi2v animate`: a photo becomes a clip."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import common
+from .common import by
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mi2v_lite.control import MotionControl
+
+LARGEST_ASPECT = 2.0  # longer side over shorter; the lite model saw squares
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register `animate`."""
+    each = commands.add_parser("animate", help="photo to clip", description="A photo becomes a clip.")
+    each.set_defaults(run=run)
+    each.add_argument("photo", metavar="PHOTO", type=Path, help="any picture, at most 2:1")
+    each.add_argument("--prompt", default="", metavar="TEXT", help='what happens, e.g. "the balloon floats up"')
+    each.add_argument(
+        "--drag",
+        action="append",
+        default=[],
+        type=common.drag_points,
+        metavar='"x,y x,y ..."',
+        help="the thing at the first point goes through the others. Pixels of PHOTO as viewers show it (its EXIF "
+        "orientation applied), x to the right, y down. May be given several times",
+    )
+    each.add_argument(
+        "--anchor",
+        action="append",
+        default=[],
+        type=common.point,
+        metavar="x,y",
+        help="this point stays; several times",
+    )
+    each.add_argument("--brush", type=Path, metavar="MASK.png", help="as large as PHOTO; white may move, black stays")
+    each.add_argument(
+        "--control", type=Path, metavar="control.json", help="what was drawn on PHOTO and saved, instead of those three"
+    )
+    each.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="of the clip (default: 16)")
+    each.add_argument("--seed", type=common.whole(0), metavar="N", help="for repeats; drawn and told if left out")
+    each.add_argument("--steps", type=common.whole(1), metavar="N", help="of each sampling (default: the model's)")
+    each.add_argument(
+        "--guidance", type=common.number(0), metavar="G", help="how much the prompt counts; 1 or less: plainly"
+    )
+    each.add_argument(
+        "--control-scale", type=common.number(0), default=1.0, metavar="S", help="how much drags count (1)"
+    )
+    each.add_argument(
+        "--stride", type=common.number(1), metavar="S", help="larger = more motion (default: the model's)"
+    )
+    each.add_argument(
+        "--size", type=common.whole(8), metavar="PX", help="short side of the clip (default: the model's, 128)"
+    )
+    common.add_weights(each)
+    each.add_argument("--save-flow", type=Path, metavar="DIR", help="write the motion: flow.npz and .flo files")
+    each.add_argument("--previews", action="store_true", help="also write, beside clip.mp4, clip.png and flow.png")
+    each.add_argument("-o", "--output", type=Path, required=True, metavar="clip.mp4", help="the clip, MP4 (H.264)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """`mi2v animate`: a photo becomes a clip.
+
+    Raises:
+        ValueError, OSError: for input that does not fit, before any sampling; see the messages.
+    """
+    start = time.perf_counter()
+    if not (options.prompt.strip() or options.drag or options.brush or options.control):
+        raise ValueError(
+            "nothing says what shall move: give --prompt, --drag or --brush (or several of them), or --control."
+        )
+    if options.control and (options.drag or options.anchor or options.brush):
+        raise ValueError("--control holds all drags, anchors and the brush; leave out --drag, --anchor and --brush.")
+    outputs = _outputs(options)
+    from mi2v_lite.viz import media
+
+    photo = media.read_image(options.photo)
+    _check_aspect(photo.size)
+    brush = None if options.brush is None else media.read_image(options.brush, background="black")
+    control = _saved(options, photo) if options.control else _control(options, photo, brush)
+    common.check_writable(outputs.values(), (options.photo, options.brush, options.control))
+    pipe = common.load(options.weights)
+    import torch
+
+    from mi2v_lite.models.autoencoder import factor
+
+    small = media.fitted(photo, options.size or pipe.vae.config.sample_size, factor(pipe.vae))
+    print(
+        f"photo {common.by(photo.size)} px upright; the clip gets {common.by(small.size)} px "
+        f"(short side {min(small.size)}, see --size)",
+        flush=True,
+    )
+    seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    print(f"seed {seed}{' (drawn; give --seed to repeat this clip)' if options.seed is None else ''}", flush=True)
+    loaded = time.perf_counter()
+
+    made = pipe(
+        small,
+        options.prompt,
+        control,
+        control_scale=options.control_scale,
+        num_frames=options.frames,
+        stride=options.stride,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    frames, flow = made.frames[0], made.flow[0]
+    sampled = time.perf_counter()
+
+    media.write_video(outputs["clip"], frames)
+    if options.previews:
+        from mi2v_lite.viz.pictures import flow_picture
+
+        media.write_animated_png(outputs["preview"], frames)
+        media.write_image(outputs["flow"], flow_picture(small, flow))
+    if options.save_flow:
+        from mi2v_lite.flow.files import write_flow
+
+        write_flow(outputs["field"], flow)
+        for number, field in enumerate(flow, start=1):
+            write_flow(options.save_flow / f"flow_{number:02d}.flo", field)
+    written = time.perf_counter()
+
+    for path in outputs.values():
+        print(f"wrote {path}")
+    if options.save_flow:
+        print(f"wrote {options.save_flow / 'flow_01.flo'} to flow_{len(flow):02d}.flo")
+    print(f"loading {loaded - start:.1f} s, sampling {sampled - loaded:.1f} s, writing {written - sampled:.1f} s")
+
+
+def _check_aspect(size: tuple[int, int]) -> None:
+    if max(size) > LARGEST_ASPECT * min(size):
+        raise ValueError(
+            f"the photo is {by(size)} px, {max(size) / min(size):.2f} times as long as short; crop it to at most "
+            f"{LARGEST_ASPECT:g}: the model saw no such shapes."
+        )
+
+
+def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image | None) -> MotionControl | None:
+    """What was drawn, in the photo's pixels; None for a prompt alone."""
+    if not (options.drag or options.anchor or brush):
+        return None
+    if brush is not None and brush.size != photo.size:
+        raise ValueError(
+            f"the brush {options.brush} is {by(brush.size)} px but the photo {by(photo.size)}; they must be equal."
+        )
+    import numpy as np
+
+    from mi2v_lite.control import Anchor, Drag, MotionControl
+
+    return MotionControl(
+        photo.size,
+        [Drag(points) for points in options.drag],
+        [Anchor(point) for point in options.anchor],
+        None if brush is None else np.asarray(brush.convert("L")) > 127,
+    )
+
+
+def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | None:
+    """What was drawn and saved, as DragCanvas does; None where nothing was."""
+    from mi2v_lite.control import MotionControl
+
+    try:
+        control = MotionControl.load(options.control)
+    except ValueError as error:
+        raise ValueError(f"{options.control}: {error}") from error
+    if control.size != photo.size:
+        raise ValueError(
+            f"{options.control} was drawn on {common.by(control.size)} px but the photo {options.photo} has "
+            f"{common.by(photo.size)}; take the photo that it was drawn on."
+        )
+    if not (options.prompt.strip() or control.drags or control.brush is not None):
+        raise ValueError(f"nothing says what shall move: {options.control} has no drag and no brush; give --prompt.")
+    return control if control.drags or control.anchors or control.brush is not None else None
+
+
+def _outputs(options: argparse.Namespace) -> dict[str, Path]:
+    """What -> file, of what `animate` will write; of the .flo files, which go beside "field", none."""
+    clip: Path = options.output
+    if clip.suffix.lower() != ".mp4":
+        raise ValueError(f"the output {clip} must end in .mp4.")
+    outputs = {"clip": clip}
+    if options.previews:
+        outputs |= {"preview": clip.with_suffix(".png"), "flow": clip.with_name("flow.png")}
+    if options.save_flow:
+        outputs["field"] = options.save_flow / "flow.npz"
+    names = list(outputs.values())
+    if len(set(names)) < len(names):
+        raise ValueError(f"with --previews the clip must not be called {clip.name}: its picture would be flow.png too.")
+    return outputs

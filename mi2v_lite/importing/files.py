@@ -1,0 +1,177 @@
+"""Reading checkpoint files of others: safetensors and pickles, mapped into memory, nothing in them executed.
+
+A mapped tensor costs no memory until it is used, so all files of an import can be open at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+# In a model's folder, the first of these that is there.
+WEIGHTS = (
+    *("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin", "pytorch_model.bin"),
+    *("diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors"),
+)
+LFS_POINTER = b"version https://git-lfs"
+NOTES = {"animatediff_config"}  # entries of published state dicts that are no tensors
+
+
+@dataclass
+class Checkpoint:
+    """A file's tensors by the names it gives them, and which of them were used.
+
+    Attributes:
+        path: the file. config: the content of `config.json` beside it, where it was found through its folder.
+        tensors: name -> tensor, mapped from the file. used: names that an import took.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    config: dict | None = None
+    used: set[str] = field(default_factory=set)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin with `prefix`, counted as used and under their names without it."""
+        names = [name for name in self.tensors if name.startswith(prefix)]
+        self.used.update(names)
+        return {name.removeprefix(prefix): self.tensors[name] for name in names}
+
+    def unused(self) -> dict[str, int]:
+        """How many tensors were not used, by the first word of their names."""
+        counts: dict[str, int] = {}
+        for name in self.tensors.keys() - self.used:
+            first = name.split(".")[0]
+            counts[first] = counts.get(first, 0) + 1
+        return dict(sorted(counts.items()))
+
+    def sha256(self) -> str:
+        """The file's checksum, hexadecimal."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Shelf:
+    """The checkpoints of an import, each opened once."""
+
+    def __init__(self) -> None:
+        self.opened: dict[Path, Checkpoint] = {}
+
+    def open(self, path: Path) -> Checkpoint:
+        """The checkpoint at `path`: a file, or a model's folder with one.
+
+        Raises:
+            ValueError: the file is missing, damaged, not complete, or holds more than tensors; names it.
+        """
+        file = _weights_in(path) if path.is_dir() else path
+        if file not in self.opened:
+            self.opened[file] = Checkpoint(file, _read(file))
+        if path.is_dir():
+            self.opened[file].config = read_json(path / "config.json")
+        return self.opened[file]
+
+
+def read_json(path: Path) -> dict | None:
+    """A JSON object; None where there is no such file.
+
+    Raises:
+        ValueError: for a file that holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no readable JSON ({error}); is the download complete?") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no JSON object.")
+    return content
+
+
+def agree(path: Path, theirs: Mapping, ours: Mapping, keys: Iterable[str]) -> None:
+    """Compares what a published config says with ours, key by key; keys that only one has are passed over.
+
+    Raises:
+        ValueError: naming the file, the key and both values.
+    """
+    for key in keys:
+        if key in theirs and key in ours and _plain(theirs[key]) != _plain(ours[key]):
+            raise ValueError(f"{path} says {key} = {theirs[key]!r}, but the config wants {ours[key]!r}.")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    if list(folder.glob("*.index.json")):
+        raise ValueError(f"the weights in {folder} are in several shards; save them as one file first.")
+    raise ValueError(f"no weights in {folder}; expected one of {', '.join(WEIGHTS)}.")
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; expected a checkpoint.")
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise ValueError(f"{path} is only a Git LFS pointer to the weights; fetch them with `git lfs pull`.")
+    if path.suffix == ".safetensors":
+        return _damaged(path, lambda: load_file(path), SafetensorError, OSError, ValueError)
+    if start[:2] == b"PK" and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} ends too early: the download is not complete.")
+    try:
+        content = _damaged(path, lambda: _load_pickle(path), RuntimeError, EOFError, OSError, ValueError, KeyError)
+    except pickle.UnpicklingError as error:
+        # torch's own text tells how to switch the protection off; that is not for a file from elsewhere.
+        raise ValueError(
+            f"{path} is damaged or holds more than tensors ({_first_words(error)}); nothing else is read from pickles: "
+            "take it as .safetensors if it is published so."
+        ) from error
+    return _tensors(path, content)
+
+
+def _load_pickle(path: Path) -> object:
+    # Only the zip format of today's torch.save can be mapped; older pickles are read whole.
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+
+
+def _damaged(path: Path, read: Callable[[], object], *errors: type[Exception]) -> object:
+    try:
+        return read()
+    except errors as error:
+        raise ValueError(f"{path} cannot be read ({_first_words(error)}); is the download complete?") from error
+
+
+def _first_words(error: Exception) -> str:
+    """torch's errors are long: the line that names the unknown class where there is one, else the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "WeightsUnpickler error" in line]
+    return (telling or lines or [type(error).__name__])[0].split(" was not an allowed global")[0][:160]
+
+
+def _tensors(path: Path, content: object) -> dict[str, Tensor]:
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]  # a training checkpoint; what lies beside it is counters
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{path} holds no state dict (names to tensors).")
+    state = {name: value for name, value in content.items() if name not in NOTES}
+    odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
+    if odd:
+        raise ValueError(f"{path} holds no plain state dict: {odd[0]!r} is no tensor.")
+    if all(name.startswith("module.") for name in state):  # saved from DistributedDataParallel
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state

@@ -1,0 +1,227 @@
+"""Which file serves which model, everything checked before anything is written.
+
+Two ways: from the release, or, without it, the models that a training at full scale starts from: both UNets are Stable
+Diffusion's with AnimateDiff's motion modules, Stage 1 with zeros for its new input channels (paper, section 3.2), and
+the flow autoencoder is the image autoencoder made over (notebook 01).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from mi2v_lite.export import PARTS
+from mi2v_lite.importing import names
+from mi2v_lite.importing.files import Checkpoint, Shelf, agree
+from mi2v_lite.importing.parts import STRIDE, Part, shell, stride_embedding, widened_input
+from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, make_vae
+from mi2v_lite.models.checkpoints import unet_config_from_official
+from mi2v_lite.training.curriculum import Config
+
+# Where the release keeps things, below its folder `models`.
+RELEASE = {
+    "stable_diffusion": "stage2/StableDiffusion",
+    "motion_module": "stage2/Motion_Module/motion_block.bin",
+    "dreambooth": "stage2/DreamBooth_LoRA/realistic_unet.ckpt",
+    "vae": "stage2/DreamBooth_LoRA/realisticVisionV51_v20Novae.safetensors",
+    "stage1_unet": "stage1/StableDiffusion-FlowGen/unet",
+    "controlnet": "stage1/StableDiffusion-FlowGen/controlnet/controlnet.bin",
+    "flow_vae": "stage1/StableDiffusion-FlowGen/vae_flow/diffusion_pytorch_model.bin",
+}
+# What a config beside published weights must say as ours does. Sizes would show in the shapes; these need not.
+UNET_KEYS = ("block_out_channels", "layers_per_block", "attention_levels", "num_attention_heads", "norm_num_groups",
+             "norm_eps", "cross_attention_dim")  # fmt: skip
+VAE_KEYS = ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups", "scaling_factor")
+TEXT_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act",
+             "max_position_embeddings", "layer_norm_eps")  # fmt: skip
+ADAPTER_KEYS = ("motion_num_attention_heads", "motion_norm_num_groups", "motion_max_seq_length", "use_motion_mid_block")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What to import from: local files and folders, each None where it is not given.
+
+    Attributes:
+        release: Motion-I2V's, the folder that has `models/` or `stage1/` and `stage2/`. All others override it.
+        stable_diffusion: 1.5, a diffusers folder or a single file. motion_module: AnimateDiff v2, its `.ckpt` or a
+            `MotionAdapter` folder, or the release's motion block. dreambooth: a fine-tuned UNet for Stage 2.
+        vae: of pictures. flow_vae, stage1_unet, controlnet: the release's. tokenizer: a folder.
+    """
+
+    release: Path | None = None
+    stable_diffusion: Path | None = None
+    motion_module: Path | None = None
+    dreambooth: Path | None = None
+    vae: Path | None = None
+    flow_vae: Path | None = None
+    stage1_unet: Path | None = None
+    controlnet: Path | None = None
+    tokenizer: Path | None = None
+
+    def resolved(self) -> Sources:
+        """With the release's files in place of what is not given.
+
+        Raises:
+            ValueError: if the release's folder has not its layout, or something needed is not given.
+        """
+        given = {item.name: getattr(self, item.name) for item in fields(self)}
+        if self.release is not None:
+            inside = [folder for folder in (self.release / "models", self.release) if (folder / "stage1").is_dir()]
+            if not inside:
+                raise ValueError(f"{self.release} is not Motion-I2V's release: it has no folder models/stage1.")
+            given |= {name: inside[0] / path for name, path in RELEASE.items() if given[name] is None}
+        for name in ("stable_diffusion", "motion_module"):
+            if given[name] is None:
+                raise ValueError(f"{name.replace('_', ' ')} is needed; give it, or the release, which has it.")
+        return Sources(**given)
+
+
+@dataclass
+class Plan:
+    """The pipeline in the making: its models with all their tensors, and what is to be said about them."""
+
+    config: Config
+    parts: dict[str, Part]
+    tokenizer: CLIPTokenizer
+    image_range: str
+    shelf: Shelf
+    notes: list[str] = field(default_factory=list)
+
+
+def make_plan(config: Config, sources: Sources) -> Plan:
+    """Opens all files and puts the models together, without reading more than headers and a few tensors.
+
+    Args:
+        config: a curriculum, of whose `models` only the sizes are used, e.g. `configs/full.yaml`.
+        sources: the files.
+
+    Raises:
+        ValueError: for a file that is missing, damaged or of another model; names it.
+    """
+    sources = sources.resolved()
+    shelf, notes = Shelf(), []
+    parts = {name: Part(name, shell(config, model)) for name, model in PARTS.items()}
+    base = sources.stable_diffusion
+    _text_encoder(parts["text_encoder"], shelf, _inside(base, "text_encoder"))
+    _vae(parts["vae"], shelf, sources.vae or _inside(base, "vae"))
+    if sources.release:
+        notes += _compared(parts["vae"], shelf, base / "vae", _vae)
+        notes += _compared(parts["text_encoder"], shelf, sources.stage1_unet.with_name("text_encoder"), _text_encoder)
+    _animation_unet(parts["animation_unet"], shelf, sources)
+    _motion_unet(parts["motion_unet"], shelf, sources)
+    if sources.flow_vae:
+        _vae(parts["flow_vae"], shelf, sources.flow_vae)
+    else:
+        _new_flow_vae(parts["flow_vae"], parts["vae"], config)
+    source = sources.controlnet
+    if source:
+        parts["controlnet"].take(names.controlnet_state(shelf.open(source)), source)
+    else:
+        del parts["controlnet"]
+        notes.append("no ControlNet: drags and brushes need one, trained or imported")
+    for part in parts.values():
+        part.check()
+    tokenizer = _tokenizer(sources, parts["text_encoder"])
+    # The release's Stage 1 reads pictures in [0, 1]; what is trained here reads [-1, 1] (golden README).
+    return Plan(config, parts, tokenizer, "unit" if sources.stage1_unet else "signed", shelf, notes)
+
+
+def _inside(base: Path, name: str) -> Path:
+    """A model of a diffusers folder; a single file holds all of them."""
+    return base / name if base.is_dir() else base
+
+
+def _text_encoder(part: Part, shelf: Shelf, source: Path) -> None:
+    checkpoint = shelf.open(source)
+    _agree(checkpoint, part, TEXT_KEYS)
+    part.take(names.text_state(checkpoint), checkpoint.path)
+
+
+def _vae(part: Part, shelf: Shelf, source: Path) -> None:
+    checkpoint = shelf.open(source)
+    _agree(checkpoint, part, VAE_KEYS)
+    part.take(names.vae_state(checkpoint, len(part.model.config.block_out_channels)), checkpoint.path)
+
+
+def _new_flow_vae(part: Part, image_vae: Part, config: Config) -> None:
+    entry = {key: value for key, value in config.models[PARTS["flow_vae"]].items() if key != "kind"}
+    model = make_vae({key: value for key, value in config.models[PARTS["vae"]].items() if key != "kind"})
+    model.load_state_dict({name: value.float() for name, value in image_vae.tensors.items()})
+    part.new(flow_vae_from_image_vae(model, entry).state_dict(), "the image autoencoder made over, not trained yet")
+
+
+def _animation_unet(part: Part, shelf: Shelf, sources: Sources) -> None:
+    for source in (_inside(sources.stable_diffusion, "unet"), sources.motion_module, sources.dreambooth):
+        if source is not None:
+            if source.is_dir() and (source / "unet").is_dir():  # a fine-tuned model as a whole diffusers folder
+                source = source / "unet"
+            part.take_unet(*_unet(shelf, source, part))
+
+
+def _motion_unet(part: Part, shelf: Shelf, sources: Sources) -> None:
+    if sources.stage1_unet:
+        part.take_unet(*_unet(shelf, sources.stage1_unet, part))
+        return
+    state, origin = _unet(shelf, _inside(sources.stable_diffusion, "unet"), part)
+    first = state.pop("conv_in.weight", torch.empty(0))
+    stride = {name for name in part.spatial if name.startswith(STRIDE)}
+    part.take(state, origin, part.spatial - stride - {"conv_in.weight"})
+    # Stage 2's UNet has the same file's first convolution and was checked against it.
+    part.new({"conv_in.weight": widened_input(first, part.model.config.in_channels)}, f"{origin}, zeros for the image")
+    part.new(stride_embedding(part), "random, with a last layer of zeros")
+    part.take(*_unet(shelf, sources.motion_module, part), part.motion)
+
+
+def _unet(shelf: Shelf, source: Path, part: Part) -> tuple[dict[str, Tensor], Path]:
+    checkpoint = shelf.open(source)
+    config = checkpoint.config
+    if config and "motion_num_attention_heads" in config:
+        ours = {"motion_num_attention_heads": part.model.config.motion_num_attention_heads,
+                "motion_max_seq_length": part.model.config.motion_max_length,
+                "motion_norm_num_groups": 32, "use_motion_mid_block": True}  # fmt: skip
+        agree(source / "config.json", config, ours, ADAPTER_KEYS)
+    elif config:
+        mid = str(config.get("mid_block_type") or "UNetMidBlock2DCrossAttn").replace("2D", "3D")
+        try:
+            theirs = unet_config_from_official({**config, "mid_block_type": mid}, stage=2)
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{source / 'config.json'} is not that of a UNet of this kind: {error}") from error
+        agree(source / "config.json", theirs, part.model.config, UNET_KEYS)
+    return names.unet_state(checkpoint, part.model.config.layers_per_block), checkpoint.path
+
+
+def _agree(checkpoint: Checkpoint, part: Part, keys: tuple[str, ...]) -> None:
+    if checkpoint.config is not None:
+        ours = part.model.config if isinstance(part.model.config, Mapping) else part.model.config.to_dict()
+        agree(checkpoint.path.with_name("config.json"), checkpoint.config, ours, keys)
+
+
+def _compared(part: Part, shelf: Shelf, source: Path, take: Callable[[Part, Shelf, Path], None]) -> list[str]:
+    """The release loads some models once for each stage, and this pipeline has one: says so where they differ."""
+    if not source.is_dir():
+        return []
+    other = Part(part.name, part.model)
+    take(other, shelf, source)
+    away = max(float((value.float() - other.tensors[name].float()).abs().max()) for name, value in part.tensors.items())
+    return [f"one {part.name} for both stages; {source} differs from it by up to {away:.2g}"] if away else []
+
+
+def _tokenizer(sources: Sources, text_encoder: Part) -> CLIPTokenizer:
+    folder = sources.tokenizer or sources.stable_diffusion / "tokenizer"
+    if not folder.is_dir():
+        raise ValueError(
+            f"no tokenizer at {folder}: a single file has none; give the folder with vocab.json and merges.txt."
+        )
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers has several for what is missing or damaged
+        raise ValueError(f"{folder} holds no readable CLIP tokenizer ({error}).") from error
+    size = text_encoder.model.config.vocab_size
+    if len(tokenizer) != size:
+        raise ValueError(f"{folder} has {len(tokenizer)} tokens, but the text encoder {size}.")
+    return tokenizer

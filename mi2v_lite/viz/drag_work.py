@@ -1,0 +1,143 @@
+"""From what is drawn to motion and clip, through any pipeline: what stands behind two buttons of viz/drag_canvas.py."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from mi2v_lite.control import MotionControl
+from mi2v_lite.models.autoencoder import factor
+from mi2v_lite.viz import media
+from mi2v_lite.viz.drag_view import png
+from mi2v_lite.viz.picture import animation
+from mi2v_lite.viz.pictures import flow_picture
+
+CLIP_WIDTH = 384  # of a square clip on the screen, pixels
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a clip of one photo depends on, besides the weights."""
+
+    control: MotionControl
+    prompt: str = ""
+    seed: int = 0
+    control_scale: float = 1.0
+
+    @property
+    def drawn(self) -> MotionControl | None:
+        """The control, or None where nothing is drawn: then only the prompt counts."""
+        control = self.control
+        return control if control.drags or control.anchors or control.brush is not None else None
+
+
+class Maker:
+    """Runs the two callbacks and remembers what they gave.
+
+    Args: see `DragCanvas`.
+
+    Attributes:
+        image: the photo as the callbacks see it. motion, clip: the last results, or None.
+        made_for: the `Request` that `motion` answers.
+    """
+
+    def __init__(
+        self,
+        photo: Image.Image,
+        pipeline: Any,
+        predict: Callable[..., Any] | None,
+        render: Callable[..., Any] | None,
+        size: int | None,
+        num_frames: int,
+    ) -> None:
+        vae = getattr(pipeline, "vae", None)
+        self.size, self.num_frames = size, num_frames
+        short = size or (min(photo.size) if vae is None else vae.config.sample_size)
+        self.image = media.fitted(photo, short, 1 if vae is None else factor(vae))
+        self.predictor, self.renderer = predict, render
+        if pipeline is not None:
+            self.predictor = predict or self._predict_with(pipeline)
+            self.renderer = render or pipeline.render
+        self.motion: Any = None
+        self.clip: Any = None
+        self.made_for: Request | None = None
+        self._random: torch.Tensor | None = None  # the generator after predict, with which render draws on
+
+    def _predict_with(self, pipeline: Any) -> Callable[..., Any]:
+        return lambda *inputs, **options: pipeline.predict_motion(*inputs, num_frames=self.num_frames, **options)
+
+    def predict(self, request: Request) -> None:
+        """Fills in `motion`. Errors: ValueError without a callback or a wish; what the callback raises."""
+        if self.predictor is None:
+            raise ValueError("nothing can predict: make the canvas with pipeline=... or predict=...")
+        control = request.control
+        if not (control.drags or control.brush is not None or request.prompt.strip()):
+            raise ValueError("nothing says what shall move: draw a drag, paint, or write a prompt.")
+        generator = torch.Generator().manual_seed(request.seed)
+        motion = self.predictor(
+            self.image, request.prompt, request.drawn, control_scale=request.control_scale, generator=generator
+        )
+        flow_of(motion)  # a wrong answer is told now
+        self.motion, self.made_for, self._random = motion, request, generator.get_state()
+
+    def render(self, request: Request) -> None:
+        """Fills in `clip`, of the motion there is. Errors: ValueError without a callback; what the callback raises."""
+        if self.renderer is None:
+            raise ValueError("nothing can render: make the canvas with pipeline=... or render=...")
+        # One generator for both stages, as in `pipe(...)` and `mi2v animate`: the same seed gives the same clip.
+        generator = torch.Generator().manual_seed(request.seed)
+        if self._random is not None:
+            generator.set_state(self._random)
+        self.clip = self.renderer(self.image, self.motion, request.prompt, generator=generator)
+
+    def motion_picture(self) -> bytes:
+        """The motion as a PNG."""
+        return png(flow_picture(self.image, flow_of(self.motion)))
+
+    def clip_picture(self) -> bytes:
+        """The clip as an animated PNG."""
+        width = max(self.image.width, min(CLIP_WIDTH, round(CLIP_WIDTH * self.image.width / self.image.height)))
+        return animation(frames_of(self.clip), width=width, alt="The clip.").bytes()
+
+    def command(self, photo: Path | None, request: Request, control: str, output: str = "clip.mp4") -> str:
+        """The command line that makes the same clip with the lite weights; `control`: the file of the control."""
+        words = ["mi2v", "animate", str(photo or "PHOTO")]
+        if request.drawn is not None:
+            words += ["--control", control]
+        if request.prompt:
+            words += ["--prompt", request.prompt]
+        words += ["--seed", str(request.seed)]
+        options = (("--control-scale", request.control_scale, 1.0), ("--frames", self.num_frames, 16))
+        for option, value, default in (*options, ("--size", self.size, None)):
+            if value != default:
+                words += [option, f"{value:g}"]
+        return shlex.join([*words, "-o", output])
+
+
+def flow_of(motion: Any) -> torch.Tensor:
+    """(N, 2, H, W) float on the CPU, of a flow or of an object with one; of a batch the first.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        flow = torch.as_tensor(getattr(motion, "flow", motion)).detach().cpu().float()
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"predict gave {type(motion).__name__}, expected a flow (N, 2, H, W) in pixels.") from error
+    flow = flow[0] if flow.ndim == 5 else flow
+    if flow.ndim != 4 or flow.shape[1] != 2:
+        raise ValueError(f"the motion must be a flow (N, 2, H, W) in pixels, got {tuple(flow.shape)}.")
+    return flow
+
+
+def frames_of(clip: Any) -> Any:
+    """The pictures of a clip or of an object with `frames`; of a batch the first."""
+    frames = getattr(clip, "frames", clip)
+    batch = isinstance(frames[0], list) or getattr(frames, "ndim", 4) == 5
+    return frames[0] if batch else frames

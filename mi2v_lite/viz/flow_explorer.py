@@ -1,0 +1,183 @@
+"""A motion field to touch: overlays, a slider for the frame, and what the pointer is on (notebooks 00 and 01).
+
+    explorer = FlowExplorer(photo, motion)      # a pipeline's output, a tensor, or the path of a .flo or .npz
+    explorer.frame, explorer.overlay = 7, "arrows"
+    explorer.hovered                            # {'frame': 7, 'x': 40, 'y': 52, 'u': 3.25, 'v': -1.5}
+
+The field goes to the browser once, as float32, and is drawn there: no kernel is asked while one moves the slider. Where
+there is no kernel, the still of `pictures.flow_picture` remains. The page's own code is in viz/static.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import flow_vis
+import numpy as np
+import traitlets
+from PIL import Image
+from torch import Tensor
+
+from mi2v_lite.flow.files import read_flow
+from mi2v_lite.viz import pictures
+from mi2v_lite.viz.media import read_image
+from mi2v_lite.viz.picture import Anything, Picture, to_image
+
+STATIC = Path(__file__).parent / "static"
+OVERLAYS = ("photo", "colours", "arrows", "tracks", "warped", "holes", "occlusion")
+LARGEST = (16, 512, 512)  # frames, height, width: 34 MB on the way to the browser
+
+Field = Tensor | np.ndarray | str | os.PathLike | Any  # Any: an output of a pipeline, which has .flow
+
+
+class FlowExplorer(anywidget.AnyWidget):
+    """Shows f_{0->i} over its photo, in a notebook. All coordinates are on frame 0's grid.
+
+    Attributes:
+        frame: i, 0 (nothing has moved) to N; at first N.
+        overlay: "photo"; "colours" of the flow; "arrows" to where points go; "tracks" of points up to frame i;
+            "warped", the photo splatted forward; "holes" that this leaves, in magenta; "occlusion": which pixels of
+            frame 0 leave the picture (orange), and which land where others land (blue), so that one of two is hidden.
+        density: arrows or tracks along the longer side, 4 to 64. scale: length of the arrows, 1 is the true one.
+        max_flow: the length in pixels that gets full colour in all frames.
+        playing: whether the frames run. fps: frames a second, 1 to 30.
+        hovered: {"frame", "x", "y", "u", "v"} of the pixel the pointer was on last, pixels; u and v are None where the
+            flow is unknown. None before. May be set: {"x": 40, "y": 52} is enough.
+    """
+
+    _esm = "\n".join(
+        (STATIC / f"{name}.js").read_text("utf-8") for name in ("flow_pixels", "flow_drawing", "flow_explorer")
+    )
+    _css = (STATIC / "flow_explorer.css").read_text("utf-8")
+
+    _flow = traitlets.Bytes().tag(sync=True)  # float32 (N, 2, H, W), little-endian
+    _photo = traitlets.Bytes().tag(sync=True)  # uint8 (H, W, 3)
+    _shape = traitlets.Tuple().tag(sync=True)  # N, H, W
+    _wheel = traitlets.Bytes().tag(sync=True)  # flow_vis' colours, uint8 (n, 3)
+    frame = traitlets.Int().tag(sync=True)
+    overlay = traitlets.Enum(OVERLAYS, "colours").tag(sync=True)
+    density = traitlets.Int(16, min=4, max=64).tag(sync=True)
+    scale = traitlets.Float(1.0, min=0.25, max=8).tag(sync=True)
+    max_flow = traitlets.Float().tag(sync=True)
+    playing = traitlets.Bool(False).tag(sync=True)
+    fps = traitlets.Int(8, min=1, max=30).tag(sync=True)
+    hovered = traitlets.Dict(default_value=None, allow_none=True).tag(sync=True)
+
+    def __init__(self, image: Anything | str | os.PathLike, flow: Field, **settings: Any) -> None:
+        """Takes the photo and its motion.
+
+        Args:
+            image: path of a picture, or see `picture.to_image`; shown at the flow's size.
+            flow: pixels, (x right, y down): `(N, 2, H, W)`, `(1, N, 2, H, W)` or `(2, H, W)`, tensor or array; a path
+                of .flo, .npz or KITTI .png; an output of a pipeline, whose `.flow` is one of these. nan is unknown.
+            settings: first values of the attributes, as `overlay="tracks"`.
+
+        Raises:
+            ValueError: the flow has another shape, is a batch of several, or is larger than 512x512x16; no picture.
+            TypeError: unknown settings. traitlets.TraitError: a setting out of its range, also later.
+        """
+        wrong = sorted(
+            set(settings) - {"frame", "overlay", "density", "scale", "max_flow", "playing", "fps", "hovered"}
+        )
+        if wrong:
+            raise TypeError(f"FlowExplorer has no settings {wrong}; see its attributes.")
+        array = field_array(flow)
+        count, _, height, width = array.shape
+        photo = read_image(image) if isinstance(image, (str, os.PathLike)) else to_image(image)
+        photo = photo.resize((width, height), Image.Resampling.BICUBIC)
+        first = {"frame": count, "max_flow": pictures.longest(array) or 1.0}
+        super().__init__(
+            _flow=array.tobytes(),
+            _photo=photo.tobytes(),
+            _shape=(count, height, width),
+            _wheel=flow_vis.make_colorwheel().astype(np.uint8).tobytes(),
+            **first | settings,
+        )
+
+    @property
+    def flow(self) -> np.ndarray:
+        """The field, float32 `(N, 2, H, W)` pixels, as the browser has it. Read-only."""
+        count, height, width = self._shape
+        return np.frombuffer(self._flow, "<f4").reshape(count, 2, height, width)
+
+    @property
+    def still(self) -> Picture:
+        """What remains without a kernel: photo with tracks, four frames in colour, the wheel."""
+        count, height, width = self._shape
+        photo = Image.frombytes("RGB", (width, height), self._photo)
+        words = (
+            f"A photo and its motion over {count} frames, {width}x{height} pixels: tracks, colours, and their wheel."
+        )
+        return Picture(pictures.flow_picture(photo, self.flow), words)
+
+    def displacement(self, x: int, y: int, frame: int) -> tuple[float | None, float | None]:
+        """(u, v) of pixel (x, y) in pixels: where it is in that frame, less (x, y). (None, None) where unknown."""
+        u, v = self.flow[frame - 1, :, y, x] if frame else (0.0, 0.0)
+        return (float(u), float(v)) if np.isfinite(u) and np.isfinite(v) else (None, None)
+
+    @traitlets.validate("frame")
+    def _check_frame(self, proposal: dict) -> int:
+        last = self._shape[0]
+        if not 0 <= proposal["value"] <= last:
+            raise traitlets.TraitError(f"frame must be 0 to {last}, got {proposal['value']}.")
+        return proposal["value"]
+
+    @traitlets.validate("max_flow")
+    def _check_max_flow(self, proposal: dict) -> float:
+        if not (np.isfinite(proposal["value"]) and proposal["value"] > 0):
+            raise traitlets.TraitError(f"max_flow must be a positive number of pixels, got {proposal['value']}.")
+        return proposal["value"]
+
+    @traitlets.validate("hovered")
+    def _check_hovered(self, proposal: dict) -> dict | None:
+        point = proposal["value"]
+        if point is None:
+            return None
+        _, height, width = self._shape
+        x, y = (point.get(name) if isinstance(point, Mapping) else None for name in "xy")
+        if not (isinstance(x, int) and isinstance(y, int) and 0 <= x < width and 0 <= y < height):
+            raise traitlets.TraitError(
+                f'hovered must be {{"x": 0 to {width - 1}, "y": 0 to {height - 1}}} in whole pixels, got {point}.'
+            )
+        u, v = self.displacement(x, y, self.frame)
+        return {"frame": self.frame, "x": x, "y": y, "u": u, "v": v}
+
+    @traitlets.observe("frame")
+    def _follow_frame(self, change: dict) -> None:
+        if self.hovered:
+            self.hovered = {"x": self.hovered["x"], "y": self.hovered["y"]}
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
+        live = super()._repr_mimebundle_(**options)
+        data, metadata = live if isinstance(live, tuple) else (live or {}, {})
+        still, words = self.still._repr_mimebundle_()
+        return {**data, **still}, {**metadata, **words}
+
+    def __repr__(self) -> str:
+        count, height, width = self._shape
+        return f"FlowExplorer({count} frames, {width}x{height} px, frame={self.frame}, overlay={self.overlay!r})"
+
+
+def field_array(flow: Field) -> np.ndarray:
+    """Any field at the door to float32 `(N, 2, H, W)`. Args and errors: `flow` of `FlowExplorer`."""
+    flow = getattr(flow, "flow", flow)
+    if isinstance(flow, (str, os.PathLike)):
+        flow = read_flow(flow)
+    array = flow.detach().float().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"flow must be numbers, got {type(flow).__name__} of {array.dtype}.")
+    if array.ndim == 5 and array.shape[0] != 1:
+        raise ValueError(f"flow is a batch of {array.shape[0]} fields; show one of them, as flow[0].")
+    array = array[0] if array.ndim == 5 else array[None] if array.ndim == 3 else array
+    if array.ndim != 4 or array.shape[1] != 2 or 0 in array.shape:
+        raise ValueError(f"flow must be (N, 2, H, W), (1, N, 2, H, W) or (2, H, W) pixels, got {array.shape}.")
+    if array.shape[0] * array.shape[2] * array.shape[3] > np.prod(LARGEST):
+        raise ValueError(
+            f"flow has {array.shape[0]} frames of {array.shape[3]}x{array.shape[2]} pixels; FlowExplorer takes as "
+            "much as 16 of 512x512. Show fewer frames, or make it smaller with mi2v_lite.flow.resize."
+        )
+    return np.ascontiguousarray(array, dtype="<f4")

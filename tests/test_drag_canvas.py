@@ -1,0 +1,306 @@
+"""DragCanvas without a browser: what edits do, undo, what is shown, callbacks, errors that stay seen, files."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mi2v_lite.control import Anchor, Drag, MotionControl, resample
+from mi2v_lite.viz import drag_view
+from mi2v_lite.viz.drag_edit import History, edited, painted, simplified
+from mi2v_lite.viz.widgets import DragCanvas
+
+SIZE = (60, 40)
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8))
+EMPTY = MotionControl(SIZE)
+
+
+def predict(image, prompt, control, *, control_scale, generator):
+    """A model that obeys by `control_scale`, with noise in its last digits."""
+    flow, _ = control.resized(*image.size).field(3)
+    return control_scale * flow[None] + 1e-6 * torch.rand(1, generator=generator)
+
+
+def render(image, motion, prompt, *, generator):
+    shade = int(torch.randint(256, (1,), generator=generator))
+    return [image.rotate(turn) for turn in (0, 10, 20)] + [Image.new("RGB", image.size, (shade,) * 3)]
+
+
+@pytest.fixture
+def canvas() -> DragCanvas:
+    return DragCanvas(PHOTO, predict=predict, render=render, num_frames=4)
+
+
+def say(canvas: DragCanvas, do: str, **more) -> None:
+    """What the browser sends."""
+    canvas._receive(canvas, {"do": do, "view": "v", "number": 7, **more}, [])
+
+
+# Edits.
+
+
+@pytest.mark.parametrize("tolerance", [0.5, 2.0])
+def test_a_straight_line_keeps_its_ends_alone(tolerance):
+    line = [(5, 7), *((5 + t, 7 + t / 2) for t in range(1, 20)), (25.25, 17.13)]
+    assert simplified(line, tolerance) == [(5.0, 7.0), (25.2, 17.1)]
+
+
+def test_a_curve_stays_within_the_tolerance_whatever_the_hands_speed():
+    angle = np.linspace(0, np.pi, 400) ** 2 / np.pi  # the hand speeds up
+    circle = np.stack([30 + 20 * np.cos(angle), 20 + 20 * np.sin(angle)], axis=1)
+    points = simplified(circle.tolist(), 0.5)
+    assert 3 <= len(points) <= 10
+    path = resample(points, 50)
+    assert abs(np.hypot(*(path - (30, 20)).T) - 20).max() < 0.6
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
+    assert steps.max() / steps.min() < 1.1, "even speed"
+
+
+def test_a_line_without_length_is_refused():
+    with pytest.raises(ValueError, match="no length"):
+        simplified([(5, 5), (5, 5)], 1.0)
+
+
+def test_paint_covers_exactly_the_pixels_near_the_line():
+    brush = painted(EMPTY, [(10, 10), (30, 20), (50, 8)], 9)
+    x, y = np.meshgrid(np.arange(60), np.arange(40))
+    off = np.full(x.shape, np.inf)
+    for t in np.linspace(0, 1, 2000):
+        for (ax, ay), (bx, by) in (((10, 10), (30, 20)), ((30, 20), (50, 8))):
+            off = np.minimum(off, np.hypot(x - ax - t * (bx - ax), y - ay - t * (by - ay)))
+    assert (brush[off < 4.499]).all() and not brush[off > 4.501].any()
+    disc = painted(EMPTY, [(20, 20)], 10)
+    assert disc.sum() == sum(dx * dx + dy * dy <= 25 for dx in range(-5, 6) for dy in range(-5, 6)) == 81
+
+
+def test_paint_reaches_over_the_edge_and_the_eraser_takes_away():
+    control = edited(EMPTY, {"do": "paint", "points": [(0, 0)], "size": 10, "erase": False})
+    assert control.brush.sum() == sum(dx * dx + dy * dy <= 25 for dx in range(6) for dy in range(6))
+    inverted = edited(control, {"do": "invert"})
+    assert np.array_equal(inverted.brush, ~control.brush)
+    erased = edited(control, {"do": "paint", "points": [(0, 0)], "size": 12, "erase": True})
+    assert erased.brush is None, "nothing left: everything may move"
+    for edit in ({"do": "invert"}, {"do": "paint", "points": [(0, 0)], "size": 4, "erase": True}):
+        with pytest.raises(ValueError, match="nothing is painted"):
+            edited(EMPTY, edit)
+
+
+def test_moving_keeps_the_shape_and_stops_at_the_edge():
+    control = MotionControl(SIZE, [Drag([(50, 10), (40, 30)], 5)], [Anchor((3, 3))])
+    moved = edited(control, {"do": "move", "kind": "drag", "index": 0, "by": (100, -4)})
+    assert moved.drags == (Drag([(59, 6), (49, 26)], 5),)
+    assert edited(control, {"do": "move", "kind": "anchor", "index": 0, "by": (-9, 1)}).anchors[0].point == (0, 4)
+    pointed = edited(control, {"do": "point", "kind": "drag", "index": 0, "number": 1, "to": (1, 2)})
+    assert pointed.drags == (Drag([(50, 10), (1, 2)], 5),)
+    wider = edited(control, {"do": "radius", "kind": "anchor", "index": 0, "radius": 12})
+    assert wider.anchors == (Anchor((3, 3), 12),)
+    assert edited(control, {"do": "delete", "kind": "drag", "index": 0}) == MotionControl(SIZE, [], [Anchor((3, 3))])
+    with pytest.raises(ValueError, match="no drag 2"):
+        edited(control, {"do": "delete", "kind": "drag", "index": 1})
+
+
+def test_history_goes_back_and_forth_and_forgets_what_was_undone():
+    first, second, third = (MotionControl(SIZE, anchors=[Anchor((x, x))]) for x in (1, 2, 3))
+    second = edited(second, {"do": "paint", "points": [(9, 9)], "size": 7, "erase": False})
+    history = History(first)
+    history.push(second)
+    assert history.undo() == first and not history.can_undo
+    assert history.redo() == second and not history.can_redo
+    history.undo()
+    history.push(third)
+    assert not history.can_redo and history.undo() == first
+    for x in (4, 5):
+        history.push(MotionControl(SIZE, anchors=[Anchor((x, x))]), key="arrow")
+    assert history.undo() == first, "two of one key are one step"
+
+
+# The widget.
+
+
+def test_the_hand_draws_what_code_reads(canvas):
+    say(canvas, "stroke", points=[[5, 5], [15, 5], [25, 5]], tolerance=1, radius=None)
+    say(canvas, "drag", points=[[5, 30], [9, 30], [9, 20]], radius=6)
+    say(canvas, "anchor", point=[50, 10], radius=None)
+    say(canvas, "paint", points=[[20, 20]], size=30, erase=False)
+    expected = MotionControl(
+        SIZE, [Drag([(5, 5), (25, 5)]), Drag([(5, 30), (9, 30), (9, 20)], 6)], [Anchor((50, 10))], canvas.brush
+    )
+    assert canvas.control == expected and canvas.brush.sum() == painted(EMPTY, [(20, 20)], 30).sum()
+    assert canvas._scene["ack"] == ["v", 7]
+    for _ in range(4):
+        canvas.undo()
+    assert canvas.control == EMPTY and not canvas._scene["undo"] and canvas._scene["redo"]
+    for _ in range(4):
+        say(canvas, "redo")
+    assert canvas.control == expected
+
+
+def test_a_trial_is_shown_but_not_kept(canvas):
+    before = canvas._overlay
+    say(canvas, "stroke", points=[[5, 5], [25, 5]], tolerance=1, radius=None, trial=True)
+    assert canvas.control == EMPTY and len(canvas._scene["drags"]) == 1 and canvas._overlay != before
+    say(canvas, "look")
+    assert canvas._scene["drags"] == [] and canvas._overlay == before and not canvas._scene["undo"]
+
+
+def test_code_draws_what_the_browser_shows(canvas):
+    heard = []
+    canvas.observe(lambda change: heard.append(change["new"]), "control")
+    canvas.drags = [[(5, 5), (25, 5)], Drag([(30, 30), (20, 30)], 5)]
+    canvas.anchors = [(50, 10), Anchor((50, 30), 4)]
+    canvas.brush = np.tri(40, 60, 10, dtype=bool)
+    assert heard[-1] == canvas.control == MotionControl(SIZE, canvas.drags, canvas.anchors, canvas.brush)
+    assert canvas._scene["painted"] == canvas.brush.sum()
+    path = np.array(canvas._scene["drags"][0]["path"])
+    assert np.allclose(path, resample([(5, 5), (25, 5)], 4), atol=0.01)
+    assert [drag["held"] for drag in canvas._scene["drags"]] == [not canvas.brush[5, 5], not canvas.brush[30, 30]]
+    canvas.undo()
+    assert canvas.brush is None and len(canvas.anchors) == 2
+    with pytest.raises(ValueError, match=r"drawn on 10x10 pixels, but the photo has 60x40"):
+        canvas.control = MotionControl((10, 10))
+
+
+def test_the_overlay_is_the_field_that_is_asked_for():
+    control = MotionControl(SIZE, [Drag([(15, 15), (30, 15)], 5)], [Anchor((45, 15), 5)])
+    shown = np.array(drag_view.overlay(control))
+    flow, mask = control.field()
+    moves = flow[-1].norm(dim=0).numpy() > 0
+    said = mask[-1, 0].numpy() > 0
+    assert np.array_equal(shown[..., 3] > 0, said) and said.sum() == 200
+    assert np.array_equal(shown[..., 3] == drag_view.MOVES, moves)
+    brush = np.zeros((40, 60), bool)
+    brush[:, :20] = True
+    shown = np.array(drag_view.overlay(MotionControl(SIZE, control.drags, brush=brush)))
+    assert (shown[:, 20:] == (*drag_view.STILL_COLOUR, drag_view.STAYS)).all() and (shown[0, :20, 3] == 0).all()
+
+
+def test_predict_and_render_are_shown_and_kept(canvas):
+    canvas.drags = [Drag([(15, 15), (30, 15)], 5)]
+    canvas.control_scale = 0.5
+    say(canvas, "render")
+    assert canvas.error is None and canvas._report["kind"] == "done"
+    # Half of a drag of 15 px: off by 2.5, 5 and 7.5 px in the three frames, 5 px on average.
+    assert "5 px of the photo from the drawn paths" in canvas._report["text"]
+    assert canvas.motion.shape == (1, 3, 2, 40, 60) and len(canvas.clip) == 4
+    with Image.open(io.BytesIO(canvas._clip_picture)) as clip:
+        assert clip.n_frames == 4
+    Image.open(io.BytesIO(canvas._motion_picture)).load()
+    assert not canvas._scene["stale"]
+    canvas.seed = 3
+    assert canvas._scene["stale"], "the field is of another seed"
+    canvas.motion = np.zeros((3, 2, 40, 60), np.float32)
+    canvas.render()
+    assert not canvas.motion.any(), "a motion that was set is rendered as it is"
+    say(canvas, "settings", prompt="up", seed=4, control_scale=2.0)
+    assert (canvas.prompt, canvas.seed, canvas.control_scale) == ("up", 4, 2.0)
+
+
+def test_one_seed_draws_both_stages_as_one_call_would(canvas):
+    canvas.drags, canvas.seed = [[(5, 5), (25, 5)]], 11
+    shade = canvas.render()[-1].getpixel((0, 0))[0]
+    generator = torch.Generator().manual_seed(11)
+    torch.rand(1, generator=generator)  # predict's
+    assert shade == int(torch.randint(256, (1,), generator=generator))
+    assert canvas.render()[-1].getpixel((0, 0))[0] == shade
+
+
+def test_errors_are_seen(canvas):
+    say(canvas, "predict")
+    assert canvas._report["kind"] == "error" and "nothing says what shall move" in canvas._report["text"]
+    assert isinstance(canvas.error, ValueError)
+
+    def broken(*inputs, **options):
+        return {}["weights"]
+
+    control = MotionControl(SIZE, [Drag([(1, 1), (9, 1)])], [Anchor((1, 1))])
+    canvas = DragCanvas(PHOTO, predict=broken, control=control)
+    say(canvas, "predict")
+    assert canvas._report["text"] == "KeyError: 'weights'" and "in broken" in canvas._report["details"]
+    with pytest.raises(KeyError):
+        canvas.predict()
+    with pytest.raises(ValueError, match="expected a flow"):
+        DragCanvas(PHOTO, predict=lambda *inputs, **options: "no flow", control=control).predict()
+    with pytest.raises(ValueError, match="nothing can render"):
+        DragCanvas(PHOTO, predict=predict, control=control, num_frames=4).render()
+    say(canvas, "load", path="no_such.json")
+    assert "no_such.json" in canvas._report["text"]
+    say(canvas, "anchor", point=[70, 1], radius=None)
+    assert "outside the 60x40 image" in canvas._report["text"] and len(canvas.anchors) == 1
+
+
+def test_a_warning_of_the_model_is_seen(canvas):
+    import warnings
+
+    def warn(image, prompt, control, **options):
+        warnings.warn("falls between the cells", stacklevel=1)
+        return np.zeros((3, 2, 40, 60))
+
+    canvas = DragCanvas(PHOTO, predict=warn, prompt="up")
+    canvas.predict()
+    assert "Warning: falls between the cells" in canvas._report["text"]
+
+
+def test_files_and_the_command_line(canvas, tmp_path):
+    canvas.drags, canvas.anchors, canvas.brush = [[(5, 5), (25, 5)]], [(50, 10)], np.tri(40, 60, 3, dtype=bool)
+    path = tmp_path / "control.json"
+    say(canvas, "save", path=str(path))
+    assert MotionControl.load(path) == canvas.control
+    canvas.prompt, canvas.seed = "it's up", 5
+    command = f"mi2v animate PHOTO --control {path} --prompt 'it'\"'\"'s up' --seed 5 --frames 4 -o clip.mp4"
+    assert canvas.command(path) == command and "--control" in canvas._report["details"]
+    drawn = canvas.control
+    say(canvas, "clear")
+    assert canvas.control == EMPTY
+    say(canvas, "load", path=str(path))
+    assert canvas.control == drawn
+    canvas.undo()
+    assert canvas.control == EMPTY, "loading can be undone"
+
+
+def test_the_still_remains_without_a_kernel(canvas):
+    plain = canvas.still()
+    canvas.drags, canvas.anchors = [[(5, 5), (45, 30)]], [(50, 10)]
+    data, metadata = canvas._repr_mimebundle_()
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "A photo of 60x40 pixels with 1 drag and 1 anchor."
+    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as image:
+        assert image.size == plain.image.size == (512, 341)
+        assert np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(plain.image, int)).max() > 100
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_a_large_photo_goes_to_the_browser_small_and_keeps_its_coordinates():
+    photo = Image.new("RGB", (4000, 3000), "grey")
+    canvas = DragCanvas(photo, predict=predict, size=128, num_frames=4)
+    say(canvas, "drag", points=[[3900.25, 2900.5], [100, 50]], radius=None)
+    say(canvas, "paint", points=[[2000, 1500], [3900, 2900]], size=375, erase=False)
+    assert canvas.drags[0].points == ((3900.25, 2900.5), (100, 50)) and canvas.brush.shape == (3000, 4000)
+    assert canvas._scene["painted"] == canvas.brush.sum() > 375 * 2000
+    for picture, most in ((canvas._photo, 300_000), (canvas._overlay, 300_000)):
+        assert len(picture) < most
+        with Image.open(io.BytesIO(picture)) as image:
+            assert image.size == (1024, 768)
+    assert canvas.image.size == (171, 128)
+    canvas.predict()
+    canvas.undo()
+    assert canvas.brush is None
+
+
+def test_a_pipeline_sees_the_photo_at_its_own_size():
+    class Pipeline:
+        vae = torch.nn.Module()
+
+        def predict_motion(self, image, prompt, control, num_frames, **options):
+            return torch.zeros(num_frames - 1, 2, image.height, image.width)
+
+        def render(self, image, motion, prompt, **options):
+            return [image] * 4
+
+    from mi2v_lite.models.autoencoder import make_vae
+
+    Pipeline.vae = make_vae({"block_out_channels": [4, 4, 4], "norm_num_groups": 2, "sample_size": 20})
+    canvas = DragCanvas(PHOTO, Pipeline(), num_frames=4, prompt="up")
+    assert canvas.image.size == (32, 20)
+    assert canvas.render() and canvas.motion.shape == (3, 2, 20, 32)

@@ -1,0 +1,222 @@
+"""DragCanvas in JupyterLab: what pointer, finger and keys do arrives in the kernel, exactly; and it stays a picture."""
+
+import base64
+import io
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from mi2v_lite.control import Anchor, Drag, MotionControl
+from mi2v_lite.viz.drag_edit import painted
+
+SETUP = """
+import time
+import numpy as np
+from PIL import Image
+from mi2v_lite.viz.widgets import DragCanvas
+
+def predict(image, prompt, control, *, control_scale, generator):
+    if prompt == "break":
+        return {{}}["weights"]
+    return control.resized(*image.size).field(15)[0]
+
+def render(image, motion, prompt, *, generator):
+    return [image.rotate(turn) for turn in range(16)]
+
+photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).resize({size}, 0)
+canvas = DragCanvas(photo, predict=predict, render=render, size=96)
+canvas
+"""
+CONTROL = "print(canvas.control.to_json())"
+
+
+class Hand:
+    """Mouse and buttons of one canvas. Places are (x, y) in the photo's pixels."""
+
+    def __init__(self, open_notebook, size=(320, 240), **options):
+        self.size = size
+        self.notebook = open_notebook([SETUP.format(size=size), CONTROL], **options)
+        self.notebook.run(0)
+        self.page, self.cell = self.notebook.page, self.notebook.cell(0)
+        self.canvas = self.cell.locator("canvas.mi2v-canvas")
+        self.canvas.wait_for()
+
+    def at(self, point) -> tuple[float, float]:
+        """The middle of a pixel of the photo, in the page's CSS pixels."""
+        self.canvas.scroll_into_view_if_needed()
+        box = self.canvas.bounding_box()
+        x, y = ((value + 0.5) / length for value, length in zip(point, self.size, strict=True))
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def stroke(self, *points) -> None:
+        self.page.mouse.move(*self.at(points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(point), steps=5)
+        self.page.mouse.up()
+
+    def click(self, point) -> None:
+        self.page.mouse.click(*self.at(point))
+
+    def press(self, *names: str) -> None:
+        for name in names:
+            self.cell.get_by_role("button", name=name, exact=True).click()
+
+    def control(self) -> MotionControl:
+        """What the kernel has."""
+        return MotionControl.from_json(self.notebook.run(1))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_hand_draws_exactly(open_notebook, scale):
+    hand = Hand(open_notebook, device_scale_factor=scale)
+    hand.stroke((40, 60), (200, 100))
+    drag = Drag([(40, 60), (200, 100)])
+    assert hand.control() == MotionControl(hand.size, [drag])
+
+    for point in ((300, 30), (280, 90), (240, 30), (240, 30)):  # the last again: the end
+        hand.click(point)
+    hand.press("Anchor")
+    hand.click((150, 200))
+    drawn = MotionControl(hand.size, [drag, Drag([(300, 30), (280, 90), (240, 30)])], [Anchor((150, 200))])
+    assert hand.control() == drawn
+
+    hand.press("Undo", "Undo")
+    assert hand.control() == MotionControl(hand.size, [drag])
+    hand.press("Redo", "Redo")
+    assert hand.control() == drawn
+
+    hand.press("Select")
+    hand.stroke((40, 60), (45, 80))  # the whole drag by its start, which is no point of its own yet
+    hand.stroke((205, 120), (310, 230))  # now its end
+    hand.stroke((150, 200), (10, 20))
+    moved = MotionControl(hand.size, [Drag([(45, 80), (310, 230)]), drawn.drags[1]], [Anchor((10, 20))])
+    assert hand.control() == moved
+    hand.press("Delete")
+    hand.click((280, 90))
+    hand.page.keyboard.press("Delete")
+    assert hand.control() == MotionControl(hand.size, [Drag([(45, 80), (310, 230)])])
+    hand.press("Clear all", "Undo")
+    assert len(hand.control().drags) == 1
+    assert not hand.notebook.errors
+
+
+def test_paint_predict_render_save_and_load(open_notebook):
+    hand = Hand(open_notebook)
+    hand.press("Paint")
+    hand.cell.get_by_label("Brush size").fill("40")
+    hand.stroke((60, 60), (160, 60))
+    expected = painted(MotionControl(hand.size), [(60, 60), (160, 60)], 40)
+    assert np.array_equal(hand.control().brush, expected)
+    assert f"Painted: {100 * expected.mean():.1f} %" in hand.cell.locator(".mi2v-hint").inner_text()
+    hand.press("Invert")
+    assert np.array_equal(hand.control().brush, ~expected)
+    hand.press("Invert", "Erase")
+    hand.click((60, 60))
+    expected = painted(MotionControl(hand.size, brush=expected), [(60, 60)], 40, erase=True)
+    assert np.array_equal(hand.control().brush, expected)
+
+    hand.press("Drag")
+    hand.stroke((130, 60), (150, 60))
+    hand.press("Select")
+    hand.click((130, 60))
+    hand.cell.get_by_label("Radius").fill("9.375")  # ten steps of the slider
+    drawn = hand.control()
+    assert drawn.drags == (Drag([(130, 60), (150, 60)], 9.375),)
+
+    hand.press("Render clip")
+    hand.notebook.settle()
+    status = hand.cell.locator(".mi2v-status")
+    assert "The clip took" in status.inner_text() and "0 px of the photo from the drawn paths" in status.inner_text()
+    for name in ("the clip", "the predicted motion: tracks, colours of four frames, and their wheel"):
+        image = hand.cell.get_by_alt_text(name, exact=True)
+        image.scroll_into_view_if_needed()
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    hand.press("Save")
+    hand.notebook.settle()
+    saved = hand.notebook.folder / "control.json"
+    assert MotionControl.load(saved) == drawn
+    assert "mi2v animate PHOTO --control control.json" in status.inner_text()
+    hand.press("Clear all", "Load")
+    assert hand.control() == drawn
+
+    hand.cell.get_by_label("Prompt").fill("break")
+    hand.press("Predict motion")
+    hand.notebook.settle()
+    assert "KeyError: 'weights'" in status.inner_text()
+    assert not hand.notebook.errors
+
+
+def test_keys_and_a_finger(open_notebook):
+    hand = Hand(open_notebook)
+    hand.canvas.focus()
+    keys = ["Space", "ArrowRight", "Shift+ArrowRight", "Space", "Shift+ArrowDown", "Space"]
+    for key in [*keys, "Shift+ArrowLeft", "Space", "Control+z", "Enter"]:  # undone: the fourth point alone
+        hand.page.keyboard.press(key)
+    # From the middle, in steps of 2.5, rounded; with Shift eight of them.
+    first, second = (159.5, 119.5), (159.5 + 9 * 3, 119.5)
+    drag = Drag([first, second, (second[0], second[1] + 8 * 3)])
+    assert hand.control() == MotionControl(hand.size, [drag])
+    hand.canvas.focus()
+    for key in ("n", "ArrowLeft", "ArrowLeft", "ArrowUp"):
+        hand.page.keyboard.press(key)
+    moved = Drag([(x - 6, y - 3) for x, y in drag.points])
+    assert hand.control().drags == (moved,)
+    hand.canvas.focus()
+    hand.page.keyboard.press("Control+z")
+    assert hand.control().drags == (drag,), "arrows are one step"
+    hand.canvas.focus()
+    hand.page.keyboard.press("n")
+    hand.page.keyboard.press("Delete")
+    assert hand.control() == MotionControl(hand.size)
+    assert hand.page.locator(".jp-Notebook .jp-Cell").count() == 2, "no key went to JupyterLab"
+
+    hand.press("Drag")
+    touch = hand.page.context.new_cdp_session(hand.page)
+    for kind, point in (("Start", (50, 50)), ("Move", (80, 50)), ("Move", (120, 200)), ("End", None)):
+        points = [] if point is None else [dict(zip("xy", hand.at(point), strict=True))]
+        touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+    points = hand.control().drags[0].points
+    assert points[0] == (50, 50) and points[-1] == (120, 200), "the page did not scroll instead"
+
+
+def test_a_photo_of_twelve_megapixels(open_notebook):
+    hand = Hand(open_notebook, size=(4000, 3000), viewport=(900, 900))
+    hand.stroke((500, 700), (3500, 2200))
+    hand.press("Paint")
+    hand.stroke((1000, 1000), (2500, 1000))
+    box = hand.canvas.bounding_box()
+    control = hand.control()
+    near = 4000 / box["width"]  # one CSS pixel
+    assert np.allclose(control.drags[0].points, [(500, 700), (3500, 2200)], atol=near)
+    expected = painted(MotionControl(hand.size), [(1000, 1000), (2500, 1000)], 375)
+    assert abs(int(control.brush.sum()) - int(expected.sum())) < 0.01 * expected.sum()
+    shown = hand.cell.locator("img.mi2v-layer").first
+    assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [1024, 768]
+    # Many strokes in a row: the answers to edits under way are not waited for, and none of the strokes is lost.
+    hand.press("Drag")
+    for i in range(5):
+        hand.stroke((500 + 500 * i, 2000), (700 + 500 * i, 2700))
+    assert len(hand.control().drags) == 6
+    assert not hand.notebook.errors
+
+
+def test_without_a_kernel_a_picture_remains(open_notebook):
+    live = Hand(open_notebook)
+    live.stroke((40, 60), (200, 100))
+    live.notebook.run(0)  # shown again, on a fresh photo
+    live.page.evaluate("async () => { await jupyterapp.commands.execute('docmanager:save'); }")
+    stored = nbformat.read(live.notebook.folder / "test.ipynb", as_version=4)
+    assert "widgets" not in stored.metadata, "no state is stored"
+    output = stored.cells[0].outputs[0]
+    data, words = output["data"], "A photo of 320x240 pixels with nothing drawn on it yet."
+    assert data["text/plain"] == output["metadata"]["image/png"]["alt"] == words
+    with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as still:
+        assert still.size == (512, 384)
+    data.pop("application/vnd.jupyter.widget-view+json")  # as the course's notebooks are stored
+    later = open_notebook(stored)
+    image = later.cell(0).locator(".jp-OutputArea-output img")
+    image.wait_for()
+    assert image.evaluate("image => image.naturalWidth") == 512
