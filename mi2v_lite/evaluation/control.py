@@ -1,6 +1,7 @@
 """How well the motion obeys drags, anchors and the brush, without a caption, on worlds whose truth is known.
 
-The paper gives no numbers for control; the trajectory error is ObjMC's (Wang et al., MotionCtrl, 2024), last frame only.
+The paper gives no numbers for control; the trajectory error is ObjMC's (Wang et al., MotionCtrl, 2024), last
+frame only.
 """
 
 from __future__ import annotations
