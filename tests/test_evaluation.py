@@ -70,7 +70,13 @@ def test_a_perfect_pipeline_has_perfect_numbers(world):
     assert value(metrics, "flow_vae.epe_relative") < 0.05
     assert value(metrics, "image_vae.psnr_db") > 40 and value(metrics, "image_vae.world_psnr_db") > 40
     assert value(metrics, "stage1.epe_px") == 0 and value(metrics, "stage1.direction_accuracy") == 1
-    for name in ("drags.error_px_1", "drags.error_px_3", "drags.error_px_10", "drags.error_relative"):
+    for name in (
+        "drags.error_px_1",
+        "drags.error_px_3",
+        "drags.error_px_10",
+        "drags.error_relative",
+        "drags.epe_moving_px",
+    ):
         assert value(metrics, name) == pytest.approx(0, abs=1e-4)
     assert value(metrics, "anchors.drift_px") == 0 and value(metrics, "brush.leakage_px") == 0
     assert value(metrics, "stage2.psnr_large_motion_db") == np.inf or metrics["stage2.psnr_large_motion_db"]["n"] == 0
@@ -101,7 +107,8 @@ def test_ten_steps_over_fifty(world):
 def test_drags_are_asked_without_caption_at_the_stride_of_the_clip(world):
     pipe = Pipe()
     control.drags(pipe, clip(0), 0)
-    assert [len(asked.drags) for _, asked, _ in pipe.asked] == [1, 3, 10]
+    assert [len(asked.drags) for _, asked, _ in pipe.asked] == [1, 1, 3, 10]
+    assert [options.get("hold_control") for _, _, options in pipe.asked] == [None, False, None, None]
     assert all(prompt == "" and kwargs["stride"] == 8 for prompt, _, kwargs in pipe.asked)
 
 

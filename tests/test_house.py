@@ -39,7 +39,6 @@ FLOORS = {
     "doctor": 45,
     "export": 45,
     "importing": 46,
-    "benchmark": 47,
     "cli": 50,
     "__main__": 60,
 }

@@ -12,6 +12,7 @@ from diffusers import (
 from PIL import Image
 
 from mi2v_lite.control import Drag, MotionControl
+from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.models.autoencoder import encode, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import build_tokenizer, make_text_encoder
@@ -125,6 +126,35 @@ def test_two_calls_equal_one(pipe, photo):
     assert not np.array_equal(again, frames)
 
 
+def test_a_held_control_is_in_the_latents(pipe, photo):
+    """At every latent whose whole block is drawn on, and at no other, the sampling ends at the control's own latent."""
+    control = MotionControl((SIZE, SIZE), [Drag([(16, 16), (26, 16)], radius=12)])
+    options = {"num_frames": FRAMES, "generator": seed(), "output_type": "latent"}
+    found = pipe.predict_motion(photo, "", control, hold_control=True, **options).flow
+    flow, mask = control.field(FRAMES - 1)
+    known = encode(pipe.flow_vae, to_unit(flow)).transpose(0, 1)[None].detach()  # (1, C, N, h, w)
+    covered = mask.unfold(2, 8, 8).unfold(3, 8, 8).amin((-1, -2))[:, 0] == 1  # (N, h, w)
+    assert 0 < covered.float().mean() < 0.5
+    same = torch.isclose(found, known, atol=1e-5).all(1)[0]
+    assert torch.equal(same, covered)
+
+
+def test_control_guidance_goes_beyond_the_control(pipe, photo):
+    """After one step the latents are linear in the prediction, so scale 3 lies as far beyond 2 as 2 beyond 1."""
+    options = {"num_frames": FRAMES, "num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "latent"}
+    pipe.scheduler = DDIMScheduler(**SCHEDULE, clip_sample=False)
+
+    def latents(scale: float) -> torch.Tensor:
+        call = {**options, "generator": seed(), "control_guidance_scale": scale}
+        return pipe.predict_motion(photo, "red", drawn(), **call).flow
+
+    one, two, three = latents(1.0), latents(2.0), latents(3.0)
+    assert not torch.allclose(one, two)
+    torch.testing.assert_close(three - two, two - one, atol=1e-4, rtol=1e-3)
+    without = pipe.predict_motion(photo, "red", **{**options, "generator": seed()}).flow
+    torch.testing.assert_close(latents(0.0), without, atol=1e-4, rtol=1e-3)
+
+
 def test_every_input_matters(pipe, photo):
     def flow(**kwargs):
         return pipe.predict_motion(
@@ -147,6 +177,14 @@ def test_every_input_matters(pipe, photo):
     }
     for name, value in others.items():
         assert not torch.allclose(plain, flow(**{name: value})), name
+    steered = flow(control=drawn())
+    assert torch.equal(steered, flow(control=drawn(), control_guidance_scale=1.0, hold_control=False))
+    for option in ({"control_guidance_scale": 2.0}, {"hold_control": True}, {"control_scale": 2.0}):
+        assert not torch.allclose(steered, flow(control=drawn(), **option)), option
+    two = pipe.predict_motion([photo] * 2, "red", num_frames=FRAMES, stride=[[4, 8, 12], [8, 16, 24]])
+    assert two.flow.shape[0] == 2 and not torch.allclose(two.flow[0], two.flow[1])
+    for option in ({"control_guidance_scale": 2.0}, {"hold_control": True}):
+        assert torch.equal(plain, flow(**option)), f"{option} is nothing without a control"
 
 
 def test_without_guidance_the_negative_prompt_is_unused(pipe, photo):

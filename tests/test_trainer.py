@@ -84,11 +84,20 @@ def curriculum() -> Config:
             validate_every=2,
         ),
         step(
+            "controlnet_single",
+            "controlnet",
+            "trajectory_control",
+            **{**video, "others": ["stage1_unet", *video["others"]]},
+            start_from={**VAES, **text, "stage1_unet": "stage1_single"},
+            trainable=["controlnet.*"],
+            options={"single": True, "inside_weight": 5.0, "shares": {"blocks": 1, "drags": 1, "brush": 1}},
+        ),
+        step(
             "controlnet",
             "controlnet",
             "trajectory_control",
             **{**video, "others": ["stage1_unet", *video["others"]]},
-            start_from={**VAES, **text, "stage1_unet": "stage1_temporal"},
+            start_from={**VAES, **text, "stage1_unet": "stage1_temporal", "controlnet": "controlnet_single"},
             trainable=["controlnet.*"],
             options={"shares": {"blocks": 1, "drags": 1, "brush": 1}},
         ),
@@ -185,6 +194,18 @@ def test_only_what_the_patterns_name_changes(runs):
         assert torch.equal(after[name], value), name
     moved = [name for name in after.keys() - before.keys() if name.endswith("proj_out.weight")]
     assert moved and all(after[name].abs().max() > 0 for name in moved), "motion modules start at zero and leave it"
+
+
+def test_a_controlnet_of_single_frames_grows_the_trunks_motion_modules(runs):
+    config = curriculum()
+    single = weights(runs / "controlnet_single" / "final" / "controlnet")
+    trunk = weights(runs / "stage1_temporal" / "final" / "stage1_unet")
+    assert not any("motion_modules" in name for name in single)
+    grown = trainer.build_models(config, config.step("controlnet"), runs)["controlnet"].state_dict()
+    gained = grown.keys() - single.keys()
+    assert gained and all("motion_modules" in name for name in gained)
+    assert all(torch.equal(grown[name], single[name]) for name in single)
+    assert all(torch.equal(grown[name], trunk[name]) for name in gained & trunk.keys())
 
 
 def test_pattern_without_a_parameter():
@@ -289,7 +310,7 @@ def test_two_processes_train_as_one_with_the_double_batch(runs, tmp_path):
     """Through `accelerate launch`, as a user would; same losses, same weights."""
     double, halves = tmp_path / "double", tmp_path / "halves"
     for folder in (double, halves):
-        shutil.copytree(runs, folder, ignore=shutil.ignore_patterns("stage1_temporal", "stage2", "controlnet"))
+        shutil.copytree(runs, folder, ignore=shutil.ignore_patterns("stage1_temporal", "stage2", "controlnet*"))
         shutil.rmtree(folder / "stage1_single")
     config = curriculum()
     one = config.step("stage1_single")

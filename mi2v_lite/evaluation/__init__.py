@@ -4,7 +4,7 @@ Every figure has a mean, a spread (standard deviation over clips) and the number
 from the seed alone. What each name means stands with the function that measures it.
 """
 
-from mi2v_lite.evaluation.control import drag_errors, true_drag, true_drags
+from mi2v_lite.evaluation.control import drag_errors, dragged, true_drag, true_drags
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX
 from mi2v_lite.evaluation.table import MEASURES, NOT_RUN, SAMPLES, evaluate, heldout_world, markdown, report
 
@@ -14,6 +14,7 @@ __all__ = [
     "NOT_RUN",
     "SAMPLES",
     "drag_errors",
+    "dragged",
     "evaluate",
     "heldout_world",
     "markdown",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.data.world import Clip
@@ -64,35 +65,48 @@ def true_drags(clip: Clip, count: int, seed: int) -> list[Drag]:
 
 def drags(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     """`drags.error_px_1`, `_3`, `_10`: distance between where a drag ends and where the predicted flow takes its start,
-    mean over the drags; `drags.error_relative`: with one drag, as a share of its length. No caption, the clip's stride.
+    mean over the drags; `drags.error_relative`: with one drag, as a share of its length. `drags.epe_moving_px`: with
+    one drag, end-point error in the last frame over all pixels that really move, whether drawn on or not. No caption,
+    the clip's stride. Both with `_network`: what the ControlNet reaches alone, without `hold_control`.
     """
     numbers: Numbers = {}
     for count in DRAG_COUNTS:
         drawn = true_drags(clip, count, seed)
         if len(drawn) < count:
             continue
-        errors = drag_errors(pipe, clip, drawn, seed)
-        numbers[f"drags.error_px_{count}"] = float(np.mean(errors))
+        flow = dragged(pipe, clip, drawn, seed)
+        numbers[f"drags.error_px_{count}"] = float(np.mean(drag_errors(flow, drawn)))
         if count == 1:
-            start, end = np.array(drawn[0].points[0]), np.array(drawn[0].points[-1])
-            numbers["drags.error_relative"] = errors[0] / float(np.linalg.norm(end - start))
+            numbers |= _one_drag(clip, flow, drawn[0], "")
+            numbers |= _one_drag(clip, dragged(pipe, clip, drawn, seed, hold_control=False), drawn[0], "_network")
     return numbers
 
 
-def drag_errors(
-    pipe: MotionI2VPipeline, clip: Clip, drawn: list[Drag], seed: int, control_scale: float = 1.0
-) -> list[float]:
-    """For each drag, how many pixels from its end the predicted flow takes its start."""
+def _one_drag(clip: Clip, flow: Tensor, drag: Drag, ending: str) -> Numbers:
+    length = float(np.linalg.norm(np.subtract(drag.points[-1], drag.points[0])))
+    true = torch.from_numpy(clip.flow[-1])
+    error = (flow[-1] - true).norm(dim=0)[true.norm(dim=0) > 1]
+    return {
+        f"drags.error_relative{ending}": drag_errors(flow, [drag])[0] / length,
+        f"drags.epe_moving{ending}_px": error.mean().item(),
+    }
+
+
+def dragged(pipe: MotionI2VPipeline, clip: Clip, drawn: list[Drag], seed: int, **options: object) -> Tensor:
+    """The flow `(N, 2, H, W)` from frame 0 and the drags, without a caption; `options` are those of `predict_motion`."""
     height, width = clip.frames.shape[1:3]
     control = MotionControl(size=(width, height), drags=drawn)
-    output = pipe.predict_motion(
-        clip.frames[0], "", control, stride=clip.stride, control_scale=control_scale, generator=noise(seed)
-    )
+    output = pipe.predict_motion(clip.frames[0], "", control, stride=clip.stride, generator=noise(seed), **options)
+    return output.flow[0].cpu()
+
+
+def drag_errors(flow: Tensor, drawn: list[Drag]) -> list[float]:
+    """For each drag, how many pixels from its end `flow`, `(N, 2, H, W)`, takes its start."""
     errors = []
     for drag in drawn:
         start, end = np.array(drag.points[0]), np.array(drag.points[-1])
         x, y = start.round().astype(int)
-        errors.append(float(np.linalg.norm(start + output.flow[0, -1, :, y, x].cpu().numpy() - end)))
+        errors.append(float(np.linalg.norm(start + flow[-1, :, y, x].numpy() - end)))
     return errors
 
 

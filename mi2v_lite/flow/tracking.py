@@ -5,9 +5,10 @@ the small motions from frame to frame are estimated and chained,
 
     f_{0->i}(p) = f_{0->i-1}(p) + d_{i-1->i}(p + f_{0->i-1}(p)),
 
-and because every link adds its error, one more estimate from frame 0 to frame i starts from the chain and is taken
-where it explains the picture better. What is hidden follows from walking back: a pixel that does not return to where it
-came from is covered by something else.
+and because every link adds its error, one more estimate is made from frame 0 to frame i pulled back by the chain,
+where hardly any motion is left, and is taken where it explains the picture better. The chain itself stays unrefined: a
+mistake would spread to all later frames. What is hidden follows from walking back: a pixel that does not return to
+where it came from is covered by something else.
 
 DIS: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016. The check: Sundaram et al., "Dense Point
 Trajectories by GPU-accelerated Large Displacement Optical Flow", ECCV 2010.
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 from .fields import compose
 from .warp import backward_warp
 
+LARGEST_REFINEMENT = 4.0  # pixels: the chain is not that wrong, so a larger correction is a false match
 REFINE_WINDOW = 7  # pixels, odd: the photometric error is compared as a mean over such a square
 CUT_COLOURS, CUT_THUMBNAIL = 0.45, 22.0  # see `find_cuts`
 
@@ -42,7 +44,7 @@ class Tracks(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Anything that turns a clip into `Tracks`; `mi2v_lite.flow.trackers` has those of other packages."""
+    """Anything that turns a clip into `Tracks`."""
 
     def __call__(self, frames: np.ndarray) -> Tracks:
         """frames: uint8 `(F, H, W, 3)`, RGB, F of at least 2."""
@@ -52,8 +54,8 @@ class Tracker(Protocol):
 class PairFlow(Protocol):
     """Anything that estimates the flow between two pictures; what `ChainTracker` is made of."""
 
-    def __call__(self, a: np.ndarray, b: np.ndarray, start: Tensor | None = None) -> Tensor:
-        """f_{a->b}: `(2, H, W)` pixels, of uint8 `(H, W, 3)`; `start`, `(2, H, W)`, is where to begin."""
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> Tensor:
+        """f_{a->b}: `(2, H, W)` pixels, of uint8 `(H, W, 3)`."""
         ...
 
 
@@ -67,17 +69,16 @@ class DIS:
         self._dis.setGradientDescentIterations(50)
         self._dis.setVariationalRefinementIterations(10)
 
-    def __call__(self, a: np.ndarray, b: np.ndarray, start: Tensor | None = None) -> Tensor:
-        """See `PairFlow`."""
+    def __call__(self, a: np.ndarray, b: np.ndarray) -> Tensor:
+        """See `PairFlow`. No start flow for OpenCV: it crashes when the size changes between calls."""
         grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (a, b)]
-        begin = None if start is None else np.ascontiguousarray(start.permute(1, 2, 0).numpy())
-        return torch.from_numpy(self._dis.calc(*grey, begin)).permute(2, 0, 1)
+        return torch.from_numpy(self._dis.calc(*grey, None)).permute(2, 0, 1)
 
 
 class ChainTracker:
     """Chains a `PairFlow` through the clip and refines the chain (a `Tracker`).
 
-    pairs: between two frames, `DIS` by default. refine: whether to estimate once more from frame 0, from the chain on.
+    pairs: between two frames, `DIS` by default. refine: whether to correct each chain by one more estimate.
     """
 
     def __init__(self, pairs: PairFlow | None = None, refine: bool = True) -> None:
@@ -102,11 +103,18 @@ class ChainTracker:
         for before, after in zip(frames[:-1], frames[1:], strict=True):
             forward = compose(forward, self.pairs(before, after))
             backward = compose(self.pairs(after, before), backward)
-            if self.refine:
-                forward = better(frames[0], after, forward, self.pairs(frames[0], after, forward))
-            flows.append(forward)
-            seen.append(returns(forward, backward))
+            flow = self._refined(frames[0], after, forward) if self.refine else forward
+            flows.append(flow)
+            seen.append(returns(flow, backward))
         return Tracks(torch.stack(flows), torch.stack(seen))
+
+    def _refined(self, first: np.ndarray, frame: np.ndarray, chain: Tensor) -> Tensor:
+        picture = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
+        pulled, _ = backward_warp(picture, chain[None])  # (1, 3, H, W): like `first`, where the chain is right
+        pulled = pulled[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+        new = compose(self.pairs(first, np.ascontiguousarray(pulled)), chain)
+        near = (new - chain).norm(dim=0) < LARGEST_REFINEMENT
+        return better(first, frame, chain, torch.where(near, new, chain))
 
 
 def check_clip(frames: np.ndarray) -> None:

@@ -200,7 +200,7 @@ class MotionFieldPipeline(VideoPipeline):
         latents = noise * self.scheduler.init_noise_sigma
 
         halves = 2 if guided else 1
-        strides = strides.expand(halves * batch, -1)
+        strides = strides.expand(batch, -1).repeat(halves, 1)
         if condition is not None:
             condition = condition.repeat(halves, 1, 1, 1, 1)
         with self.progress_bar(total=len(timesteps)) as bar:
