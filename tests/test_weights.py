@@ -49,7 +49,6 @@ def test_stage1_beats_the_zero_field(metrics):
     assert metrics["stage1.epe_relative"]["value"] <= 0.75
 
 
-@pytest.mark.xfail(strict=True, reason="not reached: the ControlNet is trained too little, see weights/README.md")
 def test_a_drag_ends_where_it_was_drawn(metrics):
     assert metrics["drags.error_relative"]["value"] <= 0.35
 

@@ -93,7 +93,7 @@ def _one_drag(clip: Clip, flow: Tensor, drag: Drag, ending: str) -> Numbers:
 
 
 def dragged(pipe: MotionI2VPipeline, clip: Clip, drawn: list[Drag], seed: int, **options: object) -> Tensor:
-    """The flow `(N, 2, H, W)` from frame 0 and the drags, without a caption; `options` are those of `predict_motion`."""
+    """The flow `(N, 2, H, W)` from frame 0 and the drags, no caption; `options` are those of `predict_motion`."""
     height, width = clip.frames.shape[1:3]
     control = MotionControl(size=(width, height), drags=drawn)
     output = pipe.predict_motion(clip.frames[0], "", control, stride=clip.stride, generator=noise(seed), **options)
