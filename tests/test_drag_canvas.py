@@ -183,7 +183,7 @@ def test_predict_and_render_are_shown_and_kept(canvas):
     say(canvas, "render")
     assert canvas.error is None and canvas._report["kind"] == "done"
     # Half of a drag of 15 px: off by 2.5, 5 and 7.5 px in the three frames, 5 px on average.
-    assert "5 px of the photo from the drawn paths" in canvas._report["text"]
+    assert "5.0 px of the photo from the drawn paths" in canvas._report["text"]
     assert canvas.motion.shape == (1, 3, 2, 40, 60) and len(canvas.clip) == 4
     with Image.open(io.BytesIO(canvas._clip_picture)) as clip:
         assert clip.n_frames == 4

@@ -129,7 +129,7 @@ def test_paint_predict_render_save_and_load(open_notebook):
     hand.press("Render clip")
     hand.notebook.settle()
     status = hand.cell.locator(".mi2v-status")
-    assert "The clip took" in status.inner_text() and "0 px of the photo from the drawn paths" in status.inner_text()
+    assert "The clip took" in status.inner_text() and "0.0 px of the photo from the drawn paths" in status.inner_text()
     for name in ("the clip", "the predicted motion: tracks, colours of four frames, and their wheel"):
         image = hand.cell.get_by_alt_text(name, exact=True)
         image.scroll_into_view_if_needed()

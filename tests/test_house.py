@@ -39,6 +39,7 @@ FLOORS = {
     "doctor": 45,
     "export": 45,
     "importing": 46,
+    "benchmark": 47,
     "cli": 50,
     "__main__": 60,
 }

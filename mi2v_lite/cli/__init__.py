@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from mi2v_lite import __version__
 
-from . import animate, common, doctor, importing, training
+from . import animate, benchmark, common, doctor, importing, training
 
 # Modules with `add(commands)`, in the order of `mi2v --help`.
-COMMANDS = (animate, training, importing, doctor)
+COMMANDS = (animate, training, importing, benchmark, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -171,7 +171,7 @@ class DragCanvas(DragPage):
         self._motion_picture = self._maker.motion_picture()
         miss = drag_view.missed(self.control, flow_of(self.motion))
         if miss is not None:
-            report.append(f"The motion is {miss:.3g} px of the photo from the drawn paths, on average.")
+            report.append(f"The motion is {miss:.1f} px of the photo from the drawn paths, on average.")
 
     def render(self) -> Any:
         """Stage 2 for the motion, which is predicted first where it is missing or something has changed since.

@@ -1,0 +1,165 @@
+"""The calls that sampling and training consist of, on any device: meta to count them, a real one to time them."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mi2v_lite.benchmark.meter import ShapesOnly
+from mi2v_lite.export import PARTS
+from mi2v_lite.importing.parts import shell
+from mi2v_lite.models.autoencoder import decode, factor
+from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.pipelines.common import DECODE_BATCH
+from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.trainer import trainable_parameters
+
+
+@dataclass
+class Call:
+    """`run()` does it once; it is done `count` times in all. `models` are those that it needs, by name."""
+
+    name: str
+    models: nn.ModuleDict
+    run: Callable[[], Tensor]
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Size in pixels and frames with the reference; where and in which precision tensors are made."""
+
+    height: int
+    width: int
+    frames: int
+    device: str
+    dtype: torch.dtype
+
+
+def build(config: Config, name: str, clip: Clip) -> nn.Module:
+    """A model with random weights; on the meta device with none."""
+    model = nn.Module.to(shell(config, name), clip.dtype)  # diffusers' own `to` warns where there is nothing to warn of
+    if clip.device == "meta":
+        # The autoencoders' first and last convolutions switch autocast off, which knows no meta device.
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                module.__class__ = nn.Conv2d
+    else:
+        model = model.to_empty(device=clip.device)
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                if tensor.is_floating_point():
+                    tensor.normal_(std=0.02)
+    return model
+
+
+def sampling_calls(config: Config, clip: Clip) -> list[Callable[[], Call]]:
+    """Makers of the calls of one clip: both UNets with guidance in one batch of two, the decoders. One at a time, so
+    that not all models need be there at once."""
+
+    def stage1() -> Call:
+        models = _models(config, clip, "stage1_unet", "controlnet")
+        run = _denoise(config, models, "controlnet", clip, batch=2, frames=clip.frames - 1)
+        return Call("Stage 1, a step", models.eval(), run, config.pipeline.get("motion_steps", 25))
+
+    def stage2() -> Call:
+        models = _models(config, clip, "stage2_unet")
+        run = _denoise(config, models, "stage2_unet", clip, batch=2, frames=clip.frames)
+        return Call("Stage 2, a step", models.eval(), run, config.pipeline.get("animation_steps", 25))
+
+    def decoder(name: str, frames: int, what: str) -> Callable[[], Call]:
+        def make() -> Call:
+            models = _models(config, clip, name)
+            vae, side = models[name], factor(models[name])
+            latents = _zeros(clip, frames, vae.config.latent_channels, clip.height // side, clip.width // side)
+            return Call(what, models.eval(), lambda: decode(vae, latents, batch=DECODE_BATCH))
+
+        return make
+
+    return [
+        stage1,
+        stage2,
+        decoder("flow_vae", clip.frames - 1, "decode the motion"),
+        decoder("image_vae", clip.frames, "decode the frames"),
+    ]
+
+
+def training_call(config: Config, step: Step, clip: Clip) -> Call:
+    """Forward and backward of one batch of a diffusion step of the curriculum, checkpointing as it says.
+
+    The autoencoders are not in it: their latents are computed once and kept. Neither is the text encoder, which is
+    small beside the UNet.
+    """
+    trunk = ("stage1_unet",) if step.objective == "trajectory_control" else ()
+    models = _models(_as_in(config, step, trunk), clip, *trunk, step.model).train()
+    names = [name for name, _ in models.named_parameters()]
+    trainable_parameters(models, tuple(pattern for pattern in step.trainable if fnmatch.filter(names, pattern)))
+    if step.gradient_checkpointing:
+        models[step.model].enable_gradient_checkpointing()
+    frames = clip.frames if step.objective == "animation" else 1 if step.options.get("single") else clip.frames - 1
+    forward = _denoise(config, models, step.model, clip, step.batch_size, frames)
+
+    def run() -> Tensor:
+        loss = forward().float().square().mean()
+        loss.backward()
+        return loss
+
+    return Call(step.name, models, run)
+
+
+def _as_in(config: Config, step: Step, trunk: tuple[str, ...]) -> Config:
+    """The config with its models as this step has them: 2-D ones, where it trains or starts from such."""
+    models = config.models | {step.model: config.models[step.model] | step.model_overrides}
+    for name in trunk:
+        if name in step.start_from:
+            origin = config.step(step.start_from[name].partition("/")[0])
+            models[name] = models[name] | origin.model_overrides
+    return Config(models, config.noise, config.steps)
+
+
+def parts(config: Config) -> dict[str, int]:
+    """Parameters of each part of the pipeline."""
+    return {part: sum(p.numel() for p in shell(config, name).parameters()) for part, name in PARTS.items()}
+
+
+def _models(config: Config, clip: Clip, *names: str) -> nn.ModuleDict:
+    return nn.ModuleDict({name: build(config, name, clip) for name in names})
+
+
+def _zeros(clip: Clip, *shape: int) -> Tensor:
+    return torch.zeros(shape, device=clip.device, dtype=clip.dtype)
+
+
+def _denoise(
+    config: Config, models: nn.ModuleDict, name: str, clip: Clip, batch: int, frames: int
+) -> Callable[[], Tensor]:
+    """One call of the UNet `name`, or of the ControlNet and the UNet that it steers."""
+    unet = models["stage1_unet" if name == "controlnet" else name]
+    vae = shell(config, "image_vae")
+    height, width = clip.height // factor(vae), clip.width // factor(vae)
+    sample = _zeros(clip, batch, unet.config.in_channels, frames, height, width)
+    tokens = config.models["text_encoder"].get("max_position_embeddings", 32)
+    text = _zeros(clip, batch, tokens, unet.config.cross_attention_dim)
+    time = torch.full((batch,), 500, device=clip.device)
+    stride = torch.full((batch, frames), 8, device=clip.device)
+    if unet.config.fusion != "none":
+        if clip.device == "meta":
+            motion = ShapesOnly(batch, frames)
+        else:
+            motion = SplatPyramid(4 * torch.randn(batch, frames - 1, 2, clip.height, clip.width, device=clip.device))
+        return lambda: unet(sample, time, text, flow=motion)
+    strides = {"stride": stride} if unet.config.use_stride_embedding else {}
+    if name != "controlnet":
+        return lambda: unet(sample, time, text, **strides)
+    net = models["controlnet"]
+    condition = _zeros(clip, batch, net.config.condition_channels, frames, height, width)
+
+    def steered() -> Tensor:
+        down, mid = net(sample, time, text, condition, **strides)
+        return unet(sample, time, text, down_residuals=down, mid_residual=mid, **strides)
+
+    return steered
