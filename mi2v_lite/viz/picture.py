@@ -19,7 +19,7 @@ from mi2v_lite.viz.media import write_image
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12
-LARGE = 100_000  # bytes: a larger still is stored in 256 colours, a third of the room
+LARGE = 100_000  # bytes: a larger still is stored in 256 colours, half of the room
 TEXT = 17
 
 
@@ -61,7 +61,9 @@ class Picture:
         buffer = io.BytesIO()
         self.image.save(buffer, "PNG", optimize=True)
         if buffer.tell() > LARGE:
-            few = self.image.quantize(256, method=Image.Quantize.MEDIANCUT)
+            # Dithered, or the smooth colours of the flow wheel would fall into patches.
+            palette = self.image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=3)
+            few = self.image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
             buffer = io.BytesIO()
             few.save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
