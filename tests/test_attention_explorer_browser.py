@@ -76,6 +76,9 @@ def test_click_choose_and_set_from_code(open_notebook, tmp_path):
     readout.get_by_text("Pixel (20, 9) of frame 1 comes from (16, 9)").wait_for()
     assert cell.get_by_label("frame", exact=True).input_value() == "1"
     cell.screenshot(path=tmp_path / "explorer.png")
+
+    # In frame 3 the left edge of the photo lands at x = 12, more than a feature pixel away from x = 1.
+    cell.get_by_label("frame", exact=True).fill("3")
     asks.click(position=place(asks, 1, 9))
     readout.get_by_text("has no source in the photo: a hole").wait_for()
     assert not notebook.errors

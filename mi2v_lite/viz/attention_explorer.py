@@ -180,8 +180,9 @@ class AttentionExplorer(anywidget.AnyWidget):
         off_x = (self._field[:, 0] + columns - x).abs() / reach[1]  # (N, H, W), feature pixels
         off_y = (self._field[:, 1] + rows - y).abs() / reach[0]
         far = torch.maximum(off_x, off_y).nan_to_num(torch.inf).flatten(1)
+        away = torch.hypot(off_x, off_y).nan_to_num(torch.inf).flatten(1)
         # Among pixels that land equally near, the least moved one: on a still background the pixel itself.
-        nearest = (far + 1e-6 * self._field.norm(dim=1).nan_to_num(0).flatten(1)).argmin(1)
+        nearest = (away + 1e-6 * self._field.norm(dim=1).nan_to_num(0).flatten(1)).argmin(1)
         found = far.gather(1, nearest[:, None])[:, 0] < 1
         return [
             (place % width, place // width) if ok else None
