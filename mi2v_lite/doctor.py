@@ -95,9 +95,12 @@ def devices() -> dict[str, object]:
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Size and SHA-256 of every file in `folder`, by its path relative to the package's folder."""
+    """Size and SHA-256 of every file that is loaded from `folder`, by its path relative to the package's folder."""
     found = {}
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+    loaded = (
+        each for each in folder.rglob("*") if each.suffix in (".safetensors", ".json", ".txt") and each.parent != folder
+    )
+    for path in sorted(loaded):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         found[path.relative_to(folder.parent).as_posix()] = f"{path.stat().st_size} bytes, SHA-256 {digest}"

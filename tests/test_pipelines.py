@@ -126,6 +126,18 @@ def test_two_calls_equal_one(pipe, photo):
     assert not np.array_equal(again, frames)
 
 
+def test_a_held_brush_leaves_the_photo_outside(pipe, photo):
+    options = {"num_inference_steps": 2, "output_type": "latent"}
+    held, left = (
+        pipe.render(photo, some_flow(), "red", brush=brush(), hold_control=hold, generator=seed(), **options).frames
+        for hold in (True, False)
+    )
+    half = held.shape[-1] // 2
+    outside = held[..., half:]
+    assert torch.equal(outside, outside[:, :, :1].expand_as(outside))
+    assert torch.equal(held[..., :half], left[..., :half]) and not torch.equal(outside, left[..., half:])
+
+
 def test_a_held_control_is_in_the_latents(pipe, photo):
     """At every latent whose whole block is drawn on, and at no other, the sampling ends at the control's own latent."""
     control = MotionControl((SIZE, SIZE), [Drag([(16, 16), (26, 16)], radius=12)])

@@ -50,7 +50,13 @@ def test_stage1_beats_the_zero_field(metrics):
 
 
 def test_a_drag_ends_where_it_was_drawn(metrics):
+    # With the pipeline's defaults, which pin the drawn path's latents (hold_control).
     assert metrics["drags.error_relative"]["value"] <= 0.35
+
+
+@pytest.mark.xfail(strict=True, reason="the lite ControlNet obeys too weakly alone: weights/README.md")
+def test_a_drag_ends_where_it_was_drawn_without_hold_control(metrics):
+    assert metrics["drags.error_relative_network"]["value"] <= 0.35
 
 
 def test_stage2_beats_the_frozen_frame_where_motion_is_large(metrics):

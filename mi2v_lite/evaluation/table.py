@@ -59,7 +59,7 @@ def evaluate(
     Returns:
         metric name -> ``{"value", "spread", "n"}``. Besides those of the measures: ``flow_vae.epe_relative`` and
         ``stage1.epe_relative``, mean error over mean motion (1 is the error of the zero field);
-        ``stage1.epe_10_over_50_steps``, the error in the pipeline's own steps over that in 50, on the same clips.
+        ``stage1.epe_10_over_50_steps``, the error in 10 steps over that in 50, on the same clips.
 
     Raises:
         ValueError: for a measure that does not exist.
@@ -79,7 +79,7 @@ def evaluate(
         for name in measures:
             if index < FIRST_CLIPS.get(name, clips):
                 found |= MEASURES[name](pipe, clip, seed + index)
-        put({name: value for name, value in found.items() if name != "stage1.epe_50_steps_px"})
+        put({name: value for name, value in found.items() if not name.endswith("_steps_px")})
         for name, top, bottom in RATIOS:
             if top in found and bottom in found:
                 pairs.setdefault(name, []).append((found[top], found[bottom]))
@@ -98,7 +98,7 @@ def evaluate(
 RATIOS = (
     ("flow_vae.epe_relative", "flow_vae.epe_px", "world.motion_px"),
     ("stage1.epe_relative", "stage1.epe_px", "world.motion_px"),
-    ("stage1.epe_10_over_50_steps", "stage1.epe_px", "stage1.epe_50_steps_px"),
+    ("stage1.epe_10_over_50_steps", "stage1.epe_10_steps_px", "stage1.epe_50_steps_px"),
 )
 
 

@@ -43,7 +43,7 @@ class AnimationPipeline(VideoPipeline):
     Args:
         vae: image autoencoder. text_encoder, tokenizer: of the prompt; may be None if embeddings are given.
         unet: Stage 2's. scheduler: any of diffusers' with `add_noise`.
-        num_inference_steps, guidance_scale: the defaults of `__call__`.
+        num_inference_steps, guidance_scale, hold_control: the defaults of `__call__`.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->unet"
@@ -57,10 +57,13 @@ class AnimationPipeline(VideoPipeline):
         scheduler: SchedulerMixin,
         num_inference_steps: int = 25,
         guidance_scale: float = 7.0,
+        hold_control: bool = False,
     ):
         super().__init__()
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-        self.register_to_config(num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        self.register_to_config(
+            num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, hold_control=hold_control
+        )
 
     @torch.no_grad()
     def __call__(
@@ -74,6 +77,7 @@ class AnimationPipeline(VideoPipeline):
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        hold_control: bool | None = None,
         generator: Generators = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
@@ -89,10 +93,13 @@ class AnimationPipeline(VideoPipeline):
             flow: f_{0->i}, `(B, N, 2, Hf, Wf)` or `(N, 2, Hf, Wf)`, pixels of its own grid, which has the image's
                 aspect ratio. It gives N + 1 frames.
             prompt, negative_prompt: one for all or one each; so may the image and the flow be.
-            brush: bool `(H, W)`, True = may move. Outside, every frame stays as in the photo.
+            brush: bool `(H, W)`, True = may move. Outside, every frame stays as in the photo: the latents there are
+                the photo's, noised to the next timestep, after each step but the last.
             height, width: resize the image to this; its own size, to the nearest multiple, if None.
             num_inference_steps, guidance_scale: the pipeline's config if None. A guidance_scale of 1 or less runs
                 the positive prompt alone.
+            hold_control: also after the last step, so that nothing is left of the network's own picture outside the
+                brush. The release does not. The pipeline's config if None.
             generator: for exact repeats; a list has one for each item.
             prompt_embeds, negative_prompt_embeds: `(B, L, D)`, instead of text.
             latents: the noise to start from, `(B, C, N + 1, h, w)`.
@@ -108,6 +115,7 @@ class AnimationPipeline(VideoPipeline):
         """
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        hold = self.config.hold_control if hold_control is None else hold_control
         guided = scale > 1
         if output_type not in ("pil", "np", "pt", "latent"):
             raise ValueError(f"output_type must be 'pil', 'np', 'pt' or 'latent', got {output_type!r}.")
@@ -157,6 +165,8 @@ class AnimationPipeline(VideoPipeline):
                 if still is not None and i + 1 < len(timesteps):
                     known = self.scheduler.add_noise(photos, noise, timesteps[i + 1].expand(batch))
                     latents = still * known + (1 - still) * latents
+                elif still is not None and hold:
+                    latents = still * photos + (1 - still) * latents
                 latents = self._call_back(callback_on_step_end, i, t, latents)
                 bar.update()
         latents = _with_first_frame(latents, photo)

@@ -149,6 +149,7 @@ class MotionI2VPipeline(DiffusionPipeline):
             scheduler=self.scheduler,
             num_inference_steps=self.config.animation_steps,
             guidance_scale=self.config.animation_guidance_scale,
+            hold_control=self.config.hold_control,
         )
         return self._like_me(stage, "frames")
 
@@ -206,6 +207,7 @@ class MotionI2VPipeline(DiffusionPipeline):
         Args:
             image, prompt, control, negative_prompt, control_scale, control_guidance_scale, hold_control, num_frames,
                 stride, height, width: see `MotionFieldPipeline.__call__`.
+            hold_control: of both stages, see `AnimationPipeline.__call__`, too.
             num_inference_steps, guidance_scale: of both stages; each stage's own default if None.
             generator: draws Stage 1's noise, then Stage 2's.
             output_type: of the frames, see `AnimationOutput`; the flow is a tensor.
@@ -235,7 +237,8 @@ class MotionI2VPipeline(DiffusionPipeline):
             stride=stride,
             **shared,
         )
-        frames = self.render(pixels, motion, prompt, output_type=output_type, **shared).frames
+        options = {"hold_control": hold_control, "output_type": output_type, **shared}
+        frames = self.render(pixels, motion, prompt, **options).frames
         if not return_dict:
             return frames, motion.flow, motion.brush
         return MotionI2VOutput(frames=frames, flow=motion.flow, brush=motion.brush)
