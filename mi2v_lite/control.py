@@ -2,7 +2,7 @@
 
 `MotionControl` is plain data with JSON in and out; widget, command line and code all edit the same thing. `field` draws
 it as a sparse motion field with a mask, `condition` encodes that for the trajectory ControlNet (Motion-I2V, Section
-3.3; REFERENCE, sparse-trajectory ControlNet; notebook 04). `official_field` draws it exactly as the release does.
+3.4; notebook 04). `official_field` draws it exactly as the release does.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def resample(points: Sequence[Point], count: int) -> np.ndarray:
     """`count` points along the path, (count, 2) float64 (x, y) in the points' units.
 
     Monotone cubic (PCHIP) through the points, which are equally spaced in time; two points give a straight, even path.
-    It never overshoots: each coordinate stays between its neighbours (REFERENCE, sparse-trajectory ControlNet).
+    It never overshoots: each coordinate stays between its neighbours.
     """
     given = np.asarray(points, np.float64)
     return PchipInterpolator(np.linspace(0, 1, len(given)), given)(np.linspace(0, 1, count))
@@ -305,7 +305,7 @@ def condition(
     flow_vae: anything with `.encode(x).latent_dist.mode()` for x (batch, 2, H, W) in [0, 1], 0.5 = no motion, such
     as diffusers' AutoencoderKL. latent_size: (h, w).
     Returns (B, C + 1, N, h, w) in the VAE's dtype: C channels of posterior mean, NOT scaled by the latent factor, of
-    `(unit(flow) - 0.5) * mask + 0.5`; then the mask by nearest, the top-left pixel of each block (REFERENCE).
+    `(unit(flow) - 0.5) * mask + 0.5`; then the mask by nearest, the top-left pixel of each block (the released code).
     Errors: ValueError when the shapes do not belong together.
     """
     if control_flow.ndim == 4:

@@ -9,7 +9,7 @@ Three units:
     fraction  (x / W, y / H): 1 is one whole side
     unit      (fraction + 1) / 2, 0.5 is no motion: what the flow autoencoder takes and gives
 
-Serves notebook 01 and REFERENCE, units at each interface.
+Serves notebook 01; the units at each interface are those of the released code.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def splat_average(features: Tensor, flow: Tensor, eps: float = 1e-7) -> tuple[Te
     Raises:
         ValueError: the shapes do not fit.
 
-    Source: the operator W of Motion-I2V's Stage 2; REFERENCE, Stage 2.
+    Source: the operator W of Motion-I2V's Stage 2, section 3.3.
     """
     _check_pair(features, flow, "features")
     dtype, size = _compute_dtype(features, flow), features.shape[-2:]

@@ -211,7 +211,7 @@ def encode(vae: AutoencoderKL, x: Tensor, batch: int | None = None, scaled: bool
         vae: the autoencoder.
         x: `(..., C, H, W)`, images in [-1, 1] or unit flow in [0, 1]; H and W divisible by `factor(vae)`.
         batch: at most this many pictures at a time, all at once if None.
-        scaled: False for the ControlNet's condition, which takes the raw latent (REFERENCE, ControlNet).
+        scaled: False for the ControlNet's condition, which takes the raw latent in the released code.
 
     Returns:
         `(..., latent_channels, H/f, W/f)`.

@@ -1,4 +1,4 @@
-"""The curriculum as data: what each step trains, from what, on what (REFERENCE, "Stage 1"; notebook 02).
+"""The curriculum as data: what each step trains, from what, on what (section 3.2; notebook 02).
 
 A YAML file holds `models` (name -> kind and config), `noise` (the scheduler's arguments) and `steps`. Nothing else
 differs between the lite and the full scale, and no step has a code path of its own.

@@ -1,4 +1,4 @@
-"""What the ControlNet sees in training: the true flow where something is known, and where (REFERENCE, ControlNet).
+"""What the ControlNet sees in training: the true flow where something is known, and where (section 3.4).
 
 The release keeps random 8x8 blocks of dense tracks. A person gives something else: a few square blocks that move as a
 whole, points that stay, a brushed region. Each sample draws one of these, so that the network has seen all.
