@@ -162,11 +162,8 @@ class AnimationPipeline(VideoPipeline):
                 sample = torch.cat([sample] * 2) if guided else sample
                 prediction = self.unet(sample, t.expand(len(sample)), text, flow=motion)
                 latents = self._step(common.guide(prediction, scale, guided), t, latents, generator)
-                if still is not None and i + 1 < len(timesteps):
-                    known = self.scheduler.add_noise(photos, noise, timesteps[i + 1].expand(batch))
-                    latents = still * known + (1 - still) * latents
-                elif still is not None and hold:
-                    latents = still * photos + (1 - still) * latents
+                if still is not None and (hold or i + 1 < len(timesteps)):
+                    latents = still * self._known(photos, noise, timesteps, i) + (1 - still) * latents
                 latents = self._call_back(callback_on_step_end, i, t, latents)
                 bar.update()
         latents = _with_first_frame(latents, photo)

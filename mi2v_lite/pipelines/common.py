@@ -196,6 +196,12 @@ class VideoPipeline(DiffusionPipeline):
         extra = {"generator": generator} if "generator" in takes else {}
         return self.scheduler.step(prediction, t, latents, **extra, return_dict=False)[0]
 
+    def _known(self, clean: Tensor, noise: Tensor, timesteps: Tensor, i: int) -> Tensor:
+        """`clean` latents as noisy as all others are after step `i`: not at all after the last."""
+        if i + 1 == len(timesteps):
+            return clean
+        return self.scheduler.add_noise(clean, noise, timesteps[i + 1].expand(len(clean)))
+
     def _call_back(self, callback: Callable | None, i: int, t: Tensor, latents: Tensor) -> Tensor:
         """diffusers' `callback(pipe, step, timestep, {"latents": ...})`, which may hand back other latents."""
         if callback is None:

@@ -223,8 +223,7 @@ class MotionFieldPipeline(VideoPipeline):
                 latents = self._step(guided_one, t, latents, generator)
                 if held is not None:
                     known, covered = held
-                    if i + 1 < len(timesteps):
-                        known = self.scheduler.add_noise(known, noise, timesteps[i + 1].expand(batch))
+                    known = self._known(known, noise, timesteps, i)
                     latents = torch.where(covered, known.to(latents.dtype), latents)
                 latents = self._call_back(callback_on_step_end, i, t, latents)
                 bar.update()

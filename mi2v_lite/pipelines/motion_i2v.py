@@ -205,10 +205,9 @@ class MotionI2VPipeline(DiffusionPipeline):
         """Photo to clip, both stages.
 
         Args:
-            image, prompt, control, negative_prompt, control_scale, control_guidance_scale, hold_control, num_frames,
-                stride, height, width: see `MotionFieldPipeline.__call__`.
-            hold_control: of both stages, see `AnimationPipeline.__call__`, too.
-            num_inference_steps, guidance_scale: of both stages; each stage's own default if None.
+            image, prompt, control, negative_prompt, control_scale, control_guidance_scale, num_frames, stride, height,
+                width: see `MotionFieldPipeline.__call__`.
+            hold_control, num_inference_steps, guidance_scale: of both stages; each stage's own default if None.
             generator: draws Stage 1's noise, then Stage 2's.
             output_type: of the frames, see `AnimationOutput`; the flow is a tensor.
 
@@ -224,6 +223,7 @@ class MotionI2VPipeline(DiffusionPipeline):
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
+            "hold_control": hold_control,
             "generator": generator,
         }
         motion = self.predict_motion(
@@ -232,13 +232,11 @@ class MotionI2VPipeline(DiffusionPipeline):
             control,
             control_scale=control_scale,
             control_guidance_scale=control_guidance_scale,
-            hold_control=hold_control,
             num_frames=num_frames,
             stride=stride,
             **shared,
         )
-        options = {"hold_control": hold_control, "output_type": output_type, **shared}
-        frames = self.render(pixels, motion, prompt, **options).frames
+        frames = self.render(pixels, motion, prompt, output_type=output_type, **shared).frames
         if not return_dict:
             return frames, motion.flow, motion.brush
         return MotionI2VOutput(frames=frames, flow=motion.flow, brush=motion.brush)
