@@ -95,12 +95,9 @@ def devices() -> dict[str, object]:
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Size and SHA-256 of every file that is loaded from `folder`, by its path relative to the package's folder."""
+    """Size and SHA-256 of the files of the model and its vocabulary in `folder`, by path relative to the package."""
     found = {}
-    loaded = (
-        each for each in folder.rglob("*") if each.suffix in (".safetensors", ".json", ".txt") and each.parent != folder
-    )
-    for path in sorted(loaded):
+    for path in sorted(each for part in ("lite", "tokenizer") for each in (folder / part).rglob("*") if each.is_file()):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         found[path.relative_to(folder.parent).as_posix()] = f"{path.stat().st_size} bytes, SHA-256 {digest}"

@@ -1,4 +1,4 @@
-"""The fields of data_samples/flows: one motion in each file format, made by the formula in the README there."""
+"""The fields of data_samples/flows: one motion in each file format, made by the formula below."""
 
 import math
 from pathlib import Path

@@ -179,7 +179,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         off_x = (self._field[:, 0] + columns - x).abs() / reach[1]  # (N, H, W), feature pixels
         off_y = (self._field[:, 1] + rows - y).abs() / reach[0]
-        far = torch.maximum(off_x, off_y).nan_to_num(torch.inf).flatten(1)
+        far = torch.maximum(off_x, off_y).flatten(1)  # nan, where the flow is unknown, is in nobody's reach
         away = torch.hypot(off_x, off_y).nan_to_num(torch.inf).flatten(1)
         # Among pixels that land equally near, the least moved one: on a still background the pixel itself.
         nearest = (away + 1e-6 * self._field.norm(dim=1).nan_to_num(0).flatten(1)).argmin(1)
