@@ -28,6 +28,7 @@ from torch import Tensor
 
 from mi2v_lite import cli
 from mi2v_lite.importing import Sources, import_pipeline, make_plan, plan, report_text
+from mi2v_lite.importing.files import Shelf
 from mi2v_lite.importing.folder import REPORT
 from mi2v_lite.importing.parts import shell
 from mi2v_lite.models.autoencoder import decode, encode
@@ -256,6 +257,22 @@ def test_report_says_what_came_from_where(config, states, tokenizer, tmp_path):
 def cut(path: Path) -> Path:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return path
+
+
+@pytest.mark.parametrize("name, zipped", [("x.safetensors", None), ("x.bin", True), ("x.ckpt", False)])
+def test_a_file_cut_anywhere_is_named(tmp_path, name, zipped):
+    """Also pickles of the format before torch 1.6, in which older checkpoints are published."""
+    state, path = {f"layer.{i}": torch.full((7, 5), float(i)) for i in range(20)}, tmp_path / name
+    if zipped is None:
+        published.save(path, state)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    assert torch.equal(Shelf().open(path).tensors["layer.3"], state["layer.3"])
+    whole = path.read_bytes()
+    for percent in range(0, 100, 2):
+        path.write_bytes(whole[: len(whole) * percent // 100])
+        with pytest.raises(ValueError, match=f"{name} (cannot be read|ends too early|is damaged)"):
+            Shelf().open(path)
 
 
 class NoTensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ WEIGHTS = (
 )
 LFS_POINTER = b"version https://git-lfs"
 NOTES = {"animatediff_config"}  # entries of published state dicts that are no tensors
+# What torch raises for a damaged pickle; the last two for one of the old format that ends too early.
+BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, struct.error, IndexError)
 
 
 @dataclass
@@ -134,7 +137,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if start[:2] == b"PK" and not zipfile.is_zipfile(path):
         raise ValueError(f"{path} ends too early: the download is not complete.")
     try:
-        content = _damaged(path, lambda: _load_pickle(path), RuntimeError, EOFError, OSError, ValueError, KeyError)
+        content = _damaged(path, lambda: _load_pickle(path), *BROKEN)
     except pickle.UnpicklingError as error:
         # torch's own text tells how to switch the protection off; that is not for a file from elsewhere.
         raise ValueError(
