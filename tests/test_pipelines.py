@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from accelerate.hooks import CpuOffload
 from diffusers import (
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -416,6 +417,60 @@ def test_to_half_and_components(pipe):
         assert pipe.motion_field.unet.dtype == torch.bfloat16
     finally:
         pipe.to(torch.float32)
+
+
+def test_slices_of_the_pipeline_change_nothing(pipe, photo):
+    def clip() -> tuple[torch.Tensor, np.ndarray]:
+        out = pipe(photo, "red balloon", drawn(), num_frames=FRAMES, generator=seed(), output_type="np")
+        return out.flow, out.frames
+
+    flow, frames = clip()
+    decoded = []
+    pipe.enable_attention_slicing(3)
+    pipe.vae.enable_slicing()
+    pipe.flow_vae.enable_slicing()
+    pipe.vae.decoder.register_forward_hook(lambda module, inputs, output: decoded.append(len(output)))
+    assert pipe.controlnet.down_blocks[0].slice_size == pipe.motion_unet.mid_block.slice_size == 3
+    sliced = clip()
+    torch.testing.assert_close(sliced[0], flow, rtol=0, atol=1e-4 * SIZE)
+    assert np.abs(sliced[1].astype(int) - frames).max() <= 1
+    assert decoded == [1] * FRAMES and common.DECODE_BATCH > 1
+    pipe.disable_attention_slicing()
+    pipe.vae.disable_slicing()
+    pipe.flow_vae.disable_slicing()
+    assert torch.equal(clip()[0], flow)
+
+
+def test_offloading_moves_each_model_once_a_stage(pipe, photo, monkeypatch):
+    """Accelerate's hooks with the moves written down: a ControlNet must not come and go at every step."""
+    expected = pipe(photo, "red", drawn(), num_frames=FRAMES, generator=seed(), output_type="np")
+    names = {id(part): name for name, part in pipe.components.items()}
+    there, moves, most = set(), [], []
+
+    def arrive(hook: CpuOffload, module: torch.nn.Module, *args: object, **kwargs: object) -> tuple:
+        if hook.prev_module_hook is not None:
+            there.discard(names[id(hook.prev_module_hook.model)])
+        if names[id(module)] not in there:
+            there.add(names[id(module)])
+            moves.append(names[id(module)])
+        most.append(set(there))
+        return args, kwargs
+
+    def leave(hook: CpuOffload, module: torch.nn.Module) -> torch.nn.Module:
+        there.discard(names[id(module)])
+        return module
+
+    monkeypatch.setattr(CpuOffload, "pre_forward", arrive)
+    monkeypatch.setattr(CpuOffload, "init_hook", leave)
+    pipe.enable_model_cpu_offload(device="cpu")
+    try:
+        out = pipe(photo, "red", drawn(), num_frames=FRAMES, generator=seed(), output_type="np")
+    finally:
+        pipe.remove_all_hooks()
+    assert torch.equal(out.flow, expected.flow) and np.array_equal(out.frames, expected.frames)
+    assert moves.count("controlnet") == moves.count("motion_unet") == moves.count("animation_unet") == 1
+    assert not any({"motion_unet", "animation_unet"} <= now for now in most), "one UNet at a time"
+    assert not there, "nothing stays on the device"
 
 
 def nan_flow() -> torch.Tensor:

@@ -128,6 +128,7 @@ class TemporalAttention(Attention):
         self.pos_encoder = PositionCode(channels, max_length)
         self.fusion = fusion
         self.detach_reference = detach_reference
+        self.slice_size: int | None = None  # feature pixels at once, see VideoEncoder.set_attention_slice
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None) -> Tensor:
         """Attend over time.
@@ -139,9 +140,13 @@ class TemporalAttention(Attention):
         Returns:
             ``(B*F, h*w, C)``, without the residual.
         """
-        own, context = self.entries(z, num_frames, size, motion)
-        out = super().forward(own, encoder_hidden_states=context)
-        return rearrange(out, "(b d) f c -> (b f) d c", d=z.shape[1])
+        warped = None if motion is None or self.fusion == "none" else self.warp(z, num_frames, size, motion)
+        parts = []
+        for part in slices(z.shape[1], self.slice_size):  # pixels do not see each other: some at a time is the same
+            own, context = self._sequences(z[:, part], num_frames, None if warped is None else warped[:, :, part])
+            out = super().forward(own, encoder_hidden_states=context)
+            parts.append(rearrange(out, "(b d) f c -> (b f) d c", b=len(z) // num_frames))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def entries(
         self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None
@@ -152,11 +157,14 @@ class TemporalAttention(Attention):
             queries' side ``(B*h*w, F, C)``, and keys' and values' side ``(B*h*w, M, C)``: M = 2F - 1 entries
             z0, z'1, z1, ..., z'N, zN for ``"attention"`` with a motion field, otherwise M = F.
         """
-        pixels = "(b f) d c -> (b d) f c"
-        if motion is None or self.fusion == "none":
-            own = self.pos_encoder(rearrange(z, pixels, f=num_frames))  # (B*h*w, F, C)
+        warped = None if motion is None or self.fusion == "none" else self.warp(z, num_frames, size, motion)
+        return self._sequences(z, num_frames, warped)
+
+    def _sequences(self, z: Tensor, num_frames: int, warped: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`entries` of some pixels: z ``(B*F, d, C)`` and warped ``(B, N, d, C)``."""
+        if warped is None:
+            own = self.pos_encoder(rearrange(z, "(b f) d c -> (b d) f c", f=num_frames))  # (B*d, F, C)
             return own, own
-        warped = self.warp(z, num_frames, size, motion)  # (B, N, h*w, C)
         frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
         if self.fusion == "addition":
             frames = torch.cat([frames[:, :1], frames[:, 1:] + warped], dim=1)
@@ -164,7 +172,7 @@ class TemporalAttention(Attention):
             return own, own
         pairs = torch.stack([warped, frames[:, 1:]], dim=2)  # z'1, z1, z'2, z2, ...
         pairs = rearrange(pairs, "b n two d c -> b (n two) d c")
-        augmented = torch.cat([frames[:, :1], pairs], dim=1)  # (B, 2F-1, h*w, C)
+        augmented = torch.cat([frames[:, :1], pairs], dim=1)  # (B, 2F-1, d, C)
         context = self.pos_encoder(rearrange(augmented, "b m d c -> (b d) m c"))
         return context[:, ::2], context  # z0, z1, ..., zN keep the position codes 0, 2, 4, ...
 
@@ -192,12 +200,14 @@ class TemporalBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(num_attentions))
         self.ff = FeedForward(channels, activation_fn="geglu")
         self.ff_norm = nn.LayerNorm(channels)
+        self.slice_size: int | None = None
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None) -> Tensor:
         """``(B*F, h*w, C)`` -> the same shape."""
         for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
             z = z + attention(norm(z), num_frames, size, motion)
-        return z + self.ff(self.ff_norm(z))
+        changes = [self.ff(self.ff_norm(z[:, part])) for part in slices(z.shape[1], self.slice_size)]
+        return z + (torch.cat(changes, dim=1) if len(changes) > 1 else changes[0])
 
 
 class TemporalTransformer(nn.Module):
@@ -246,6 +256,12 @@ class MotionModule(nn.Module):
     def forward(self, x: Tensor, num_frames: int, motion: SplatPyramid | None = None) -> Tensor:
         """``x``: ``(B*F, C, h, w)`` -> the same shape."""
         return self.temporal_transformer(x, num_frames, motion)
+
+
+def slices(length: int, size: int | None) -> list[slice]:
+    """Pieces of at most ``size`` that cover ``length``; one piece if ``size`` is None."""
+    size = size or length
+    return [slice(start, start + size) for start in range(0, length, size)]
 
 
 def fold_frames(x: Tensor) -> Tensor:

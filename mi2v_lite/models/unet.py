@@ -23,10 +23,15 @@ from torch.utils.checkpoint import checkpoint
 from mi2v_lite.models.temporal import (
     MotionModule,
     SplatPyramid,
+    TemporalAttention,
+    TemporalBlock,
     fold_frames,
     repeat_for_frames,
+    slices,
     unfold_frames,
 )
+
+SLICES = {"auto": 512, "max": 128}  # feature pixels at once, by the names that diffusers has for them
 
 
 class Layer:
@@ -82,6 +87,7 @@ class Block(nn.Module):
         resample: str | None = None,
     ):
         super().__init__()
+        self.slice_size: int | None = None
         out = widths[-1][1]
         self.resnets = nn.ModuleList(build.resnet(i, o) for i, o in widths)
         if attention:
@@ -99,10 +105,19 @@ class Block(nn.Module):
         """Resnet, spatial transformer, motion module: ``(B*F, C, h, w)`` -> ``(B*F, C', h, w)``."""
         x = self.resnets[index](x, emb)
         if hasattr(self, "attentions"):
-            x = self.attentions[index](x, encoder_hidden_states=text, return_dict=False)[0]
+            x = self._look(self.attentions[index], x, text)
         if hasattr(self, "motion_modules"):
             x = self.motion_modules[index](x, frames, motion)
         return x
+
+    def _look(self, attention: Transformer2DModel, x: Tensor, text: Tensor) -> Tensor:
+        """A spatial transformer, which sees each frame by itself: all frames at once, or as many as a slice allows."""
+        frames = None if self.slice_size is None else max(1, self.slice_size * len(x) // x[0, 0].numel())
+        parts = [
+            attention(x[part], encoder_hidden_states=text[part], return_dict=False)[0]
+            for part in slices(len(x), frames)
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 class MidBlock(Block):
@@ -150,6 +165,29 @@ class VideoEncoder(ModelMixin, ConfigMixin):
 
     def _set_gradient_checkpointing(self, enable: bool = True, gradient_checkpointing_func=checkpoint) -> None:
         self.gradient_checkpointing = enable
+
+    def set_attention_slice(self, slice_size: int | str | None) -> None:
+        """Work on some pixels at a time: less memory, the same result. `pipe.enable_attention_slicing` calls it.
+
+        Over time each feature pixel is a sequence of its own, and in space each frame is, so neither has to be there
+        with all others. The slice bounds the temporal attentions, the spatial ones and the feed-forwards of both, which
+        at full size hold most.
+
+        Args:
+            slice_size: feature pixels (of all frames) at once, 1 or more; "auto" and "max" are those of `SLICES`; None
+                is all.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        size = SLICES.get(slice_size, slice_size) if isinstance(slice_size, str) else slice_size
+        if size is not None and (isinstance(size, (bool, str)) or int(size) != size or size < 1):
+            raise ValueError(
+                f"slice_size is {slice_size!r}; expected a number of pixels of at least 1, {', '.join(SLICES)} or None"
+            )
+        for module in self.modules():
+            if isinstance(module, (Block, TemporalBlock, TemporalAttention)):
+                module.slice_size = size
 
     def _run(self, layer, *args: object) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():

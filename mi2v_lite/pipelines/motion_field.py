@@ -56,7 +56,7 @@ class MotionFieldPipeline(VideoPipeline):
             `__call__`.
     """
 
-    model_cpu_offload_seq = "text_encoder->vae->flow_vae->controlnet->unet"
+    model_cpu_offload_seq = "text_encoder->vae->flow_vae->unet"
     _optional_components = [*VideoPipeline._optional_components, "controlnet"]
 
     def __init__(

@@ -56,7 +56,7 @@ class MotionI2VPipeline(DiffusionPipeline):
             animation_guidance_scale: defaults of the calls.
     """
 
-    model_cpu_offload_seq = "text_encoder->vae->flow_vae->controlnet->motion_unet->animation_unet"
+    model_cpu_offload_seq = "text_encoder->vae->flow_vae->motion_unet->animation_unet"
     _optional_components = ["text_encoder", "tokenizer", "controlnet"]
 
     def __init__(
