@@ -65,7 +65,7 @@ clean:
 # runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
 LITE := mi2v_lite/configs/lite.yaml
 STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet_single controlnet
-STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites
+STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --edition 1
 .PHONY: weights
 weights: .venv
 	test -f runs/stores/train/clips.json || $(STORE) --photos runs/photos/train --split train --count 2000 --out runs/stores/train
@@ -75,3 +75,10 @@ weights: .venv
 	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/heldout || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
+
+# The ablation of `mi2v evaluate --ablation runs`: three fusions on the trained spatial weights, after `make weights`.
+.PHONY: ablation
+ablation: .venv
+	for name in none addition attention; do \
+	  test -d runs/ablation_$$name/final || $(BIN)/mi2v train $(LITE) --step ablation_$$name --resume || exit 1; \
+	done

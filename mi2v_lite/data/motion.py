@@ -24,15 +24,54 @@ OBJECT_MOTIONS = {
     "arc": ("left", "right"),
     "swoop": ("left", "right"),
     "swing": ("left", "right"),
+    "bounce": ("left", "right", "up and down"),
     "spin": ("clockwise", "counterclockwise"),
     "grow": ("",),
     "shrink": ("",),
+    "approach": ("",),
 }
 CAMERA_MOTIONS = {
     "still": ("",),
     "pan": ("left", "right", "up", "down"),
     "zoom": ("in", "out"),
     "roll": ("left", "right"),
+    "parallax": ("left", "right"),
+}
+# How often each kind is drawn, by the world's edition (world.py).
+OBJECT_SHARES = {
+    1: {
+        "stay": 0.10, "drift": 0.42, "arc": 0.08, "swoop": 0.06, "swing": 0.08, "spin": 0.12, "grow": 0.07,
+        "shrink": 0.07,
+    },
+    2: {
+        "stay": 0.10, "drift": 0.34, "arc": 0.08, "swoop": 0.06, "swing": 0.08, "bounce": 0.08, "spin": 0.10,
+        "grow": 0.05, "shrink": 0.05, "approach": 0.06,
+    },
+}  # fmt: skip
+CAMERA_SHARES = {
+    1: {"still": 0.30, "pan": 0.34, "zoom": 0.20, "roll": 0.16},
+    2: {"still": 0.30, "pan": 0.24, "zoom": 0.17, "roll": 0.13, "parallax": 0.16},
+}
+# What a glyph does when the caption is silent about it: kind, direction, speed. "ahead" is where it looks: to the left
+# as drawn, to the right when mirrored.
+HABITS = {
+    "rocket": ("drift", "up", "quick"),
+    "red balloon": ("drift", "up", "slow"),
+    "ghost": ("drift", "up", "medium"),
+    "maple leaf": ("drift", "down", "slow"),
+    "snail": ("drift", "ahead", "slow"),
+    "turtle": ("drift", "ahead", "slow"),
+    "snake": ("drift", "ahead", "medium"),
+    "fire engine": ("drift", "ahead", "quick"),
+    "police car": ("drift", "ahead", "quick"),
+    "steam locomotive": ("drift", "ahead", "medium"),
+    "rabbit": ("bounce", "ahead", "medium"),
+    "soccer ball": ("bounce", "up and down", "quick"),
+    "basketball": ("bounce", "up and down", "medium"),
+    "bell": ("swing", "left", "medium"),
+    "globe": ("spin", "counterclockwise", "slow"),
+    "cactus": ("stay", "", "medium"),
+    "house": ("stay", "", "medium"),
 }
 # Total motion at tau = 1 as a fraction of the side. The gaps keep the speed words apart.
 OBJECT_SPEEDS = {"slow": (0.05, 0.10), "medium": (0.12, 0.24), "quick": (0.26, 0.40)}
@@ -67,7 +106,8 @@ class Motion:
 
         centre (x, y) and radius in pixels are those of the thing in frame 0; side is the picture's side. For a camera
         they are the picture's centre and half its side, and the map is that of the *content*: when the camera pans
-        left, the content moves right; when it rolls left, the content turns clockwise.
+        left, the content moves right; when it rolls left, the content turns clockwise. Parallax is a pan whose
+        amount differs from plane to plane (`World`).
         """
         done = self.progress(tau)
         distance = self.amount * side * done
@@ -85,13 +125,24 @@ class Motion:
             turn = min(self.amount * side / length, 1.2) * np.sin(2 * np.pi * done)
             turn *= 1 if self.direction == "left" else -1
             return _affine(1, turn, (centre[0], centre[1] - length), (0, 0))
+        if self.kind == "bounce":
+            # Two hops, of half the way's length each or, in place, of the whole amount.
+            hop = abs(np.sin(2 * np.pi * done)) * self.amount * side
+            if self.direction == "up and down":
+                return _affine(1, 0, centre, (0, -hop))
+            return _affine(1, 0, centre, (DIRECTIONS[self.direction][0] * distance, -0.5 * hop))
         if self.kind == "spin":
             turn = distance / radius
             return _affine(1, turn if self.direction == "clockwise" else -turn, centre, (0, 0))
         if self.kind in ("grow", "shrink"):
             factor = 1 + 0.5 * distance / radius
             return _affine(factor if self.kind == "grow" else 1 / factor, 0, centre, (0, 0))
-        if self.kind == "pan":
+        if self.kind == "approach":
+            # What comes nearer at an even pace grows faster and faster and sinks away from the horizon above it.
+            last = 1 + 0.5 * self.amount * side / radius
+            factor = 1 / (1 - done * (1 - 1 / last))
+            return _affine(factor, 0, (centre[0], centre[1] - radius), (0, 0))
+        if self.kind in ("pan", "parallax"):
             dx, dy = DIRECTIONS[self.direction]
             return _affine(1, 0, centre, (-dx * distance, -dy * distance))
         if self.kind == "zoom":
@@ -111,12 +162,23 @@ def _affine(scale: float, turn: float, centre: tuple[float, float], shift: tuple
     return np.hstack([linear, centre_column - linear @ centre_column + np.array(shift, dtype=np.float64)[:, None]])
 
 
-def draw_motion(rng: np.random.Generator, camera: bool) -> Motion:
-    """A random motion for the camera (30 % still) or for a sprite (10 % stays)."""
+def draw_habit(name: str, mirrored: bool, rng: np.random.Generator) -> Motion | None:
+    """The motion that a glyph of this name has by itself, with a random amount; None if it has no habit."""
+    if name not in HABITS:
+        return None
+    kind, direction, speed = HABITS[name]
+    if direction == "ahead":
+        direction = "right" if mirrored else "left"
+    if kind == "stay":
+        return Motion(kind)
+    return Motion(kind, direction, speed, float(rng.uniform(*OBJECT_SPEEDS[speed])), float(rng.uniform(-0.3, 0.3)))
+
+
+def draw_motion(rng: np.random.Generator, camera: bool, edition: int) -> Motion:
+    """A random motion for the camera (30 % still) or for a sprite (10 % stays), as often as the edition says."""
     table, speeds = (CAMERA_MOTIONS, CAMERA_SPEEDS) if camera else (OBJECT_MOTIONS, OBJECT_SPEEDS)
-    # In the order of the tables.
-    weights = (0.30, 0.34, 0.20, 0.16) if camera else (0.10, 0.42, 0.08, 0.06, 0.08, 0.12, 0.07, 0.07)
-    kind = str(rng.choice(list(table), p=weights))
+    shares = (CAMERA_SHARES if camera else OBJECT_SHARES)[edition]
+    kind = str(rng.choice(list(shares), p=list(shares.values())))
     direction = str(rng.choice(table[kind]))
     speed = str(rng.choice(list(speeds), p=(0.25, 0.45, 0.30)))
     amount, ease = float(rng.uniform(*speeds[speed])), float(rng.uniform(-0.3, 0.3))

@@ -78,12 +78,14 @@ SHAPES = {
 class Sprite:
     """A picture that can be laid over a scene.
 
-    name: what a caption calls it, without article. pixels: float32 (n, n, 4), colour already multiplied by alpha;
-    colour 0 to 255, alpha 0 to 1. Nothing opaque touches the rim, so that a linear warp fades out softly.
+    name: what a caption calls it, without article; "" for scenery, of which no caption tells. pixels: float32
+    (n, n, 4), colour already multiplied by alpha; colour 0 to 255, alpha 0 to 1. Nothing opaque touches the rim, so
+    that a linear warp fades out softly. mirrored: a glyph that looks to the right (as drawn they look to the left).
     """
 
     name: str
     pixels: np.ndarray
+    mirrored: bool = False
 
 
 def with_article(name: str) -> str:
@@ -115,7 +117,8 @@ def load_glyph(path: Path, size: int, flip: bool = False) -> Sprite:
     pixels = cv2.resize(pixels, (inner, inner), interpolation=area)
     pixels[..., 3] = pixels[..., 3].clip(0, 1)
     pixels[..., :3] = pixels[..., :3].clip(0, 255 * pixels[..., 3:])
-    return Sprite(path.stem.replace("_", " "), cv2.copyMakeBorder(pixels, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0))
+    framed = cv2.copyMakeBorder(pixels, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
+    return Sprite(path.stem.replace("_", " "), framed, mirrored=flip)
 
 
 def shape_alpha(shape: str, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -163,13 +166,29 @@ def plain_shape(shape: str, colour: str, size: int, rng: np.random.Generator) ->
 
 def photo_shape(shape: str, photo: np.ndarray, size: int, rng: np.random.Generator) -> Sprite:
     """A shape filled with a random piece of `photo` (uint8 RGB (h, w, 3)), `size` x `size` pixels."""
-    alpha = shape_alpha(shape, size, rng)
+    return _filled(SHAPES[shape], shape_alpha(shape, size, rng), photo, rng.uniform(0.35, 0.9), rng)
+
+
+def ridge(photo: np.ndarray, size: int, rng: np.random.Generator) -> Sprite:
+    """Scenery: the lower half of a `size` x `size` square under a wavy skyline, filled with a piece of `photo`."""
+    x = np.linspace(0, 2 * np.pi, size, dtype=np.float32)
+    skyline = np.full(size, size / 2, np.float32)
+    for order in (1, 2, 3, 5):
+        skyline += size * rng.normal(0, 0.035 / order**0.5) * np.cos(order * x + rng.uniform(0, 2 * np.pi))
+    alpha = np.clip(0.5 + (np.arange(size, dtype=np.float32)[:, None] - skyline) / 1.5, 0, 1)
+    alpha = cv2.copyMakeBorder(alpha[2:-2, 2:-2], 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
+    return _filled("", alpha, photo, rng.uniform(0.6, 0.95), rng)
+
+
+def _filled(name: str, alpha: np.ndarray, photo: np.ndarray, share: float, rng: np.random.Generator) -> Sprite:
+    """A shape cut from a random square of `photo` whose side is `share` of the photo's shorter one."""
     height, width = photo.shape[:2]
-    side = int(rng.uniform(0.35, 0.9) * min(height, width))
+    side = int(share * min(height, width))
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
-    piece = cv2.resize(photo[top : top + side, left : left + side], (size, size), interpolation=cv2.INTER_AREA)
+    size = (alpha.shape[1], alpha.shape[0])
+    piece = cv2.resize(photo[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA)
     pixels = np.dstack([piece.astype(np.float32) * alpha[..., None], alpha])
-    return Sprite(SHAPES[shape], pixels.astype(np.float32))
+    return Sprite(name, pixels.astype(np.float32))
 
 
 def extract_glyphs(font: Path, out: Path, size: int = GLYPH_SIZE) -> int:

@@ -19,7 +19,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.photos import list_images
-from mi2v_lite.data.world import Clip, World
+from mi2v_lite.data.source import Clip
+from mi2v_lite.data.world import World
 
 
 def write_store(folder: str | Path, clips_iter: Iterable[Clip], count: int) -> None:

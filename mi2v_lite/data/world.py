@@ -1,22 +1,30 @@
 """The lite world: clips with exact forward flow, exact visibility and a caption that tells the motion.
 
 Stands in for WebVid with estimated flow (Motion-I2V, Section 4.1): here the flow f_{0->i} is known. A photo under
-camera motion lies behind 0 to 2 sprites; each layer has its own affine motion *in the frame*: a sprite that stays
-keeps its place in the picture even while the camera pans. Everything follows from one seed.
+camera motion lies behind 0 to 3 sprites; each layer has its own affine motion *in the frame*: a sprite that stays
+keeps its place in the picture even while the camera pans. When the camera moves sideways (parallax), the photo lies
+behind ridges of other photos that pass faster, the nearer the faster. Everything follows from one seed.
+
+There are two editions, since clips that once trained weights must be made again exactly:
+
+1. what the shipped weights learned from, and what the evaluation measures them on: at most two sprites, no parallax,
+   no bounce, no approach, captions that always tell the motion;
+2. all of it, with more synonyms, and with glyphs that have habits: a rocket of which the caption tells nothing climbs.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mi2v_lite.data import captions
-from mi2v_lite.data.motion import SOURCE_FRAMES, Motion, draw_motion
-from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape
+from mi2v_lite.data.motion import HABITS, SOURCE_FRAMES, Motion, draw_habit, draw_motion
+from mi2v_lite.data.source import Clip
+from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge
 
 SPLITS = {"train": 0, "heldout": 1}
 STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
@@ -25,33 +33,28 @@ SUPERSAMPLE = 2
 # A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
 MIN_TEXTURE = 3.0
 PHOTOS_IN_MEMORY = 96
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip. F frames, N = F - 1 future frames, all on an H x W grid.
-
-    frames: uint8 (F, H, W, 3) RGB. flow: float32 (N, 2, H, W), pixels, (x right, y down), forward from frame 0.
-    visibility: bool (N, H, W) on frame 0's grid: is the pixel's point still seen in frame i + 1? caption: the motion
-    in words. stride: source frames between two frames; frame i is stride * i source frames after frame 0.
-    """
-
-    frames: np.ndarray
-    flow: np.ndarray
-    visibility: np.ndarray
-    caption: str
-    stride: int
+# Edition -> how often there are 0, 1, 2, ... sprites.
+SPRITE_SHARES = {1: (0.14, 0.61, 0.25), 2: (0.12, 0.45, 0.28, 0.15)}
+# Glyphs with a habit are preferred this often, follow it this often, and then the caption is mostly silent about it.
+HABITUAL_SHARE, HABIT_SHARE, SILENT_SHARE = 0.2, 0.6, 0.7
+# Parallax: what each plane moves, as shares of the nearest one's way. The photo, the far ridge, the near ridge.
+PLANES = (0.35, 0.65, 1.0)
+RIDGE_SIZE = 1.7  # of the side: wide enough that its ends stay out of the picture
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A sprite in a scene: picture, centre (x, y) and size in frame 0 (pixels), tilt (radians), motion."""
+    """A sprite in a scene: picture, centre (x, y) and size in frame 0 (pixels), tilt (radians), motion.
+
+    silent: the caption names it and leaves its motion to the reader, who knows its habit.
+    """
 
     sprite: Sprite
     centre: tuple[float, float]
     size: float
     tilt: float
     motion: Motion
+    silent: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,23 @@ class World:
 
     photos: image files. sprites: a folder of glyph PNGs, or one that holds `train/` and `heldout/`. split: "train" or
     "heldout"; it chooses the sprite folder and keeps the seeds of the splits apart (give each split its own photos,
-    too). size: the side of the square frames in pixels. Raises ValueError if there is nothing to draw from.
+    too). size: the side of the square frames in pixels. edition: 1 or 2, see the module's header. Raises ValueError if
+    there is nothing to draw from. A `ClipSource`.
     """
 
     def __init__(
-        self, photos: list[Path], sprites: Path, split: str = "train", size: int = 128, num_frames: int = 16
+        self,
+        photos: list[Path],
+        sprites: Path,
+        split: str = "train",
+        size: int = 128,
+        num_frames: int = 16,
+        edition: int = 2,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
+        if edition not in SPRITE_SHARES:
+            raise ValueError(f"edition is {edition!r}; choose 1 (the shipped weights' world) or 2 (the whole one)")
         self.photos = sorted((Path(photo) for photo in photos), key=lambda path: (path.name, str(path)))
         if not self.photos:
             raise ValueError(
@@ -91,7 +103,8 @@ class World:
         self.glyphs = sorted((folder if folder.is_dir() else Path(sprites)).glob("*.png"))
         if not self.glyphs:
             raise ValueError(f"no PNG glyphs in {sprites} or {folder}; the repository has some in data_samples/sprites")
-        self.split, self.size, self.num_frames = split, size, num_frames
+        self.habitual = [glyph for glyph in self.glyphs if glyph.stem.replace("_", " ") in HABITS]
+        self.split, self.size, self.num_frames, self.edition = split, size, num_frames, edition
         self._cache: OrderedDict[Path, np.ndarray] = OrderedDict()
 
     def clip(self, seed: int) -> Clip:
@@ -102,15 +115,19 @@ class World:
         """The plan of the clip of this seed: photo, camera, sprites, stride, caption."""
         rng = np.random.default_rng([SPLITS[self.split], seed])
         stride = int(rng.choice(STRIDES, p=STRIDE_WEIGHTS))
-        camera = draw_motion(rng, camera=True)
-        background, origin = self._background(camera, stride, rng)
+        camera = draw_motion(rng, camera=True, edition=self.edition)
+        far = replace(camera, amount=camera.amount * PLANES[0]) if camera.kind == "parallax" else camera
+        background, origin = self._background(far, stride, rng)
+        ridges = self._ridges(camera, rng) if camera.kind == "parallax" else []
         layers: list[Layer] = []
-        for _ in range(int(rng.choice(3, p=(0.14, 0.61, 0.25)))):
+        shares = SPRITE_SHARES[self.edition]
+        for _ in range(int(rng.choice(len(shares), p=shares))):
             layers.append(self._layer(layers, stride, rng))
-        told = [(layer.sprite.name, layer.motion) for layer in layers]
+        told = [(layer.sprite.name, None if layer.silent else layer.motion) for layer in layers]
         if rng.random() < 0.5:
             told.reverse()
-        return Scene(background, origin, camera, layers, stride, captions.caption(told, camera, rng))
+        words = captions.caption(told, camera, rng, self.edition)
+        return Scene(background, origin, far, [*ridges, *layers], stride, words)
 
     def times(self, stride: int) -> np.ndarray:
         """tau of every frame, float64 (F,)."""
@@ -191,17 +208,29 @@ class World:
                 break
         return scaled, (origin[0], origin[1])
 
+    def _ridges(self, camera: Motion, rng: np.random.Generator) -> list[Layer]:
+        """The nearer planes of a parallax, the far one first: a ridge each of another photo, across the picture."""
+        size, ridges = RIDGE_SIZE * self.size, []
+        for share, level in zip(PLANES[1:], (rng.uniform(0.5, 0.65), rng.uniform(0.72, 0.85)), strict=True):
+            sprite = ridge(self._photo(int(rng.integers(len(self.photos)))), round(size * SUPERSAMPLE), rng)
+            motion = replace(camera, amount=camera.amount * share)
+            ridges.append(Layer(sprite, ((self.size - 1) / 2, level * self.size), size, 0.0, motion))
+        return ridges
+
     def _layer(self, others: list[Layer], stride: int, rng: np.random.Generator) -> Layer:
         """A random sprite with a motion, placed to stay in view if it can and not to start behind another."""
-        side, motion = self.size, draw_motion(rng, camera=False)
+        side, motion, silent = self.size, draw_motion(rng, camera=False, edition=self.edition), False
         size = float(rng.uniform(0.22, 0.5)) * side
-        if motion.kind in ("grow", "shrink"):
-            size = float(rng.uniform(0.22, 0.34) if motion.kind == "grow" else rng.uniform(0.36, 0.5)) * side
+        if motion.kind in ("grow", "approach", "shrink"):
+            size = float(rng.uniform(0.36, 0.5) if motion.kind == "shrink" else rng.uniform(0.22, 0.34)) * side
         for _ in range(4):
             sprite = self._sprite(size, motion, rng)
             # Two things of one name: the caption could not tell which one does what.
             if all(sprite.name != other.sprite.name for other in others):
                 break
+        if self.edition > 1 and rng.random() < HABIT_SHARE:
+            habit = draw_habit(sprite.name, sprite.mirrored, rng)
+            motion, silent = habit or motion, habit is not None and rng.random() < SILENT_SHARE
         taus = np.linspace(0, self.times(stride)[-1], 9)
         path = np.array([motion.matrix(tau, (0.0, 0.0), size / 2, side)[:, 2] for tau in taus])
         margin = 0.36 * size
@@ -217,7 +246,7 @@ class World:
                 break
         # Things with an up and a down tilt little.
         tilt = float(rng.uniform(-0.2, 0.2))
-        return Layer(sprite, (float(centre[0]), float(centre[1])), size, tilt, motion)
+        return Layer(sprite, (float(centre[0]), float(centre[1])), size, tilt, motion, silent)
 
     def _sprite(self, size: float, motion: Motion, rng: np.random.Generator) -> Sprite:
         """A glyph (55 %), a piece of another photo (27 %) or a plain shape (18 %), about as large as it is drawn."""
@@ -225,7 +254,10 @@ class World:
         pixels = round(size * SUPERSAMPLE * max(1.0, float(np.sqrt(abs(np.linalg.det(largest)))) ** 0.5))
         draw = rng.random()
         if draw < 0.55:
-            return load_glyph(self.glyphs[int(rng.integers(len(self.glyphs)))], pixels, flip=bool(rng.random() < 0.5))
+            glyphs = self.glyphs
+            if self.edition > 1 and self.habitual and rng.random() < HABITUAL_SHARE:
+                glyphs = self.habitual
+            return load_glyph(glyphs[int(rng.integers(len(glyphs)))], pixels, flip=bool(rng.random() < 0.5))
         # A disc of one colour shows no spin: spinning things get corners or a texture.
         shapes = [shape for shape in SHAPES if not (shape == "disc" and motion.kind == "spin")]
         shape = str(rng.choice(shapes))

@@ -38,7 +38,7 @@ def heldout_world(samples: Path = SAMPLES, size: int = 128, num_frames: int = 16
         ValueError: when the folder has no photos or sprites.
     """
     photos = sorted((samples / "photos").glob("*.jpg"))
-    return World(photos, samples / "sprites", split="heldout", size=size, num_frames=num_frames)
+    return World(photos, samples / "sprites", split="heldout", size=size, num_frames=num_frames, edition=1)
 
 
 def evaluate(
