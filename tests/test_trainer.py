@@ -24,6 +24,7 @@ from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import latents, trainer
 from mi2v_lite.training.batches import FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.curriculum import Config, parse_config
 
 SIZE, FRAMES = 16, 4
@@ -112,6 +113,18 @@ def curriculum() -> Config:
             precision="bf16",
         ),
     ]
+    steps.append(
+        step(
+            "ablation",
+            "stage2_unet",
+            "animation",
+            **{**video, "others": ["text_encoder", "image_vae"]},
+            start_from={**text, "image_vae": "image_vae", "stage2_unet": "stage2"},
+            fresh=["*motion_modules*"],
+            model_overrides={"fusion": "addition"},
+            trainable=["stage2_unet.*motion_modules*"],
+        )
+    )
     return parse_config({"models": MODELS, "noise": NOISE, "steps": steps})
 
 
@@ -194,6 +207,20 @@ def test_only_what_the_patterns_name_changes(runs):
         assert torch.equal(after[name], value), name
     moved = [name for name in after.keys() - before.keys() if name.endswith("proj_out.weight")]
     assert moved and all(after[name].abs().max() > 0 for name in moved), "motion modules start at zero and leave it"
+
+
+def test_fresh_parameters_forget_what_the_model_starts_from(runs):
+    config = curriculum()
+    trained = weights(runs / "stage2" / "final" / "stage2_unet")
+    built = build_models(config, config.step("ablation"), runs)["stage2_unet"]
+    assert built.config.fusion == "addition"
+    for name, value in built.state_dict().items():
+        if "motion_modules" not in name:
+            assert torch.equal(value, trained[name]), name
+        elif "temporal_transformer.proj_out" in name:
+            assert not value.any() and trained[name].any(), name
+    with pytest.raises(ValueError, match="fresh: the pattern 'nothing'"):
+        build_models(config, replace(config.step("ablation"), fresh=("nothing",)), runs)
 
 
 def test_a_controlnet_of_single_frames_grows_the_trunks_motion_modules(runs):

@@ -54,8 +54,6 @@ def evaluate(options: argparse.Namespace) -> None:
 
     pipe.set_progress_bar_config(disable=True)  # the clips have a bar of their own
     fusions = _fusions(options.ablation)
-    if fusions:
-        fusions["attention"] = pipe.animation_unet
     metrics = evaluation.evaluate(
         pipe, evaluation.heldout_world(), clips=options.clips, seed=options.seed, fusions=fusions
     )
@@ -74,12 +72,13 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def _fusions(runs: Path | None) -> dict[str, VideoUNet]:
-    """The other two Stage 2 UNets of the ablation, from `RUNS/stage2_NAME/final/stage2_unet`."""
+    """The Stage 2 UNets of the ablation, from `RUNS/ablation_NAME/final/ablation_unet`."""
     if runs is None:
         return {}
+    from mi2v_lite.models.temporal import FUSIONS
     from mi2v_lite.models.unet import VideoUNet
 
-    folders = {name: runs / f"stage2_{name}" / "final" / "stage2_unet" for name in ("none", "addition")}
+    folders = {name: runs / f"ablation_{name}" / "final" / "ablation_unet" for name in reversed(FUSIONS)}
     for folder in folders.values():
         if not (folder / "config.json").is_file():
             raise ValueError(f"--ablation: {folder} does not exist; train the step {folder.parts[-3]} first.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
         if source is not None and kind == "controlnet" and name == step.model:
             models[name] = _grown_controlnet(entry, models, _result(runs, source, name))
         elif source is not None:
-            models[name] = _start(kind, entry, _result(runs, source, name), exact=name != step.model)
+            trains = name == step.model
+            models[name] = _start(kind, entry, _result(runs, source, name), not trains, step.fresh if trains else ())
         elif kind == "controlnet":
             models[name] = _fresh_controlnet(entry, models)
         else:
@@ -116,8 +118,10 @@ def _grown_controlnet(entry: dict[str, Any], models: nn.ModuleDict, folder: Path
     return model
 
 
-def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Module:
-    """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules."""
+def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool, fresh: tuple[str, ...] = ()) -> nn.Module:
+    """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules,
+    and what matches `fresh` stays as it was built.
+    """
     saved = load_model(kind, folder)
     if exact or kind == "text_encoder":
         return saved
@@ -126,17 +130,24 @@ def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool) -> nn.Mo
             return saved
         return flow_vae_from_image_vae(saved, entry)
     model = _build(CLASSES[kind], entry)
-    _take(model, saved, folder)
+    _take(model, saved, folder, fresh)
     return model
 
 
-def _take(model: nn.Module, saved: nn.Module, folder: Path) -> None:
-    """Loads what was saved; only motion modules may be missing from it."""
+def _take(model: nn.Module, saved: nn.Module, folder: Path, fresh: tuple[str, ...] = ()) -> None:
+    """Loads what was saved and does not match `fresh`; besides that, only motion modules may be missing from it."""
+    state = saved.state_dict()
+    for pattern in fresh:
+        matched = fnmatch.filter(state, pattern)
+        if not matched:
+            raise ValueError(f"fresh: the pattern {pattern!r} matches no parameter in {folder}.")
+        state = {name: value for name, value in state.items() if name not in matched}
     try:
-        missing, extra = model.load_state_dict(saved.state_dict(), strict=False)
+        missing, extra = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ValueError(f"{folder} does not fit this step's config: {error}") from error
-    missing = [name for name in missing if "motion_modules" not in name]
+    anew = {name for pattern in fresh for name in fnmatch.filter(missing, pattern)}
+    missing = [name for name in missing if "motion_modules" not in name and name not in anew]
     if missing or extra:
         raise ValueError(f"{folder} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
 

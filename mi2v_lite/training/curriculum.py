@@ -30,7 +30,8 @@ class Step:
 
     `model` is trained by `objective`; `others` stand beside it (the text encoder, the frozen trunk). `trainable` are
     patterns over `<model>.<parameter>` (`fnmatch`). `start_from` maps a model to the step whose result it loads,
-    "step" or "step/model". `model_overrides` change the config of `model` in this step. `data` and `options` are
+    "step" or "step/model"; parameters of `model` that match a pattern of `fresh` start anew all the same.
+    `model_overrides` change the config of `model` in this step. `data` and `options` are
     settings of the data source and of the objective.
     """
 
@@ -43,6 +44,7 @@ class Step:
     trainable: tuple[str, ...] = ("*",)
     others: tuple[str, ...] = ()
     start_from: dict[str, str] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
     model_overrides: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
