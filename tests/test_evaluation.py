@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mi2v_lite import evaluation
 from mi2v_lite.data.world import Clip
 from mi2v_lite.evaluation import control, evaluate, parts, table
 from mi2v_lite.models.autoencoder import make_vae, start_pca
@@ -53,6 +54,8 @@ class Pipe:
         frames = parts.frames_tensor(clip(int(image.sum() != clip(0).frames[0].sum())))
         if self.animation_unet == "blank":
             frames = torch.zeros_like(frames)
+        if kwargs.get("output_type") == "np":
+            return SimpleNamespace(frames=((frames + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()[None])
         return SimpleNamespace(frames=frames[None])
 
 
@@ -129,6 +132,15 @@ def test_the_ablation_puts_the_pipeline_back(world):
     metrics = evaluate(pipe, world, clips=1, measures=(), fusions=fusions)
     assert pipe.animation_unet == "own"
     assert "ablation.none.psnr_large_motion_db" not in metrics, "nothing moves more than 12 px here"
+
+
+def test_clips_of_the_ablation_stand_beside_the_truth(world):
+    pipe = Pipe()
+    sheet = evaluation.fusion_clips(pipe, world, {"none": "blank", "attention": "own"}, clips=2, count=2)
+    assert sheet.dtype == np.uint8 and sheet.shape == (FRAMES, 2 * SIZE + 4, 3 * SIZE + 8, 3)
+    truth, blank, own = (sheet[:, :SIZE, i * (SIZE + 4) : i * (SIZE + 4) + SIZE] for i in range(3))
+    assert np.array_equal(truth, clip(0).frames) and np.array_equal(own, truth) and (blank == 128).all()
+    assert (sheet[:, SIZE : SIZE + 4] == 255).all() and pipe.animation_unet == "own"
 
 
 def test_ratios_are_of_means():

@@ -23,6 +23,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument("-o", "--output", type=Path, metavar="report.json", help="write the figures there")
     each.add_argument("--clips", type=common.whole(1), default=24, metavar="N", help="held-out clips (default: 24)")
     each.add_argument("--ablation", type=Path, metavar="RUNS", help="also compare the fusions trained in that folder")
+    each.add_argument(
+        "--ablation-clips",
+        type=Path,
+        metavar="clips.png",
+        help="with --ablation: three clips side by side, animated",
+    )
     each.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of clips and noise (default: 0)")
     common.add_weights(each)
 
@@ -48,8 +54,13 @@ def evaluate(options: argparse.Namespace) -> None:
         if options.output.suffix.lower() != ".json":
             raise ValueError(f"the report {options.output} must end in .json.")
         common.check_writable([options.output])
+    if options.ablation_clips is not None:
+        if options.ablation is None:
+            raise ValueError("--ablation-clips shows the UNets of --ablation RUNS: give both.")
+        common.check_writable([options.ablation_clips])
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
+    from mi2v_lite.viz import picture
     from mi2v_lite.viz.media import atomic
 
     pipe.set_progress_bar_config(disable=True)  # the clips have a bar of their own
@@ -58,6 +69,12 @@ def evaluate(options: argparse.Namespace) -> None:
         pipe, evaluation.heldout_world(), clips=options.clips, seed=options.seed, fusions=fusions
     )
     print(evaluation.markdown(metrics))
+    if options.ablation_clips is not None:
+        clips = evaluation.fusion_clips(pipe, evaluation.heldout_world(), fusions, options.clips, options.seed)
+        alt = "Clips that move far, in rows: the truth, then Stage 2 with each fusion."
+        with atomic(options.ablation_clips) as beside:
+            picture.animation(clips[::2], fps=4, width=clips.shape[2] * 3 // 4, alt=alt).save(beside)
+        print(f"\nwrote {options.ablation_clips}: truth, {', '.join(fusions)}")
     if options.output is not None:
         notes = [f"mi2v_lite {__version__}", f"{options.clips} held-out clips from seed {options.seed}"]
         notes += evaluation.NOT_RUN

@@ -5,6 +5,7 @@ from the seed alone. What each name means stands with the function that measures
 """
 
 from mi2v_lite.evaluation.control import drag_errors, dragged, true_drag, true_drags
+from mi2v_lite.evaluation.fusions import fusion_clips
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX
 from mi2v_lite.evaluation.table import MEASURES, NOT_RUN, SAMPLES, evaluate, heldout_world, markdown, report
 
@@ -16,6 +17,7 @@ __all__ = [
     "drag_errors",
     "dragged",
     "evaluate",
+    "fusion_clips",
     "heldout_world",
     "markdown",
     "report",

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from mi2v_lite.data.world import Clip, World
 from mi2v_lite.evaluation import control, parts
+from mi2v_lite.evaluation.fusions import painting_with
 from mi2v_lite.evaluation.parts import Numbers
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
@@ -84,10 +85,8 @@ def evaluate(
             if top in found and bottom in found:
                 pairs.setdefault(name, []).append((found[top], found[bottom]))
         for name, unet in (fusions or {}).items():
-            own = pipe.animation_unet
-            pipe.register_modules(animation_unet=unet)
-            put({f"ablation.{name}.{key}": value for key, value in parts.fusion(pipe, clip, seed + index).items()})
-            pipe.register_modules(animation_unet=own)
+            with painting_with(pipe, unet):
+                put({f"ablation.{name}.{key}": value for key, value in parts.fusion(pipe, clip, seed + index).items()})
     if "autoencoders" in measures:
         for found in parts.photos(pipe, SAMPLES / "photos"):
             put(found)
