@@ -2,6 +2,7 @@
 
     python -m mi2v_lite.data.store --photos runs/photos/train --sprites data_samples/sprites --split train \\
         --count 1600 --out runs/stores/train
+    python -m mi2v_lite.data.store --film bbb.mp4 --split train --count 400 --out runs/stores/film
 
 A store is a folder with frames.npy (uint8), flow.npy (float16), visibility.npy (bool) and clips.json (captions,
 strides). float16 keeps 40 pixels of motion to within 0.02 pixels.
@@ -19,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.photos import list_images
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.source import Clip, ClipSource
 from mi2v_lite.data.world import World
 
 
@@ -111,10 +112,14 @@ class ClipStore:
 def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="python -m mi2v_lite.data.store", description="Write clips of the lite world to disk."
+        prog="python -m mi2v_lite.data.store", description="Write clips of the lite world or of a film to disk."
     )
-    parser.add_argument("--photos", required=True, type=Path, nargs="+", help="folders of photos")
-    parser.add_argument("--sprites", required=True, type=Path, help="folder with train/ and heldout/")
+    parser.add_argument("--photos", type=Path, nargs="+", help="folders of photos: clips of the world")
+    parser.add_argument("--sprites", type=Path, help="folder with train/ and heldout/, with --photos")
+    parser.add_argument(
+        "--edition", type=int, choices=(1, 2), default=2, help="of the world; 1 is the shipped weights'"
+    )
+    parser.add_argument("--film", type=Path, help="Big Buck Bunny as a video file: clips of its still shots")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--count", type=int, required=True, help="number of clips")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first clip; the others follow")
@@ -122,10 +127,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--out", required=True, type=Path, help="folder of the store")
     options = parser.parse_args(arguments)
+    source, what = _source(parser, options)
+    write_store(options.out, (source.clip(options.first_seed + i) for i in range(options.count)), options.count)
+    print(f"{options.count} clips from {what} in {options.out}")
+
+
+def _source(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[ClipSource, str]:
+    """What the options ask for, and its name."""
+    shape = {"split": options.split, "size": options.size, "num_frames": options.num_frames}
+    if options.film is not None:
+        if options.photos or options.sprites:
+            parser.error("a store comes from --film or from --photos with --sprites, not from both")
+        from mi2v_lite.data.film import Film  # the tracker needs torch; the world does not
+
+        film = Film(options.film, **shape)
+        return film, f"{len(film.shots)} shots"
+    if not (options.photos and options.sprites):
+        parser.error("give --photos and --sprites for clips of the world, or --film for clips of Big Buck Bunny")
     photos = [photo for folder in options.photos for photo in list_images(folder)]
-    world = World(photos, options.sprites, options.split, options.size, options.num_frames)
-    write_store(options.out, (world.clip(options.first_seed + i) for i in range(options.count)), options.count)
-    print(f"{options.count} clips from {len(photos)} photos in {options.out}")
+    return World(photos, options.sprites, edition=options.edition, **shape), f"{len(photos)} photos"
 
 
 if __name__ == "__main__":
