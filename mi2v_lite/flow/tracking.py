@@ -24,9 +24,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .fields import compose
-from .warp import backward_warp
-
 LARGEST_REFINEMENT = 4.0  # pixels: the chain is not that wrong, so a larger correction is a false match
 REFINE_WINDOW = 7  # pixels, odd: the photometric error is compared as a mean over such a square
 CUT_COLOURS, CUT_THUMBNAIL = 0.45, 22.0  # see `find_cuts`
@@ -60,14 +57,18 @@ class PairFlow(Protocol):
 
 
 class DIS:
-    """OpenCV's dense inverse search, set finer than any of its presets (a `PairFlow`)."""
+    """OpenCV's dense inverse search, set finer than any of its presets (a `PairFlow`).
+
+    Patches 3 pixels apart, 25 and 5 iterations: as near to the truth as 2, 50 and 10 in half of the time. What does
+    cost accuracy is to stop at half the resolution, or fewer variational iterations.
+    """
 
     def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
-        self._dis.setPatchStride(2)
-        self._dis.setGradientDescentIterations(50)
-        self._dis.setVariationalRefinementIterations(10)
+        self._dis.setPatchStride(3)
+        self._dis.setGradientDescentIterations(25)
+        self._dis.setVariationalRefinementIterations(5)
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> Tensor:
         """See `PairFlow`. No start flow for OpenCV: it crashes when the size changes between calls."""
@@ -101,20 +102,32 @@ class ChainTracker:
         flows, seen = [], []
         forward = backward = torch.zeros(2, *frames.shape[1:3])
         for before, after in zip(frames[:-1], frames[1:], strict=True):
-            forward = compose(forward, self.pairs(before, after))
-            backward = compose(self.pairs(after, before), backward)
+            forward = forward + _read(self.pairs(before, after), forward)
+            to_before = self.pairs(after, before)
+            backward = to_before + _read(backward, to_before)
             flow = self._refined(frames[0], after, forward) if self.refine else forward
             flows.append(flow)
             seen.append(returns(flow, backward))
         return Tracks(torch.stack(flows), torch.stack(seen))
 
     def _refined(self, first: np.ndarray, frame: np.ndarray, chain: Tensor) -> Tensor:
-        picture = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
-        pulled, _ = backward_warp(picture, chain[None])  # (1, 3, H, W): like `first`, where the chain is right
-        pulled = pulled[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
-        new = compose(self.pairs(first, np.ascontiguousarray(pulled)), chain)
+        picture = torch.from_numpy(frame).permute(2, 0, 1).float()
+        pulled = _read(picture, chain)  # (3, H, W): like `first`, where the chain is right
+        pulled = pulled.permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+        correction = self.pairs(first, np.ascontiguousarray(pulled))
+        new = correction + _read(chain, correction)
         near = (new - chain).norm(dim=0) < LARGEST_REFINEMENT
         return better(first, frame, chain, torch.where(near, new, chain))
+
+
+def _read(field: Tensor, flow: Tensor) -> Tensor:
+    """`field(p + flow(p))`, `(C, H, W)`, bilinear, the border beyond it: `fields.compose`'s reading, ten times faster
+    since nothing here needs its gradient."""
+    height, width = flow.shape[1:]
+    x = (torch.arange(width) + flow[0]) * (2 / (width - 1)) - 1
+    y = (torch.arange(height)[:, None] + flow[1]) * (2 / (height - 1)) - 1
+    points = torch.stack([x, y], dim=-1)[None].to(field.dtype)
+    return F.grid_sample(field[None], points, mode="bilinear", padding_mode="border", align_corners=True)[0]
 
 
 def check_clip(frames: np.ndarray) -> None:
@@ -137,13 +150,20 @@ def better(a: np.ndarray, b: np.ndarray, flow: Tensor, other: Tensor) -> Tensor:
     Returns:
         `(2, H, W)`.
     """
-    pictures = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float()
-    both = torch.stack([flow, other])
-    warped, inside = backward_warp(pictures[1:].expand(2, -1, -1, -1), both)
-    error = (warped - pictures[:1]).abs().mean(dim=1, keepdim=True)
-    error = torch.where(inside.bool(), error, 255.0)
-    error = F.avg_pool2d(error, REFINE_WINDOW, 1, REFINE_WINDOW // 2, count_include_pad=False)
-    return torch.where(error[1] < error[0], other, flow)
+    here, there = (torch.from_numpy(picture).permute(2, 0, 1).float() for picture in (a, b))
+    errors = []
+    for candidate in (flow, other):
+        error = (_read(there, candidate) - here).abs().mean(dim=0)
+        error = torch.where(_inside(candidate), error, 255.0).numpy()
+        errors.append(cv2.blur(error, (REFINE_WINDOW, REFINE_WINDOW), borderType=cv2.BORDER_REFLECT))
+    return torch.where(torch.from_numpy(errors[1] < errors[0]), other, flow)
+
+
+def _inside(flow: Tensor) -> Tensor:
+    """bool `(H, W)`: the pixel, taken along the flow, is within the picture's pixel centres, half a pixel spared."""
+    height, width = flow.shape[-2:]
+    x, y = torch.arange(width) + flow[0], torch.arange(height)[:, None] + flow[1]
+    return (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
 
 
 def returns(forward: Tensor, backward: Tensor) -> Tensor:
@@ -155,14 +175,9 @@ def returns(forward: Tensor, backward: Tensor) -> Tensor:
     Returns:
         bool `(H, W)`: inside b, and home within `sqrt(0.01 (|f|^2 + |b|^2) + 0.5)` pixels.
     """
-    height, width = forward.shape[-2:]
-    round_trip = compose(forward, backward)
-    back = round_trip - forward
-    x = torch.arange(width) + forward[0]
-    y = torch.arange(height)[:, None] + forward[1]
-    inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    back = _read(backward, forward)
     allowed = 0.01 * (forward.square().sum(0) + back.square().sum(0)) + 0.5
-    return inside & (round_trip.square().sum(0) < allowed)
+    return _inside(forward) & ((forward + back).square().sum(0) < allowed)
 
 
 def find_cuts(frames: np.ndarray) -> list[int]:
