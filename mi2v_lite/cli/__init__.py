@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from mi2v_lite import __version__
 
-from . import animate, benchmark, common, doctor, importing, training
+from . import animate, benchmark, common, doctor, importing, training, world
 
 # Modules with `add(commands)`, in the order of `mi2v --help`.
-COMMANDS = (animate, training, importing, benchmark, doctor)
+COMMANDS = (animate, training, world, importing, benchmark, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

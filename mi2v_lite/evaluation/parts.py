@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mi2v_lite.data.world import Clip
+from mi2v_lite.data.source import Clip
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, psnr
 from mi2v_lite.flow.warp import splat_average

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.world import Clip, World
+from mi2v_lite.data.samples import SAMPLES
+from mi2v_lite.data.source import Clip, ClipSource
 from mi2v_lite.evaluation import control, parts
 from mi2v_lite.evaluation.fusions import painting_with
 from mi2v_lite.evaluation.parts import Numbers
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
 
-SAMPLES = Path(__file__).parents[2] / "data_samples"
 MEASURES: dict[str, Callable[[MotionI2VPipeline, Clip, int], Numbers]] = {
     "autoencoders": parts.autoencoders,
     "stage1": parts.stage1,
@@ -32,19 +31,9 @@ NOT_RUN = (
 )
 
 
-def heldout_world(samples: Path = SAMPLES, size: int = 128, num_frames: int = 16) -> World:
-    """The world of photos and sprites that no training saw, built from ``data_samples/`` alone.
-
-    Raises:
-        ValueError: when the folder has no photos or sprites.
-    """
-    photos = sorted((samples / "photos").glob("*.jpg"))
-    return World(photos, samples / "sprites", split="heldout", size=size, num_frames=num_frames, edition=1)
-
-
 def evaluate(
     pipe: MotionI2VPipeline,
-    world: World,
+    world: ClipSource,
     clips: int = 24,
     seed: int = 0,
     measures: Collection[str] = tuple(MEASURES),

@@ -1,0 +1,29 @@
+"""Clips from what the repository ships (`data_samples/`): the held-out world and the film's sample clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mi2v_lite.data.world import World
+
+SAMPLES = Path(__file__).parents[2] / "data_samples"
+
+
+def sample_world(split: str, samples: Path = SAMPLES, **options: int) -> World:
+    """The world over the shipped photos and the shipped sprites of ``split``; ``options`` are `World`'s.
+
+    Raises:
+        ValueError: when the folder has no photos or sprites.
+    """
+    return World(sorted((samples / "photos").glob("*.jpg")), samples / "sprites", split, **options)
+
+
+def heldout_world(samples: Path = SAMPLES, size: int = 128, num_frames: int = 16, edition: int = 1) -> World:
+    """The world of photos and sprites that no training saw, built from ``data_samples/`` alone.
+
+    edition: 1 is the world that the shipped weights know (`World`).
+
+    Raises:
+        ValueError: when the folder has no photos or sprites.
+    """
+    return sample_world("heldout", samples, size=size, num_frames=num_frames, edition=edition)

@@ -1,0 +1,82 @@
+"""Contact sheets: many clips on one page, a row each, under their captions (`mi2v world`, `mi2v evaluate --sheets`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mi2v_lite.data.source import Clip
+from mi2v_lite.viz.pictures import INK, PAPER, colour_wheel, flow_to_rgb, longest
+
+GAP, TEXT = 6, 14
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a sheet. pictures: uint8 `(H, W, 3)` or PIL images, all of one size. caption: the line above."""
+
+    caption: str
+    pictures: Sequence[np.ndarray | Image.Image]
+
+
+def sheet(rows: Sequence[Row], titles: Sequence[str], note: str = "") -> Image.Image:
+    """The rows below one another under the titles of their columns; `note` stands at the foot.
+
+    Raises:
+        ValueError: without rows, or when a row has another number of pictures than there are titles.
+    """
+    if not rows:
+        raise ValueError("a sheet needs one row at least")
+    for number, row in enumerate(rows):
+        if len(row.pictures) != len(titles):
+            raise ValueError(f"row {number} has {len(row.pictures)} pictures, there are {len(titles)} titles")
+    tiles = [[_image(picture) for picture in row.pictures] for row in rows]
+    width, height = tiles[0][0].size
+    line = TEXT + GAP
+    size = (GAP + len(titles) * (width + GAP), line + len(rows) * (line + height + GAP) + (line if note else 0))
+    page = Image.new("RGB", size, PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT)
+    for column, title in enumerate(titles):
+        draw.text((GAP + column * (width + GAP), GAP // 2), title, (110, 110, 110), font)
+    for number, row in enumerate(rows):
+        top = line + number * (line + height + GAP)
+        draw.text((GAP, top), _cut(row.caption, draw, font, size[0] - 2 * GAP), INK, font)
+        for column, tile in enumerate(tiles[number]):
+            page.paste(tile, (GAP + column * (width + GAP), top + line))
+    if note:
+        draw.text((GAP, size[1] - line), note, (110, 110, 110), font)
+    return page
+
+
+def clip_sheet(clips: Sequence[Clip], shown: int = 6) -> Image.Image:
+    """Clips as rows: `shown` frames, the flow to the last of them, what stays visible till then, the caption above.
+
+    All flows have one scale, told at the foot; the wheel reads them. Black: no longer seen in the last frame.
+    """
+    top = max(longest(clip.flow[-1:]) for clip in clips) or 1.0
+    picked = np.linspace(0, len(clips[0].frames) - 1, shown).round().astype(int)
+    rows = []
+    for clip in clips:
+        colours = flow_to_rgb(clip.flow[-1:], top)[0]
+        seen = np.repeat(clip.visibility[-1, :, :, None].astype(np.uint8) * 255, 3, axis=2)
+        wheel = colour_wheel(clip.frames.shape[2])
+        words = f"{clip.caption} (stride {clip.stride})"
+        rows.append(Row(words, [*clip.frames[picked], colours, seen, wheel]))
+    titles = [*(f"frame {i}" for i in picked), f"flow 0 to {picked[-1]}", "visible", "directions"]
+    return sheet(rows, titles, note=f"Full colour: {top:.1f} px. White in 'visible': still seen in the last frame.")
+
+
+def _image(picture: np.ndarray | Image.Image) -> Image.Image:
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+
+
+def _cut(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As much of the text as fits, with dots for the rest."""
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(text + " ...", font) > width:
+        text = text[:-1]
+    return text + " ..."
