@@ -196,19 +196,28 @@ def read_npz(path: str | os.PathLike) -> Tensor:
     return torch.from_numpy(flow.astype(np.float32))
 
 
-def write_npz(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
+def write_npz(
+    path: str | os.PathLike, flow: Tensor | np.ndarray, visibility: Tensor | np.ndarray | None = None
+) -> None:
     """Write a motion field to an .npz file, compressed.
 
     Args:
         path: where to.
         flow: (N, 2, H, W), pixels, (x right, y down). Stored as float32, nan and inf included.
+        visibility: (N, H, W) bool, what of frame 0 is still seen; stored beside it under "visibility".
 
     Raises:
-        ValueError: the shape is no motion field's.
+        ValueError: the shape is no motion field's, or the visibility is not that of the flow.
         OSError: the place cannot be written.
     """
+    arrays = {"flow": _array(flow, 4, "(N, 2, H, W)")}
+    if visibility is not None:
+        seen = np.asarray(visibility, dtype=bool)
+        if seen.shape != (len(arrays["flow"]), *arrays["flow"].shape[2:]):
+            raise ValueError(f"visibility must be (N, H, W) of the flow {arrays['flow'].shape}, got {seen.shape}")
+        arrays["visibility"] = seen
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, flow=_array(flow, 4, "(N, 2, H, W)"))
+    np.savez_compressed(buffer, **arrays)
     _write(path, buffer.getvalue())
 
 

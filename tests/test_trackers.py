@@ -1,0 +1,133 @@
+"""Trackers from files, by stubs of the networks' interfaces whose answer is known: everything moves by (2, 1) a frame."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mi2v_lite.flow.files import read_npz, write_flo, write_npz
+from mi2v_lite.flow.trackers import DenseTracker, FieldFile, PointTracker, RaftFlow, load_tracker, read_tracks
+from mi2v_lite.flow.tracking import ChainTracker
+
+FRAMES = np.random.default_rng(0).integers(0, 255, (4, 36, 50, 3), dtype=np.uint8)
+TRUE = torch.tensor([[2.0 * i, 1.0 * i] for i in (1, 2, 3)]).view(3, 2, 1, 1).expand(3, 2, 36, 50)
+
+
+class Points(nn.Module):
+    """CoTracker's interface; a point that leaves on the right is not seen."""
+
+    def forward(self, video, queries):
+        steps = torch.arange(video.shape[1]).view(1, -1, 1, 1)
+        tracks = queries[:, None, :, 1:] + steps * torch.tensor([2.0, 1.0])
+        return tracks, tracks[..., 0] < video.shape[-1]
+
+
+class Dense(nn.Module):
+    """DOT's interface."""
+
+    def forward(self, video):
+        height, width = video.shape[-2], video.shape[-1]
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        steps = torch.arange(video.shape[1]).view(1, -1, 1, 1)
+        moved = x + 2.0 * steps
+        return torch.stack([moved, y + 1.0 * steps, (moved < width).float()], dim=-1)
+
+
+class Raft(nn.Module):
+    """RAFT's interface: a list of estimates, the last one best."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor([0.0, 0.0]))
+
+    def forward(self, a, b):
+        assert a.shape[-1] % 8 == 0 and min(a.shape[-2:]) >= 128 and -1 <= a.min() and a.max() <= 1
+        shift = self.shift.view(1, 2, 1, 1).expand(1, 2, *a.shape[-2:])
+        return [torch.zeros_like(shift), shift]
+
+
+@pytest.mark.parametrize("make", [lambda: PointTracker(Points()), lambda: DenseTracker(Dense())])
+def test_networks_that_track_all_at_once(make):
+    flow, seen = make()(FRAMES)
+    torch.testing.assert_close(flow, TRUE.contiguous(), atol=1e-4, rtol=0)
+    assert seen.shape == (3, 36, 50) and seen[-1, :, :40].all() and not seen[-1, :, -3:].any()
+
+
+def test_they_load_from_torchscript(tmp_path):
+    for kind, module in {"cotracker": Points(), "dot": Dense()}.items():
+        torch.jit.script(module).save(str(tmp_path / f"{kind}.pt"))
+        flow, _ = load_tracker(f"{kind}:{tmp_path / kind}.pt")(FRAMES)
+        torch.testing.assert_close(flow, TRUE.contiguous(), atol=1e-4, rtol=0)
+
+
+def test_raft_loads_a_state_dict(tmp_path, monkeypatch):
+    module = types.ModuleType("torchvision.models.optical_flow")
+    module.raft_small = module.raft_large = Raft
+    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", module)
+    torch.save({"shift": torch.tensor([2.0, 1.0])}, tmp_path / "raft.pth")
+    tracker = load_tracker(f"raft:{tmp_path / 'raft.pth'}")
+    assert isinstance(tracker, ChainTracker)
+    torch.testing.assert_close(tracker.pairs(FRAMES[0], FRAMES[1]), TRUE[0].contiguous())
+    torch.save({"other": torch.zeros(1)}, tmp_path / "wrong.pth")
+    with pytest.raises(ValueError, match="no state dict of torchvision's RAFT"):
+        load_tracker(f"raft:{tmp_path / 'wrong.pth'}")
+    torch.save(Raft(), tmp_path / "object.pth")  # a pickled object, which must not be executed
+    with pytest.raises(ValueError, match="no state dict"):
+        load_tracker(f"raft:{tmp_path / 'object.pth'}")
+
+
+def test_without_torchvision_raft_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
+    (tmp_path / "raft.pth").touch()
+    with pytest.raises(ValueError, match="needs torchvision"):
+        load_tracker(f"raft:{tmp_path / 'raft.pth'}")
+
+
+def test_a_network_of_another_interface_is_refused():
+    with pytest.raises(ValueError, match="must be"):
+        DenseTracker(lambda video: torch.zeros(1, 4, 8, 8, 3))(FRAMES)
+    with pytest.raises(ValueError, match="must be"):
+        PointTracker(lambda video, queries: (torch.zeros(1, 4, 3, 2), torch.zeros(1, 4, 3)))(FRAMES)
+    with pytest.raises(ValueError, match="must be"):
+        RaftFlow(lambda a, b: [torch.zeros(1, 2, 4, 4)])(FRAMES[0], FRAMES[1])
+
+
+def test_fields_from_files(tmp_path):
+    seen = torch.rand(3, 36, 50) > 0.3
+    write_npz(tmp_path / "fields.npz", TRUE, seen)
+    torch.testing.assert_close(read_npz(tmp_path / "fields.npz"), TRUE.contiguous())
+    flow, visibility = load_tracker(f"fields:{tmp_path / 'fields.npz'}")(FRAMES[:3])
+    torch.testing.assert_close(flow, TRUE[:2].contiguous())
+    assert torch.equal(visibility, seen[:2])
+    for number, field in enumerate(TRUE):
+        write_flo(tmp_path / f"{number:02d}.flo", field)
+    torch.testing.assert_close(read_tracks(tmp_path).flow, TRUE.contiguous())
+    with pytest.raises(ValueError, match="has 3 fields of 50x36; the clip needs 4"):
+        FieldFile(tmp_path / "fields.npz")(np.zeros((5, 36, 50, 3), np.uint8))
+    with pytest.raises(ValueError, match="visibility must be"):
+        write_npz(tmp_path / "x.npz", TRUE, seen[:2])
+
+
+def test_unknown_flow_is_taken_from_beside_and_not_seen(tmp_path):
+    flow = TRUE.clone()
+    flow[:, :, 10:20, 10:20] = torch.nan
+    write_npz(tmp_path / "f.npz", flow)
+    tracks = read_tracks(tmp_path / "f.npz")
+    torch.testing.assert_close(tracks.flow, TRUE.contiguous())
+    assert not tracks.visibility[:, 10:20, 10:20].any() and tracks.visibility[:, :10].all()
+    flow[1] = torch.nan
+    write_npz(tmp_path / "f.npz", flow)
+    with pytest.raises(ValueError, match="no known pixel"):
+        read_tracks(tmp_path / "f.npz")
+
+
+@pytest.mark.parametrize("spec", ["lucas", "raft", "dot:", "dis:file"])
+def test_unknown_trackers(spec):
+    with pytest.raises(ValueError, match="is unknown"):
+        load_tracker(spec)
+    with pytest.raises(ValueError, match="does not exist"):
+        load_tracker("dot:no_such_file.pt")
+    assert isinstance(load_tracker(), ChainTracker)
