@@ -177,6 +177,10 @@ def test_control_is_in_the_pixels_of_the_upright_photo(here, loaded, capsys, mon
     assert seen["control"].drags[0].points == ((50, 85), (10.5, 3)) and seen["control"].anchors[0].point == (1, 2)
     assert (seen["prompt"], seen["control_scale"], seen["num_frames"]) == ("", 0.25, 16)
     assert run(capsys, "animate", "turned.jpg", "--drag", "85,50 3,3", "-o", "a.mp4")[0] == 2  # outside, once upright
+    more = ["--anchor-background", "--control-guidance", "2"]
+    assert run(capsys, "animate", "turned.jpg", *words, *more, "-o", "a.mp4")[0] == 130
+    drawn = MotionControl((60, 90), [Drag([(50, 85), (10.5, 3)])], [Anchor((1, 2))])
+    assert seen["control"] == drawn.anchor_background() and seen["control_guidance_scale"] == 2
 
 
 def test_what_was_drawn_is_replayed_exactly(here, loaded, capsys):
@@ -220,6 +224,11 @@ MISTAKES = {
         ["animate", "photo.png", "--control", "long.json", *OUT],
         "long.json was drawn on 100x40 px but the photo photo.png has 90x60",
     ),
+    "all held": (["animate", "photo.png", *PROMPT, "--anchor-background", *OUT], "--anchor-background holds all but"),
+    "all held but for an anchor": (
+        ["animate", "photo.png", *PROMPT, "--anchor", "1,2", "--anchor-background", *OUT],
+        "there is no drag",
+    ),
     "empty control": (["animate", "photo.png", "--control", "empty.json", *OUT], "empty.json has no drag"),
     **{
         f"control and {option}": (
@@ -253,6 +262,8 @@ MISTAKES = {
     "unknown command": (["animte"], "animte"),
     "report no json": (["evaluate", "-o", "report.md"], "must end in .json"),
     "report in a file": (["evaluate", "-o", "text.txt/report.json"], "cannot be written"),
+    "no logs": (["curves", "."], "has no training logs"),
+    "clips without ablation": (["evaluate", "--ablation-clips", "x.png"], "give both"),
     "evaluate without weights": (["evaluate", "--weights", "none"], "No lite weights"),
     "no such config": (["train", "none.yaml", "--step", "x"], "none.yaml"),
     "no step": (["train", "none.yaml"], "--step"),

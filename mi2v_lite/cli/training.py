@@ -1,4 +1,4 @@
-"""`mi2v train`, `mi2v export` and `mi2v evaluate`: from a configuration to a measured model."""
+"""`mi2v train`, `mi2v curves`, `mi2v export` and `mi2v evaluate`: from a configuration to a measured model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `evaluate`, `train` and `export`."""
+    """Register `evaluate`, `train`, `curves` and `export`."""
     each = commands.add_parser("evaluate", help="measure the model", description="The quality table, in Markdown.")
     each.set_defaults(run=evaluate)
     each.add_argument("-o", "--output", type=Path, metavar="report.json", help="write the figures there")
@@ -38,6 +38,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument("--step", required=True, metavar="NAME", help="the step's name in CONFIG")
     each.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)")
     each.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+
+    each = commands.add_parser("curves", help="training logs at a glance", description="Table and picture of the logs.")
+    each.set_defaults(run=curves)
+    each.add_argument("logs", metavar="FOLDER", type=Path, help="with NAME.csv or NAME/log.csv, e.g. runs")
+    each.add_argument("-o", "--output", type=Path, metavar="curves.png", help="draw the losses there")
 
     each = commands.add_parser(
         "export", help="results to a pipeline", description="The results of a curriculum become one pipeline folder."
@@ -111,6 +116,19 @@ def train(options: argparse.Namespace) -> None:
     from mi2v_lite.training import trainer
 
     print(f"wrote {trainer.train(config, options.step, options.runs, options.resume)}")
+
+
+def curves(options: argparse.Namespace) -> None:
+    """`mi2v curves`: updates, minutes and losses of the training logs; Markdown on stdout, the curves in a picture."""
+    if options.output is not None:
+        common.check_writable([options.output])
+    from mi2v_lite.evaluation import curves as drawn
+
+    logs = drawn.read_logs(options.logs)
+    print(drawn.markdown(logs))
+    if options.output is not None:
+        drawn.picture(logs).save(options.output)
+        print(f"\nwrote {options.output}")
 
 
 def export(options: argparse.Namespace) -> None:

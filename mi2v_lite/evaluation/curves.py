@@ -1,0 +1,87 @@
+"""Training logs as one table and one picture: `mi2v curves` (the model card; notebook 02 reads the same logs)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from mi2v_lite.viz.picture import Picture
+from mi2v_lite.viz.plots import figure_picture, style
+
+COLUMNS = 3
+SMOOTH = 9  # rows of the training loss that one drawn point averages
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a training step wrote to its `log.csv`.
+
+    name: the step. loss, heldout: (updates, values) of the training loss and of the held-out figure, which is named by
+    `measure`. minutes: time of the updates in the log; a resumed run logs on, so this is that of all its parts.
+    """
+
+    name: str
+    loss: tuple[np.ndarray, np.ndarray]
+    heldout: tuple[np.ndarray, np.ndarray]
+    measure: str
+    minutes: float
+
+
+def read_logs(folder: Path) -> list[Log]:
+    """The logs below `folder`: `NAME.csv`, or `NAME/log.csv` as the trainer leaves them, by name.
+
+    Raises:
+        ValueError: when there is none, or a file is no log of the trainer.
+    """
+    paths = {path.stem: path for path in folder.glob("*.csv")}
+    paths |= {path.parent.name: path for path in folder.glob("*/log.csv")}
+    if not paths:
+        raise ValueError(f"{folder} has no training logs: NAME.csv or NAME/log.csv.")
+    return [_read(name, paths[name]) for name in sorted(paths)]
+
+
+def _read(name: str, path: Path) -> Log:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"step", "loss", "seconds"} <= set(rows[0]):
+        raise ValueError(f"{path} is no log of a training: the columns step, loss and seconds are expected.")
+    measure = next((key for key in rows[0] if key.startswith("heldout")), "")
+    trained = [(int(row["step"]), float(row["loss"]), float(row["seconds"])) for row in rows if row["loss"]]
+    held = [(int(row["step"]), float(row[measure])) for row in rows if measure and row[measure]]
+    steps, loss, seconds = (np.array(column) for column in zip(*trained, strict=True))
+    between = np.diff(steps, prepend=steps[0] - (steps[1] - steps[0] if len(steps) > 1 else steps[0]))
+    x, y = (np.array([pair[i] for pair in held]) for i in (0, 1))
+    return Log(name, (steps, loss), (x, y), measure, float((between * seconds).sum() / 60))
+
+
+def markdown(logs: list[Log]) -> str:
+    """The table: updates that the log spans, minutes, the last held-out figure."""
+    rows = ["| step | updates in the log | minutes | held out at the end |", "|---|---|---|---|"]
+    for log in logs:
+        last = f"{log.heldout[1][-1]:.4f} ({log.measure})" if len(log.heldout[1]) else ""
+        rows.append(f"| {log.name} | to {log.loss[0][-1]} | {log.minutes:.0f} | {last} |")
+    return "\n".join(rows)
+
+
+def picture(logs: list[Log]) -> Picture:
+    """One small plot a step: the training loss, averaged over some rows, and the held-out figure as dots."""
+    lines = -(-len(logs) // COLUMNS)
+    with style():
+        plt.rcParams["font.size"] = 10
+        figure, axes = plt.subplots(lines, COLUMNS, figsize=(3.2 * COLUMNS, 2.4 * lines), squeeze=False, layout="tight")
+        for plot, log in zip(axes.flat, logs, strict=False):
+            steps, loss = log.loss
+            kernel = np.ones(min(SMOOTH, len(loss))) / min(SMOOTH, len(loss))
+            smooth = np.convolve(loss, kernel, "valid")
+            plot.plot(steps[len(steps) - len(smooth) :], smooth, linewidth=1, label="training")
+            plot.plot(*log.heldout, "o-", markersize=3, linewidth=1.5, label="held out")
+            plot.set(title=log.name, xlabel="update")
+        for plot in axes.flat[len(logs) :]:
+            plot.axis("off")
+        axes.flat[0].legend(fontsize=8)
+        names = ", ".join(log.name for log in logs)
+        return figure_picture(figure, f"Training and held-out loss against updates of the steps {names}.")
