@@ -1,4 +1,4 @@
-"""The command line: `mi2v animate | evaluate | train | doctor` (README, notebook 00).
+"""The command line: `mi2v animate | track | restyle | evaluate | train | doctor` (README, notebook 00).
 
 Mistakes of the user end with one line on stderr and exit code 2, Ctrl-C with 130. torch and what needs it are imported
 only inside the commands: `mi2v --help` answers at once. A command lives in a module of its own, which has `add` (its
@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from mi2v_lite import __version__
 
-from . import animate, benchmark, common, doctor, importing, training, world
+from . import animate, benchmark, common, doctor, importing, training, video, world
 
 # Modules with `add(commands)`, in the order of `mi2v --help`.
-COMMANDS = (animate, training, world, importing, benchmark, doctor)
+COMMANDS = (animate, video, training, world, importing, benchmark, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
