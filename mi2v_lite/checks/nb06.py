@@ -82,7 +82,7 @@ def attention_flops(answer: Callable[[int, int, int, int], float]) -> None:
     require(not _near(got, wanted * f), "Here all frames attend to each other; in space each frame is on its own.")
     require(
         not _near(got, wanted / 2),
-        "Half of it: there are two products, queries with keys and weights with values, each with two operations a term.",
+        "Half of it: there are two products, queries with keys and weights with values, two operations a term.",
     )
     require(not _near(got, wanted / 4), "A quarter of it: two products, and two operations a multiplication.")
     require(not _near(got, 4.0 * f * h * w * c), "Each position meets *every* position of its frame: squared.")
