@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler
@@ -41,6 +42,13 @@ def trained_folder(config: Config, runs: Path, model: str) -> Path:
     raise ValueError(f"no result of the model {model} in {runs}: train the steps of the curriculum first")
 
 
+def _half(model: nn.Module) -> nn.Module:
+    """Float16 weights. Tables that are computed, not learned (position codes), keep their digits."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.float16)
+    return model
+
+
 def export(config: Config, runs: str | Path, output: str | Path) -> Path:
     """Write the pipeline folder ``output`` (whole or not at all) from the results in ``runs``.
 
@@ -55,7 +63,7 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
     parts = {}
     for part, model in PARTS.items():
         kind = config.models[model]["kind"]
-        parts[part] = load_model(kind, trained_folder(config, runs, model)).to(torch.float16)
+        parts[part] = _half(load_model(kind, trained_folder(config, runs, model)))
     pipe = MotionI2VPipeline(
         **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
     )
