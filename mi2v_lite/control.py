@@ -35,6 +35,9 @@ VERSION = 1
 DEFAULT_RADIUS_SHARE = 0.08
 # The mask is reduced to latent size by its top-left pixel in each 8x8 block: a half-size of 8 px always meets one.
 SMALLEST_DEFAULT_RADIUS = 8.0
+# Background anchors: how far apart, and how much about a drag's start is left to the thing; shares of the shorter side.
+BACKGROUND_SPACING = 0.2
+BACKGROUND_FREE = 0.25
 
 Point = tuple[float, float]
 
@@ -156,6 +159,33 @@ class MotionControl:
         if self.brush is not None:
             _hold_outside(flow, mask, self.brush)
         return torch.from_numpy(flow), torch.from_numpy(mask)
+
+    def anchor_background(self, free: float | None = None) -> MotionControl:
+        """The same with anchors all over the picture but about the drags: the thing moves, the camera does not slip.
+
+        free: pixels about each drag's start, in x and in y, that stay without new anchors: take half the size of the
+        thing; None takes a quarter of the shorter side. The anchors stand on a grid, a fifth of the shorter side apart;
+        none is added near one that is there, or where a brush holds all still. Motion-I2V, Section 3.4, has no such.
+        Errors: ValueError without a drag, for there everything would be held, and for a negative `free`.
+        """
+        if not self.drags:
+            raise ValueError("there is no drag: anchors all over would hold everything; draw what shall move first.")
+        short = min(self.size)
+        free = BACKGROUND_FREE * short if free is None else float(free)
+        if not free >= 0:
+            raise ValueError(f"free is {free:g}; it is a distance in pixels, 0 or more.")
+        counts = [max(1, round(length / (BACKGROUND_SPACING * short))) for length in self.size]
+        columns, rows = ((np.arange(n) + 0.5) * length / n for n, length in zip(counts, self.size, strict=True))
+        taken = [(drag.points[0], free) for drag in self.drags]
+        taken += [(anchor.point, BACKGROUND_SPACING * short / 2) for anchor in self.anchors]
+        new = [
+            Anchor((float(x), float(y)))
+            for y in rows
+            for x in columns
+            if all(max(abs(x - px), abs(y - py)) > reach for (px, py), reach in taken)
+            and (self.brush is None or self.brush[int(y), int(x)])
+        ]
+        return MotionControl(self.size, self.drags, [*self.anchors, *new], self.brush)
 
     def resized(self, width: int, height: int) -> MotionControl:
         """The same control on the picture resized to (width, height).

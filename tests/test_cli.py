@@ -19,7 +19,7 @@ from PIL import Image
 
 from mi2v_lite import cli, evaluation
 from mi2v_lite.cli import common
-from mi2v_lite.control import MotionControl
+from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.flow.files import read_flo, read_npz
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet

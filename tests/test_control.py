@@ -84,6 +84,28 @@ def test_brush_holds_everything_outside():
     assert torch.equal(mask[..., ~outside], free_mask[..., ~outside])
 
 
+def test_background_anchors_leave_the_drags_and_the_brush_alone():
+    drawn = MotionControl((100, 60), [Drag([(20, 30), (80, 30)])], [Anchor((90, 30))])
+    held = drawn.anchor_background()  # spacing 12, free 15
+    assert held.drags == drawn.drags and held.anchors[0] == drawn.anchors[0] and held.brush is None
+    new = [anchor.point for anchor in held.anchors[1:]]
+    assert len(new) == 8 * 5 - 3 * 3 - 1, "a grid of 8 x 5; 3 x 3 about the start, and one where an anchor was"
+    assert min(max(abs(x - 20), abs(y - 30)) for x, y in new) > 15
+    assert held.field(1)[0][0, 0, 30, 20] == 60 and held.anchor_background() == held, "twice adds nothing"
+    assert len(drawn.anchor_background(free=0).anchors) > len(held.anchors)
+    brush = np.zeros((60, 100), bool)
+    brush[:, :50] = True
+    painted = MotionControl((100, 60), drawn.drags, brush=brush).anchor_background()
+    assert painted.anchors and all(anchor.point[0] < 50 for anchor in painted.anchors)
+
+
+def test_background_anchors_need_a_drag():
+    with pytest.raises(ValueError, match="there is no drag"):
+        MotionControl((100, 60), anchors=[Anchor((5, 5))]).anchor_background()
+    with pytest.raises(ValueError, match="free is -1"):
+        example().anchor_background(free=-1)
+
+
 def test_no_control_says_nothing():
     flow, mask = MotionControl((16, 16)).field(3)
     assert flow.abs().sum() == 0 and mask.sum() == 0

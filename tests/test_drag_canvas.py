@@ -138,6 +138,17 @@ def test_the_hand_draws_what_code_reads(canvas):
     assert canvas.control == expected
 
 
+def test_one_button_holds_the_background(canvas):
+    say(canvas, "background")
+    assert "there is no drag" in canvas._report["text"] and canvas.control == EMPTY
+    say(canvas, "drag", points=[[30, 20], [50, 20]], radius=None)
+    drawn = canvas.control
+    say(canvas, "background")
+    assert canvas.control == drawn.anchor_background() and len(canvas.anchors) > 10
+    canvas.undo()
+    assert canvas.control == drawn
+
+
 def test_a_trial_is_shown_but_not_kept(canvas):
     before = canvas._overlay
     say(canvas, "stroke", points=[[5, 5], [25, 5]], tolerance=1, radius=None, trial=True)

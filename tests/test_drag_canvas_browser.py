@@ -120,6 +120,10 @@ def test_paint_predict_render_save_and_load(open_notebook):
 
     hand.press("Drag")
     hand.stroke((130, 60), (150, 60))
+    hand.press("Anchor background")
+    assert hand.control() == hand.control().anchor_background() and hand.control().anchors
+    hand.press("Undo")
+    assert not hand.control().anchors
     hand.press("Select")
     hand.click((130, 60))
     hand.cell.get_by_label("Radius").fill("9.375")  # ten steps of the slider

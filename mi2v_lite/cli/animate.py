@@ -42,6 +42,11 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="x,y",
         help="this point stays; several times",
     )
+    each.add_argument(
+        "--anchor-background",
+        action="store_true",
+        help="anchors all over but about the drags: the camera does not slip",
+    )
     each.add_argument("--brush", type=Path, metavar="MASK.png", help="as large as PHOTO; white may move, black stays")
     each.add_argument(
         "--control", type=Path, metavar="control.json", help="what was drawn on PHOTO and saved, instead of those three"
@@ -54,6 +59,12 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     each.add_argument(
         "--control-scale", type=common.number(0), default=1.0, metavar="S", help="how much drags count (1)"
+    )
+    each.add_argument(
+        "--control-guidance",
+        type=common.number(0),
+        metavar="G",
+        help="goes beyond what the control changes; 1: plainly",
     )
     each.add_argument(
         "--stride", type=common.number(1), metavar="S", help="larger = more motion (default: the model's)"
@@ -87,6 +98,12 @@ def run(options: argparse.Namespace) -> None:
     _check_aspect(photo.size)
     brush = None if options.brush is None else media.read_image(options.brush, background="black")
     control = _saved(options, photo) if options.control else _control(options, photo, brush)
+    if options.anchor_background:
+        if control is None:
+            raise ValueError(
+                "--anchor-background holds all but what is dragged: give --drag, or --control with a drag."
+            )
+        control = control.anchor_background()
     common.check_writable(outputs.values(), (options.photo, options.brush, options.control))
     pipe = common.load(options.weights)
     import torch
@@ -108,6 +125,7 @@ def run(options: argparse.Namespace) -> None:
         options.prompt,
         control,
         control_scale=options.control_scale,
+        control_guidance_scale=options.control_guidance,
         num_frames=options.frames,
         stride=options.stride,
         num_inference_steps=options.steps,

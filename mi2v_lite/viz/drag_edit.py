@@ -28,6 +28,7 @@ def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
             drag (points, radius); anchor (point, radius); delete (kind, index); radius (kind, index, radius).
             move (kind, index, by): by (dx, dy), as far as the photo reaches. point (index, number, to): of a drag.
             paint (points, size, erase): see `painted`. invert, unpaint: the brush. clear: everything.
+            background: anchors all over but about the drags, see `MotionControl.anchor_background`.
 
     Raises:
         ValueError: what was asked cannot be done; the message is for the person who drew.
@@ -55,6 +56,8 @@ def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
             return replace(control, brush=_or_none(~control.brush))
         case "unpaint":
             return replace(control, brush=None)
+        case "background":
+            return control.anchor_background()
         case "clear":
             return MotionControl(control.size)
     raise ValueError(f"unknown edit {edit['do']!r}.")

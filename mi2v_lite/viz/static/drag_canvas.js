@@ -246,6 +246,7 @@ function render({ model, el }) {
     ui.redo.disabled = !scene.redo;
     ui.delete.disabled = !state.selected;
     ui.clear.disabled = !(scene.drags.length || scene.anchors.length || scene.painted !== null);
+    ui.background.disabled = !scene.drags.length;
     ui.invert.disabled = ui.unpaint.disabled = scene.painted === null;
     ui.brushFields.hidden = !painting();
     ui.radiusField.hidden = painting();

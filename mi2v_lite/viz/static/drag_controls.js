@@ -35,6 +35,7 @@ function controls(act) {
     redo: button("Redo", "Ctrl+Shift+Z", () => act.send("redo")),
     delete: button("Delete", "the selected drag or anchor", act.remove),
     clear: button("Clear all", "drags, anchors and brush; can be undone", () => act.send("clear")),
+    background: button("Anchor background", "holds all but what is dragged; can be undone", () => act.send("background")),
     finish: button("Finish drag", "Enter", act.finish),
     radius: range(0, 1, 0.01),
     radiusText: make("output"),
@@ -63,6 +64,7 @@ function controls(act) {
     group("tools", ...Object.values(tools)),
     group("history", ui.undo, ui.redo),
     group("remove", ui.delete, ui.clear),
+    group("background", ui.background),
   );
   ui.options = make("div.bar", {}, ui.radiusField, ui.brushFields, field("Show flow", ui.flow), ui.finish);
   ui.make = make(
