@@ -1,0 +1,368 @@
+"""Shards: videos in, clips out, none lost or doubled; killed, broken, resumed, and read by webdataset itself."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+from torch.utils.data import DataLoader
+
+from mi2v_lite import cli
+from mi2v_lite.data import sharding
+from mi2v_lite.data.corpus import lost_and_doubled, make_corpus, write_mp4
+from mi2v_lite.data.shard_reader import Order, ShardSet, ShardStream, open_clips
+from mi2v_lite.data.sharding import Recipe, make_shards
+from mi2v_lite.data.shards import Shard, Skipped, encode_clip, write_shard, write_shards
+from mi2v_lite.data.source import Clip
+from mi2v_lite.data.store import ClipStore, write_store
+from mi2v_lite.data.videos import list_folder, read_webvid
+from mi2v_lite.flow.tracking import Tracks
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = Recipe(32, 32, num_frames=4, stride=1, per_shard=3)
+
+
+class StandingStill:
+    """A tracker that costs nothing; its field tells which clip it saw."""
+
+    def __call__(self, frames: np.ndarray) -> Tracks:
+        level = float(frames.mean()) / 8
+        shape = (len(frames) - 1, 2, *frames.shape[1:3])
+        return Tracks(torch.full(shape, level), torch.ones(shape[0], *shape[2:], dtype=torch.bool))
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    """Ten videos; one is cut off, one no video at all."""
+    folder = tmp_path_factory.mktemp("videos")
+    make_corpus(folder, 10, size=32, samples=ROOT / "data_samples")
+    os.truncate(folder / "000004.mp4", (folder / "000004.mp4").stat().st_size // 2)
+    (folder / "000007.mp4").write_bytes(b"no video")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(videos, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shards") / "set"
+    report = make_shards(list_folder(videos), folder, RECIPE, StandingStill)
+    assert (report.shards, report.done, report.videos, report.clips, report.skipped) == (4, 4, 10, 8, 2)
+    return folder
+
+
+def smooth_clip(seed: int, size: int = 32, num_frames: int = 4) -> Clip:
+    """Colours without edges, which a JPEG keeps."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 1, size)
+    colours = rng.uniform(40, 200, (num_frames, 1, 1, 3)) + 30 * ramp[:, None, None] + 20 * ramp[None, :, None]
+    flow = rng.uniform(-40, 40, (num_frames - 1, 2, size, size)).astype(np.float32)
+    seen = rng.random((num_frames - 1, size, size)) > 0.5
+    return Clip(colours.astype(np.uint8), flow, seen, f"clip number {seed}", 2 + seed)
+
+
+def test_what_is_written_is_read(tmp_path):
+    clips = [smooth_clip(seed) for seed in range(5)]
+    write_shards(tmp_path, iter(clips), per_shard=2)
+    read = open_clips(tmp_path)
+    assert isinstance(read, ShardSet) and len(read) == 5 and [count for _, count in read.shards] == [2, 2, 1]
+    assert list(read.captions) == [clip.caption for clip in clips] and list(read.strides) == [2, 3, 4, 5, 6]
+    for index, clip in enumerate(clips):
+        again = read.clip(index)
+        assert np.abs(again.frames.astype(int) - clip.frames).max() <= 4
+        assert again.flow.dtype == np.float32 and np.abs(again.flow - clip.flow).max() <= 0.024
+        assert np.array_equal(again.visibility, clip.visibility)
+        assert np.array_equal(read.flow[index], again.flow) and np.array_equal(read.frames[index], again.frames)
+    assert read.flow.shape == (5, 3, 2, 32, 32) and read.visibility.shape == (5, 3, 32, 32)
+    with pytest.raises(IndexError, match="clip 5 of 5"):
+        read.frames[5]
+    with pytest.raises(ValueError, match="holds shards already"):
+        write_shards(tmp_path, iter(clips))
+    write_store(tmp_path / "store", iter(clips[:2]), 2)
+    assert isinstance(open_clips(tmp_path / "store"), ClipStore)
+
+
+def test_webdataset_reads_the_same_shards(shards):
+    read = ShardSet(shards)
+    urls = sorted(str(path) for path in shards.glob("*.tar"))
+    found = {sample["__key__"]: sample for sample in webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")}
+    assert sorted(found) == [read.key(i) for i in range(len(read))]
+    for index in range(len(read)):
+        sample, clip = found[read.key(index)], read.clip(index)
+        about = sample["json"]
+        assert (about["caption"], about["stride"]) == (clip.caption, clip.stride) and about["video"].endswith(".mp4")
+        assert np.array_equal(sample["motion.npz"]["flow"], read.flow[index])
+        assert np.abs(sample["frames.jpg"].reshape(clip.frames.shape).astype(int) - clip.frames).max() <= 3
+
+
+def test_every_video_is_a_clip_or_on_the_list(videos, shards):
+    with (shards / "skipped.csv").open(newline="") as file:
+        skipped = {row["video"]: row["reason"] for row in csv.DictReader(file)}
+    assert set(skipped) == {"000004.mp4", "000007.mp4"}
+    assert "cannot be read as a video" in skipped["000007.mp4"]
+    read = ShardSet(shards)
+    kept = [read.about(i)["video"] for i in range(len(read))]
+    assert sorted([*kept, *skipped]) == [video.name for video in list_folder(videos)]
+    assert read.captions[0] == (videos / "000000.txt").read_text()
+
+
+def test_each_clip_has_its_own_field_and_frames(videos, shards):
+    """The tracker wrote the mean of the frames that it saw into the field."""
+    read = ShardSet(shards)
+    for index in range(len(read)):
+        clip = read.clip(index)
+        assert clip.flow.flat[0] * 8 == pytest.approx(clip.frames.mean(), abs=1)
+    assert len({float(read.flow[i].flat[0]) for i in range(len(read))}) == len(read)
+
+
+def test_two_nodes_make_the_same_set_and_read_it_once(videos, shards, tmp_path):
+    listed = list_folder(videos)
+    first = make_shards(listed, tmp_path, RECIPE, StandingStill, processes=2, node=1, nodes=2)
+    assert (first.done, first.shards, first.made) == (2, 4, 4) and not (tmp_path / "shards.json").exists()
+    with pytest.raises(ValueError, match="no finished shards"):
+        ShardSet(tmp_path)
+    make_shards(listed, tmp_path, RECIPE, StandingStill, node=0, nodes=2)
+    for path in sorted(shards.iterdir()):
+        if path.suffix != ".tar" and path.name != "plan.json":
+            assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+    ours, theirs = ShardSet(tmp_path), ShardSet(shards)
+    assert all(ours.part(i, name) == theirs.part(i, name) for i in range(8) for name in ("frames.jpg", "json"))
+    assert lost_and_doubled(tmp_path, nodes=2, processes=1) == (0, 0)
+
+
+def test_loss_and_doubling_would_be_seen(shards, monkeypatch):
+    from mi2v_lite.data import corpus
+
+    monkeypatch.setattr(
+        corpus, "read_all", lambda *_: Counter({ShardSet(shards).key(0): 2, ShardSet(shards).key(1): 1})
+    )
+    assert corpus.lost_and_doubled(shards, 1, 1) == (6, 1)
+
+
+def test_a_second_run_makes_only_what_is_missing(videos, shards, tmp_path, monkeypatch):
+    listed = list_folder(videos)
+    make_shards(listed, tmp_path, RECIPE, StandingStill)
+    (tmp_path / "shard-000002.json").unlink()  # as if it had been killed between the two files
+    (tmp_path / ".shard-000002.0a.part").write_bytes(b"half")
+    before = (tmp_path / "shard-000001.tar").stat().st_mtime_ns
+    report = make_shards(listed, tmp_path, RECIPE, StandingStill)
+    assert report.made == 3 and report.done == 4 and not list(tmp_path.glob(".*"))
+    assert (tmp_path / "shard-000001.tar").stat().st_mtime_ns == before
+    assert make_shards(listed, tmp_path, RECIPE, StandingStill).made == 0
+    with pytest.raises(ValueError, match="another recipe"):
+        make_shards(listed, tmp_path, Recipe(32, 32, 4, 1, per_shard=4), StandingStill)
+    with pytest.raises(ValueError, match="another videos and list"):
+        make_shards(listed[:9], tmp_path, RECIPE, StandingStill)
+
+
+def test_killed_and_run_again(videos, shards, tmp_path):
+    """SIGKILL in the middle leaves whole shards only; the second run ends as one that was never killed."""
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import sys, time\nfrom test_shards import *\n"
+        "class Slow(StandingStill):\n"
+        "    def __call__(self, frames):\n        time.sleep(0.15)\n        return super().__call__(frames)\n"
+        "make_shards(list_folder(sys.argv[1]), sys.argv[2], RECIPE, Slow)\n"
+    )
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    process = subprocess.Popen(
+        [sys.executable, str(slow), str(videos), str(out)], env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "shard-000001.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    finished = sorted(path.stem for path in out.glob("shard-*.json"))
+    assert finished[:2] == ["shard-000000", "shard-000001"] and not (out / "shards.json").exists()
+    plan = json.loads((out / "plan.json").read_text())
+    (out / "plan.json").write_text(json.dumps({**plan, "tracker": f"{__name__}:StandingStill"}))
+    report = make_shards(list_folder(videos), out, RECIPE, StandingStill)
+    assert report.made == 10 - sum(Shard.read(out, name).videos for name in finished)
+    for name in ("shards.json", "skipped.csv"):
+        assert (out / name).read_bytes() == (shards / name).read_bytes()
+
+
+def test_a_shard_is_written_whole_or_not_at_all(tmp_path):
+    def breaking():
+        yield "a", smooth_clip(0), {}
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="disk is full"):
+        write_shard(tmp_path, 0, breaking(), 2)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="comes twice"):
+        write_shard(tmp_path, 0, [("a", smooth_clip(0), {}), ("a", smooth_clip(1), {})], 2)
+    assert not list(tmp_path.iterdir())
+    assert write_shard(tmp_path, 0, [Skipped("v", "why")], 1).skipped == [Skipped("v", "why")]
+    assert [path.name for path in tmp_path.iterdir()] == ["shard-000000.json"], "no tar without a clip"
+
+
+def test_a_tracker_at_fault_is_not_a_broken_video(videos, tmp_path):
+    def wild(frames):
+        return Tracks(torch.full((3, 2, 32, 32), torch.nan), torch.ones(3, 32, 32, dtype=torch.bool))
+
+    with pytest.raises(ValueError, match="not finite for 000000.mp4"):
+        make_shards(list_folder(videos), tmp_path, RECIPE, lambda: wild)
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def test_several_clips_a_video_and_links_between_frames(tmp_path):
+    ramp = np.arange(48) * 5  # rolled a pixel a frame: the grey at one place tells the frame
+    frames = np.stack([np.roll(ramp, i)[None, :, None].repeat(32, 0).repeat(3, 2) for i in range(20)]).astype(np.uint8)
+    write_mp4(tmp_path / "in.mp4", frames)
+    recipe = Recipe(32, 32, num_frames=3, stride=4, clips=2, links=2)
+    assert recipe.starts(20) == [3, 8]
+    assert recipe.starts(9) == [0] and recipe.starts(8) == []
+    seen = []
+
+    def recording(given):
+        seen.append(given)
+        return Tracks(
+            torch.arange(1.0, 5).view(4, 1, 1, 1).expand(4, 2, 32, 32), torch.ones(4, 32, 32, dtype=torch.bool)
+        )
+
+    (video,) = list_folder(tmp_path)
+    out = list(sharding.clips_of(video, 7, recipe, recording))
+    assert [key for key, _, _ in out] == ["000000007_00", "000000007_01"] and all(len(each) == 5 for each in seen)
+    for (_, clip, about), start in zip(out, recipe.starts(20), strict=True):
+        numbers = 30 - clip.frames[:, 8:24, 22].mean(axis=(1, 2)) / 5  # column 30 of the video is 22 of its middle
+        np.testing.assert_allclose(numbers, [start, start + 4, start + 8], atol=0.5)
+        assert clip.flow[:, 0, 0, 0].tolist() == [2, 4] and about == {"video": "in.mp4", "start": start}
+
+
+def test_cuts_and_short_videos_are_listed(tmp_path):
+    rng = np.random.default_rng(0)
+    one, other = (
+        np.full((4, 32, 32, 3), level, np.uint8) + rng.integers(0, 9, (1, 32, 32, 3), np.uint8) for level in (10, 200)
+    )
+    write_mp4(tmp_path / "cut.mp4", np.concatenate([one, other]))
+    write_mp4(tmp_path / "short.mp4", one)
+    recipe = Recipe(32, 32, num_frames=8, stride=1)
+    with pytest.raises(ValueError, match="None of the 2 videos"):
+        make_shards(list_folder(tmp_path), tmp_path / "out", recipe, StandingStill)
+    text = (tmp_path / "out" / "skipped.csv").read_text()
+    assert "cuts to another scene at frame 4" in text and "too short: it has 4 frames, 8 are needed" in text
+
+
+def test_webvid_tables(videos, tmp_path):
+    (tmp_path / "clips" / "p1").mkdir(parents=True)
+    for name in ("000000", "000001"):
+        (tmp_path / "clips" / "p1" / f"{name}.mp4").write_bytes((videos / f"{name}.mp4").read_bytes())
+    table = tmp_path / "results.csv"
+    table.write_text(
+        "videoid,contentUrl,duration,page_dir,name\n"
+        '000000,https://a.example/0.mp4,PT1S,p1,"A dog, running"\n'
+        "000001,https://a.example/1.mp4,PT1S,p1,A  cat\n"
+        "000000,https://a.example/0.mp4,PT1S,p1,A dog again\n"
+        "000009,https://a.example/9.mp4,PT1S,p1,Gone\n"
+        "../x,https://a.example/x.mp4,PT1S,p1,Out of the folder\n"
+    )
+    listed = read_webvid(table, tmp_path / "clips")
+    assert [video.caption for video in listed[:2]] == ["A dog, running", "A cat"]
+    out = tmp_path / "out"
+    command = ["shards", str(table), "--videos", str(tmp_path / "clips"), "-o", str(out), "--size", "32x32"]
+    assert cli.main([*command, "--frames", "4", "--stride", "1"]) == 0
+    assert list(ShardSet(out).captions) == ["A dog, running", "A cat"]
+    reasons = (out / "skipped.csv").read_text()
+    assert "stands in a row before" in reasons and "its address is https://a.example/9.mp4" in reasons
+    assert "no videoid, or one that is no file name" in reasons and reasons.count("\n") == 4
+    table.write_text("url,text\na,b\n")
+    with pytest.raises(ValueError, match="lacks the columns \\['videoid'"):
+        read_webvid(table, tmp_path)
+
+
+def test_a_real_clip_through_the_command(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "bunny.mp4").write_bytes((ROOT / "data_samples" / "clips" / "big_buck_bunny.mp4").read_bytes())
+    command = ["shards", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--size", "64x96", "--frames", "4"]
+    assert cli.main([*command, "--stride", "4", "--links", "2", "--clips", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 videos: 2 clips, 0 videos skipped" in said and "1 videos have no caption" in said
+    clip = ShardSet(tmp_path / "out").clip(1)
+    assert clip.frames.shape == (4, 64, 96, 3) and clip.stride == 4
+    # What the field says must be in the pictures: frame 3, pulled back, is nearer to frame 0 than it was.
+    from mi2v_lite.flow.warp import backward_warp
+
+    pictures = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float()
+    back, inside = backward_warp(pictures[3:], torch.from_numpy(clip.flow[2:]))
+    seen = torch.from_numpy(clip.visibility[2])[None, None] & inside.bool()
+    error, still = ((other - pictures[:1]).abs().mean(1, keepdim=True)[seen].mean() for other in (back, pictures[3:]))
+    assert error < still
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "31x32"], "height is 31; expected a multiple of 8"),
+        (["--size", "large"], "is no size"),
+        (["--links", "3", "--stride", "8"], "expected a divisor of the stride 8"),
+        (["--tracker", "nowhere:Raft"], "--tracker nowhere:Raft: cannot be imported"),
+        (["--tracker", "json:__doc__"], "cannot be called"),
+        (["--node", "2", "--nodes", "2"], "nodes are counted from 0"),
+    ],
+)
+def test_mistakes_are_told(videos, tmp_path, capsys, words, said):
+    assert cli.main(["shards", str(videos), "-o", str(tmp_path / "out"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_sources_that_hold_nothing(tmp_path, capsys):
+    for source, said in ((tmp_path, "holds no videos"), (tmp_path / "a.csv", "give its folder of videos")):
+        assert cli.main(["shards", str(source), "-o", str(tmp_path / "out")]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(ValueError, match="do not fit one JPEG"):
+        encode_clip(smooth_clip(0, size=20), {})
+
+
+def test_the_order_names_every_clip_once_an_epoch():
+    counts = [3, 0, 5, 1, 4]
+    order = Order(counts, seed=1, group=2)
+    epochs = [[order[epoch * 13 + i] for i in range(13)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(13)) for epoch in epochs) and len({tuple(epoch) for epoch in epochs}) == 3
+    again = Order(counts, seed=1, group=2)
+    assert [again[i] for i in (38, 0, 20, 7)] == [epochs[2][12], epochs[0][0], epochs[1][7], epochs[0][7]]
+    assert [Order(counts, seed=2, group=2)[i] for i in range(13)] != epochs[0]
+
+
+def test_groups_keep_the_reading_near():
+    order = Order([10] * 8, seed=0, group=2)
+    for start in range(0, 80, 20):
+        assert len({order[start + i] // 10 for i in range(20)}) == 2
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_and_workers_share_an_epoch(shards, processes, workers):
+    read = ShardSet(shards)
+    seen = []
+    for rank in range(processes):
+        stream = ShardStream(read, seed=3, rank=rank, processes=processes)
+        seen += [index for index, _ in DataLoader(stream, batch_size=None, num_workers=workers)]
+    assert sorted(seen) == list(range(len(read)))
+
+
+def test_a_reading_goes_on_where_it_stopped(shards):
+    read = ShardSet(shards)
+    whole = [index for index, _ in ShardStream(read, seed=5, stop=16)]
+    rest = [[index for index, _ in ShardStream(read, 5, rank, 2, start=6, stop=16)] for rank in range(2)]
+    assert [index for pair in zip(*rest, strict=True) for index in pair] == whole[6:]
+
+
+def test_a_damaged_tar_is_named(shards, tmp_path):
+    for path in shards.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    os.truncate(tmp_path / "shard-000003.tar", 700)
+    with pytest.raises(ValueError, match="shard-000003.tar is shorter than its index"):
+        ShardSet(tmp_path).clip(7)
+    assert io.BytesIO(ShardSet(tmp_path).part(0, "frames.jpg")).read(2) == b"\xff\xd8"
