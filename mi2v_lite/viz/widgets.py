@@ -9,6 +9,7 @@ _WIDGETS = {  # name -> module in this folder
     "AttentionExplorer": "attention_explorer",
     "DragCanvas": "drag_canvas",
     "FlowExplorer": "flow_explorer",
+    "Sliders": "sliders",
 }
 __all__ = sorted(_WIDGETS)
 
@@ -24,7 +25,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(f"mi2v_lite.viz.{_WIDGETS[name]}"), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("anywidget", "traitlets"):
+        if error.name not in ("anywidget", "ipywidgets", "traitlets"):
             raise
         raise ImportError(f"{name} needs {error.name}: pip install 'mi2v_lite[notebooks]'.") from error
 
