@@ -112,6 +112,8 @@ def test_drags_are_asked_without_caption_at_the_stride_of_the_clip(world):
     control.drags(pipe, clip(0), 0)
     assert [len(asked.drags) for _, asked, _ in pipe.asked] == [1, 1, 3, 10]
     assert [options.get("hold_control") for _, _, options in pipe.asked] == [None, False, None, None]
+    control.network_drags(pipe, clip(0), 0)
+    assert [(len(c.drags), o["hold_control"]) for _, c, o in pipe.asked[4:]] == [(3, False), (10, False)]
     assert all(prompt == "" and kwargs["stride"] == 8 for prompt, _, kwargs in pipe.asked)
 
 

@@ -79,14 +79,16 @@ def test_flow_and_words_tell_what_moves(tmp_path: Path) -> None:
 
 
 def test_words_of_a_flow() -> None:
-    field = np.zeros((2, 128, 128), np.float32)
-    assert not told_motion(field, 120).moves
+    field, seen = np.zeros((2, 128, 128), np.float32), np.ones((128, 128), bool)
+    assert not told_motion(field, seen, 120).moves
     field[0, 30:60, 30:60], field[1, 30:60, 30:60] = -6, -6
-    slow = told_motion(field, 120)
+    slow = told_motion(field, seen, 120)
     assert (slow.kind, slow.direction, slow.speed) == ("drift", "up and to the left", "slow")
-    assert told_motion(field, 30).speed == "quick", "the same way in a quarter of the time"
+    assert told_motion(field, seen, 30).speed == "quick", "the same way in a quarter of the time"
     field[:, 30:60, 45:60] *= -1
-    assert told_motion(field, 60).direction == "around"
+    assert told_motion(field, seen, 60).direction == "around"
+    seen[30:60, 45:60] = False
+    assert told_motion(field, seen, 60).direction == "up and to the left"
 
 
 def test_shots_of_big_buck_bunny_keep_the_splits_apart() -> None:

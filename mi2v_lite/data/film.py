@@ -31,6 +31,9 @@ SPLITS = {"train": 0, "heldout": 1}
 STRIDES = (2, 4, 8)
 LINK = 4  # film frames: the tracker sees a frame this often at least, whatever the stride
 TRACK_AT = 2  # the tracker sees pictures this many times larger than the clip's
+# A part of a shot where less than this share of frame 0 is still seen in the last frame (somebody walks out of the
+# picture or in front of everything) has hardly a flow to learn from: another is drawn, so many times.
+LEAST_SEEN, TRIES = 0.5, 4
 # In the last frame: a pixel moves from this share of the side on, a clip from this share of its pixels on, and it has
 # a direction when its mean displacement is this share of the mean length.
 MOVES_FROM, LEAST_MOVING, ONE_WAY = 0.01, 0.01, 0.5
@@ -95,6 +98,13 @@ class Film:
     def clip(self, seed: int) -> Clip:
         """The clip of this seed (an integer, 0 or more)."""
         rng = np.random.default_rng([SPLITS[self.split], seed])
+        for _ in range(TRIES):
+            clip = self._draw(rng)
+            if clip.visibility[-1].mean() >= LEAST_SEEN:
+                break
+        return clip
+
+    def _draw(self, rng: np.random.Generator) -> Clip:
         lengths = np.array([shot.length for shot in self.shots], np.float64)
         shot = self.shots[int(rng.choice(len(self.shots), p=lengths / lengths.sum()))]
         future = self.num_frames - 1
@@ -112,7 +122,7 @@ class Film:
         flow = np.stack([_smaller(f.transpose(1, 2, 0)) for f in flow.numpy()[every - 1 :: every]]) / TRACK_AT
         visibility = np.stack([_smaller(v.astype(np.float32)) > 0.5 for v in seen.numpy()[every - 1 :: every]])
         flow = np.ascontiguousarray(flow.transpose(0, 3, 1, 2), np.float32)
-        words = captions.motion_phrase(told_motion(flow[-1], stride * future), rng, edition=2)
+        words = captions.motion_phrase(told_motion(flow[-1], visibility[-1], stride * future), rng, edition=2)
         return Clip(frames, flow, visibility, f"{shot.caption}, it {words}", stride)
 
 
@@ -146,13 +156,14 @@ def read_square(video: Path, indices: range, size: int) -> np.ndarray:
     return np.stack(found)
 
 
-def told_motion(flow: np.ndarray, frames: int) -> Motion:
-    """What a caption tells of a motion: a drift with one of eight directions (or none) and a speed, or a stay.
+def told_motion(flow: np.ndarray, seen: np.ndarray, frames: int) -> Motion:
+    """What a caption tells of a motion: a drift in one of eight directions (or "around") at a speed, or a stay.
 
-    flow: f_{0->last} `(2, H, W)` pixels. frames: how many film frames it took; speeds are those of motion.py.
+    flow: f_{0->last} `(2, H, W)` pixels. seen: bool `(H, W)`, the pixels whose flow is no guess. frames: how many film
+    frames it took; speeds are those of motion.py.
     """
     length = np.linalg.norm(flow, axis=0)
-    moving = length > MOVES_FROM * flow.shape[-1]
+    moving = seen & (length > MOVES_FROM * flow.shape[-1])
     if moving.mean() < LEAST_MOVING:
         return Motion("stay")
     amount = float(length[moving].mean()) / flow.shape[-1] * SOURCE_FRAMES / frames

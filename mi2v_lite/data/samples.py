@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mi2v_lite.data.world import World
+
+if TYPE_CHECKING:
+    from mi2v_lite.data.film import Film
 
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 
@@ -27,3 +31,11 @@ def heldout_world(samples: Path = SAMPLES, size: int = 128, num_frames: int = 16
         ValueError: when the folder has no photos or sprites.
     """
     return sample_world("heldout", samples, size=size, num_frames=num_frames, edition=edition)
+
+
+def sample_film(samples: Path = SAMPLES) -> Film:
+    """Clips of the sample clip of Big Buck Bunny (48 frames of one shot, so all at stride 2), which no training saw."""
+    from mi2v_lite.data.film import Film, Shot  # its tracker needs torch; the world does not
+
+    shot = Shot(0, 48, "a fat white rabbit comes out of its burrow", "heldout")
+    return Film(samples / "clips" / "big_buck_bunny.mp4", [shot], "heldout")

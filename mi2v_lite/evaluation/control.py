@@ -1,7 +1,8 @@
 """How well the motion obeys drags, anchors and the brush, without a caption, on worlds whose truth is known.
 
-The paper gives no numbers for control; the trajectory error is ObjMC's (Wang et al., MotionCtrl, 2024), last
-frame only.
+The paper gives no numbers for control. Others measured the trajectory error ObjMC (Wang et al., MotionCtrl, SIGGRAPH
+2024) and the error of the dense flow that a few given tracks leave, here "poke" (after Baumann et al., "Flow Poke
+Transformer", ICCV 2025).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.data.source import Clip
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX, Numbers, noise
-from mi2v_lite.flow.metrics import leakage
+from mi2v_lite.flow.metrics import endpoint_error, leakage, trajectory_error
 from mi2v_lite.pipelines import MotionI2VPipeline
 
 STILL_PX = 0.5
@@ -65,9 +66,12 @@ def true_drags(clip: Clip, count: int, seed: int) -> list[Drag]:
 
 def drags(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     """`drags.error_px_1`, `_3`, `_10`: distance between where a drag ends and where the predicted flow takes its start,
-    mean over the drags; `drags.error_relative`: with one drag, as a share of its length. `drags.epe_moving_px`: with
-    one drag, end-point error in the last frame over all pixels that really move, whether drawn on or not. No caption,
-    the clip's stride. Both with `_network`: what the ControlNet reaches alone, without `hold_control`.
+    mean over the drags; `drags.objmc_px_1`, ...: the same distance in all frames, between the true track of the start
+    and the predicted one (`trajectory_error`). `poke.epe_px_1`, ...: end-point error of the whole field, all pixels and
+    frames, when so many tracks are given. `drags.error_relative`: with one drag, its error as a share of its length.
+    `drags.epe_moving_px`: with one drag, end-point error in the last frame over all pixels that really move, whether
+    drawn on or not. No caption, the clip's stride. With one drag also `..._network`: what the ControlNet reaches
+    alone, without `hold_control`.
     """
     numbers: Numbers = {}
     for count in DRAG_COUNTS:
@@ -75,11 +79,40 @@ def drags(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
         if len(drawn) < count:
             continue
         flow = dragged(pipe, clip, drawn, seed)
-        numbers[f"drags.error_px_{count}"] = float(np.mean(drag_errors(flow, drawn)))
+        numbers |= _obeyed(clip, flow, drawn, "")
         if count == 1:
             numbers |= _one_drag(clip, flow, drawn[0], "")
-            numbers |= _one_drag(clip, dragged(pipe, clip, drawn, seed, hold_control=False), drawn[0], "_network")
+            flow = dragged(pipe, clip, drawn, seed, hold_control=False)
+            numbers |= _obeyed(clip, flow, drawn, "_network") | _one_drag(clip, flow, drawn[0], "_network")
     return numbers
+
+
+def network_drags(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
+    """`drags.error_px_3_network` and the others of `drags` with `_network`, for 3 and 10 drags."""
+    numbers: Numbers = {}
+    for count in DRAG_COUNTS[1:]:
+        drawn = true_drags(clip, count, seed)
+        if len(drawn) == count:
+            numbers |= _obeyed(clip, dragged(pipe, clip, drawn, seed, hold_control=False), drawn, "_network")
+    return numbers
+
+
+def _obeyed(clip: Clip, flow: Tensor, drawn: list[Drag], ending: str) -> Numbers:
+    count = len(drawn)
+    return {
+        f"drags.error_px_{count}{ending}": float(np.mean(drag_errors(flow, drawn))),
+        f"drags.objmc_px_{count}{ending}": objmc(clip, flow, drawn),
+        f"poke.epe_px_{count}{ending}": endpoint_error(flow, torch.from_numpy(clip.flow)).item(),
+    }
+
+
+def objmc(clip: Clip, flow: Tensor, drawn: list[Drag]) -> float:
+    """ObjMC in pixels: mean distance, over drags and future frames, of the tracks of their starts under `flow`,
+    `(N, 2, H, W)`, from those in the clip.
+    """
+    starts = np.array([drag.points[0] for drag in drawn]).round().astype(int)  # (P, 2)
+    x, y = starts.T
+    return trajectory_error(flow[:, :, y, x].mT, torch.from_numpy(clip.flow)[:, :, y, x].mT).item()
 
 
 def _one_drag(clip: Clip, flow: Tensor, drag: Drag, ending: str) -> Numbers:

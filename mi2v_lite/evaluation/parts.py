@@ -14,12 +14,15 @@ from PIL import Image
 from torch import Tensor
 
 from mi2v_lite.data.source import Clip
+from mi2v_lite.evaluation import appearance
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, psnr
+from mi2v_lite.flow.similarity import ssim
 from mi2v_lite.flow.warp import splat_average
 from mi2v_lite.models.autoencoder import decode, encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.pipelines.common import image_tensor
+from mi2v_lite.training.mean_flow import training_mean
 
 Numbers = dict[str, float]
 
@@ -46,7 +49,7 @@ def noise(seed: int) -> torch.Generator:
 @torch.no_grad()
 def autoencoders(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     """`world.motion_px`: mean length of the true flow. `flow_vae.epe_px`: end-point error of the field after encoding
-    and decoding. `image_vae.world_psnr_db`: of frames after encoding and decoding.
+    and decoding. `image_vae.world_psnr_db`, `image_vae.world_ssim`: of frames after encoding and decoding.
     """
     flow, frames = flow_tensor(clip), frames_tensor(clip)[::5]
     fields = from_unit(decode(pipe.flow_vae, encode(pipe.flow_vae, to_unit(flow))))
@@ -55,12 +58,13 @@ def autoencoders(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
         "world.motion_px": flow.norm(dim=2).mean().item(),
         "flow_vae.epe_px": endpoint_error(fields, flow).item(),
         "image_vae.world_psnr_db": psnr(rebuilt, frames, max=2).item(),
+        "image_vae.world_ssim": ssim(rebuilt, frames, max=2).item(),
     }
 
 
 @torch.no_grad()
 def photos(pipe: MotionI2VPipeline, folder: Path, size: int = 128) -> list[Numbers]:
-    """`image_vae.psnr_db` of the middle square of every photo of a folder, at `size` pixels."""
+    """`image_vae.psnr_db` and `image_vae.ssim` of the middle square of every photo of a folder, at `size` pixels."""
     found = []
     for path in sorted(folder.glob("*.jpg")):
         with Image.open(path) as opened:
@@ -70,19 +74,24 @@ def photos(pipe: MotionI2VPipeline, folder: Path, size: int = 128) -> list[Numbe
         box = (left, top, left + side, top + side)
         pixels = image_tensor(photo.resize((size, size), Image.Resampling.LANCZOS, box=box))
         rebuilt = decode(pipe.vae, encode(pipe.vae, pixels)).clamp(-1, 1)
-        found.append({"image_vae.psnr_db": psnr(rebuilt, pixels, max=2).item()})
+        numbers = {"psnr_db": psnr(rebuilt, pixels, max=2).item(), "ssim": ssim(rebuilt, pixels, max=2).item()}
+        found.append({f"image_vae.{name}": value for name, value in numbers.items()})
     return found
 
 
 def stage1(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     """The field predicted from frame 0, the caption and the clip's stride.
 
-    `stage1.epe_px`; `stage1.direction_accuracy`: whether the mean flow of the last frame's moving pixels (above 1 px)
+    `stage1.epe_px`; `world.training_mean_epe_px`, the error of the mean motion of the training clips of that stride
+    (`training_mean`); `stage1.direction_accuracy`: whether the mean flow of the last frame's moving pixels (above 1 px)
     points within 45 degrees of the true one, only where that mean is at least 2 px.
     """
     flow = flow_tensor(clip)
     found = pipe.predict_motion(clip.frames[0], clip.caption, stride=clip.stride, generator=noise(seed)).flow
     numbers = {"stage1.epe_px": endpoint_error(found, flow).item()}
+    mean = training_mean(clip.stride, flow.shape[1], flow.shape[-2:])
+    if mean is not None:
+        numbers["world.training_mean_epe_px"] = endpoint_error(mean[None], flow).item()
     moving = flow[:, -1:].norm(dim=2, keepdim=True) > 1
     if moving.any():
         right = direction_accuracy(found[:, -1:], flow[:, -1:], moving, least=2.0).item()
@@ -111,6 +120,7 @@ def stage2(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     - `stage2.psnr_gap_db`: over visible pixels (something lands there), how far below the autoencoder's own
       reconstruction. `stage2.psnr_holes_db`: where nothing lands.
     - `stage2.first_frame_db`: frame 0 against the autoencoder's reconstruction of the photo.
+    - what `appearance.regions` and `appearance.over_time` measure.
     """
     flow, frames = flow_tensor(clip), frames_tensor(clip)
     output = pipe.render(clip.frames[0], flow, clip.caption, generator=noise(seed), output_type="pt")
@@ -126,7 +136,7 @@ def stage2(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     if (~seen).float().mean() > 0.005:
         numbers["stage2.psnr_holes_db"] = psnr(rendered[1:], frames[1:], ~seen, 2).item()
     numbers |= {f"stage2.{name}": value for name, value in _large_motion(rendered, frames, landed).items()}
-    return numbers
+    return numbers | appearance.regions(clip, rendered, frames) | appearance.over_time(clip, rendered, frames)
 
 
 def _large_motion(rendered: Tensor, frames: Tensor, landed: Tensor) -> Numbers:

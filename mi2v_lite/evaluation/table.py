@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.source import Clip, ClipSource
-from mi2v_lite.evaluation import control, parts
+from mi2v_lite.evaluation import control, motion, parts
 from mi2v_lite.evaluation.fusions import painting_with
 from mi2v_lite.evaluation.parts import Numbers
 from mi2v_lite.models.unet import VideoUNet
@@ -19,13 +19,18 @@ MEASURES: dict[str, Callable[[MotionI2VPipeline, Clip, int], Numbers]] = {
     "autoencoders": parts.autoencoders,
     "stage1": parts.stage1,
     "stage1_steps": parts.stage1_steps,
+    "stage1_samples": motion.stage1_samples,
     "drags": control.drags,
+    "network_drags": control.network_drags,
+    "control_scales": motion.control_scales,
     "anchors": control.anchors,
     "brush": control.brush,
     "stage2": parts.stage2,
 }
 # Dear ones are taken on the first clips only.
-FIRST_CLIPS = {"stage1_steps": 8}
+FIRST_CLIPS = {"stage1_steps": 8, "stage1_samples": 8, "network_drags": 12, "control_scales": 12}
+# What a film's clips, whose flow is an estimate, can be measured on. Their keys begin with "film.".
+FILM_MEASURES, FILM_CLIPS = ("autoencoders", "stage1", "drags", "stage2"), 3
 NOT_RUN = (
     "CLIP prompt and frame consistency, LPIPS and VBench terms need networks that are not part of the package: not run",
 )
@@ -38,17 +43,21 @@ def evaluate(
     seed: int = 0,
     measures: Collection[str] = tuple(MEASURES),
     fusions: dict[str, VideoUNet] | None = None,
+    film: ClipSource | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Measure a pipeline on ``clips`` clips of ``world``.
+    """Measure a pipeline on ``clips`` clips of ``world``, and apart from them on a few of ``film``.
 
     Args:
         pipe: both stages. world: clips with exact flow. clips: how many. seed: of the clips and of all noise.
         measures: which of ``MEASURES``; their docstrings say what their names mean.
         fusions: name -> Stage 2 UNet: the ablation, ``ablation.NAME.psnr_large_motion_db`` (``parts.fusion``).
+        film: clips of real video with tracked flow. Their figures have the same names after ``film.``; where a pixel is
+        hidden their flow is the tracker's guess, so errors against it are not all the model's.
 
     Returns:
-        metric name -> ``{"value", "spread", "n"}``. Besides those of the measures: ``flow_vae.epe_relative`` and
-        ``stage1.epe_relative``, mean error over mean motion (1 is the error of the zero field);
+        metric name -> ``{"value", "spread", "n"}``. Besides those of the measures: ``flow_vae.epe_relative``,
+        ``stage1.epe_relative`` and ``poke.epe_relative_1`` (3, 10), mean error over mean motion (1 is the error of the
+        zero field); ``stage1.epe_over_training_mean``, over the error of the mean training motion;
         ``stage1.epe_10_over_50_steps``, the error in 10 steps over that in 50, on the same clips.
 
     Raises:
@@ -57,6 +66,26 @@ def evaluate(
     unknown = sorted(set(measures) - set(MEASURES))
     if unknown:
         raise ValueError(f"unknown measures {unknown}; there are {sorted(MEASURES)}")
+    metrics = _measured(pipe, world, clips, seed, measures, fusions or {})
+    if "autoencoders" in measures:
+        found = parts.photos(pipe, SAMPLES / "photos")
+        metrics |= {name: summary([numbers[name] for numbers in found]) for name in found[0]}
+    if film is not None:
+        own = [name for name in FILM_MEASURES if name in measures]
+        found = _measured(pipe, film, min(clips, FILM_CLIPS), seed, own, {})
+        metrics |= {f"film.{name.removeprefix('world.').replace('world_', '')}": each for name, each in found.items()}
+    return metrics
+
+
+def _measured(
+    pipe: MotionI2VPipeline,
+    source: ClipSource,
+    clips: int,
+    seed: int,
+    measures: Collection[str],
+    fusions: dict[str, VideoUNet],
+) -> dict[str, dict[str, float]]:
+    """The figures of the measures on the clips of one source."""
     numbers: dict[str, list[float]] = {}
     pairs: dict[str, list[tuple[float, float]]] = {}
 
@@ -65,29 +94,31 @@ def evaluate(
             numbers.setdefault(name, []).append(value)
 
     for index in tqdm(range(clips), desc="evaluate"):
-        clip, found = world.clip(seed + index), {}
+        clip, found = source.clip(seed + index), {}
         for name in measures:
             if index < FIRST_CLIPS.get(name, clips):
                 found |= MEASURES[name](pipe, clip, seed + index)
-        put({name: value for name, value in found.items() if not name.endswith("_steps_px")})
+        put({name: value for name, value in found.items() if name not in ONLY_IN_RATIOS})
         for name, top, bottom in RATIOS:
             if top in found and bottom in found:
                 pairs.setdefault(name, []).append((found[top], found[bottom]))
-        for name, unet in (fusions or {}).items():
+        for name, unet in fusions.items():
             with painting_with(pipe, unet):
                 put({f"ablation.{name}.{key}": value for key, value in parts.fusion(pipe, clip, seed + index).items()})
-    if "autoencoders" in measures:
-        for found in parts.photos(pipe, SAMPLES / "photos"):
-            put(found)
     metrics = {name: summary(values) for name, values in numbers.items()}
     return metrics | {name: share(*zip(*values, strict=True)) for name, values in pairs.items()}
 
 
+# name, the error above, the error or motion below
 RATIOS = (
     ("flow_vae.epe_relative", "flow_vae.epe_px", "world.motion_px"),
     ("stage1.epe_relative", "stage1.epe_px", "world.motion_px"),
+    ("stage1.epe_over_training_mean", "stage1.epe_px", "world.training_mean_epe_px"),
     ("stage1.epe_10_over_50_steps", "stage1.epe_10_steps_px", "stage1.epe_50_steps_px"),
+    *((f"poke.epe_relative_{count}", f"poke.epe_px_{count}", "world.motion_px") for count in control.DRAG_COUNTS),
 )
+# Taken on few clips, for their ratio alone: as figures they would not compare with those of all clips.
+ONLY_IN_RATIOS = {"stage1.epe_10_steps_px", "stage1.epe_50_steps_px"}
 
 
 def share(errors: Sequence[float], motions: Sequence[float]) -> dict[str, float]:

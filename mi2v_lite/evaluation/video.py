@@ -1,0 +1,154 @@
+"""Video-to-video measured: the tracker against the truth, and how steady a restyled clip is (notebook 05).
+
+Steadiness is a warp error: walk along the tracks of the *source* and look how much the colour of the output changes on
+the way. It is cheap to win by blur or by standing still, so the average displacement stands beside it.
+
+Warp error: Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mi2v_lite.data.video import read_video, resize_frames
+from mi2v_lite.data.world import Clip
+from mi2v_lite.evaluation.parts import LARGE_MOTION_PX, Numbers, frames_tensor, noise
+from mi2v_lite.flow.metrics import psnr
+from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks
+from mi2v_lite.flow.warp import backward_warp
+from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.restyle import restyle
+
+SMALL_MOTION_PX = 4.0
+STYLE = "strokes"  # painted frame by frame it flickers of itself: each frame gets strokes of its own
+WINDOW = 8  # frames of the short windows whose cost is measured; two of them make a clip of 15
+
+
+def tracking(pipe: MotionI2VPipeline | None, clip: Clip, seed: int, tracker: Tracker | None = None) -> Numbers:
+    """The default tracker against the truth, over pixels that are still seen, by how far they moved.
+
+    `tracking.epe_small_px` (up to 4 px), `_medium_px`, `_large_px` (above 8): end-point error. `tracking.zero_large_px`:
+    that of no motion at all on the large ones, their mean length. `tracking.hidden_found`: the share of the hidden
+    pixels that are called hidden; `tracking.hidden_right`: the share of those called hidden that are.
+    """
+    found = (ChainTracker() if tracker is None else tracker)(clip.frames)
+    true, seen = torch.from_numpy(clip.flow), torch.from_numpy(clip.visibility)
+    error, length = (found.flow - true).norm(dim=1), true.norm(dim=1)  # (N, H, W)
+    small, large = length <= SMALL_MOTION_PX, length > LARGE_MOTION_PX
+    numbers = {}
+    for name, part in {"small": small, "medium": ~small & ~large, "large": large}.items():
+        if (part & seen).float().mean() >= 0.002:
+            numbers[f"tracking.epe_{name}_px"] = error[part & seen].mean().item()
+            if name == "large":
+                numbers["tracking.zero_large_px"] = length[part & seen].mean().item()
+    hidden, called = ~seen, ~found.visibility
+    if hidden.float().mean() >= 0.002:
+        numbers["tracking.hidden_found"] = called[hidden].float().mean().item()
+        numbers["tracking.hidden_right"] = hidden[called].float().mean().item()
+    return numbers
+
+
+def warp_error(frames: Tensor, tracks: Tracks) -> tuple[float, float]:
+    """How much colours change along tracks.
+
+    Args:
+        frames: `(F, 3, H, W)` in [-1, 1], the clip to judge. tracks: of the source, N = F - 1, same size.
+
+    Returns:
+        mean absolute change in levels of 255, where the point is seen in both frames: between neighbouring frames
+        (flicker), and between frame 0 and each later one (drift).
+    """
+    on_track, _ = backward_warp(frames[1:], tracks.flow)  # (N, 3, H, W), on frame 0's grid
+    on_track = torch.cat([frames[:1], on_track])
+    seen = torch.cat([torch.ones_like(tracks.visibility[:1]), tracks.visibility])  # (F, H, W)
+
+    def change(a: Tensor, b: Tensor, counted: Tensor) -> float:
+        return (127.5 * (a - b).abs().mean(dim=1)[counted]).mean().item()
+
+    flicker = change(on_track[1:], on_track[:-1], seen[1:] & seen[:-1])
+    return flicker, change(on_track[1:], on_track[:1].expand_as(on_track[1:]), seen[1:])
+
+
+def per_frame(frames: np.ndarray, style: str = STYLE) -> Tensor:
+    """Each frame restyled on its own, by a seed of its own: `(F, 3, H, W)` in [-1, 1] of uint8 `(F, H, W, 3)`."""
+    styled = np.stack([np.asarray(restyle(Image.fromarray(f), style, seed=i)) for i, f in enumerate(frames)])
+    return torch.from_numpy(styled).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def displacement(frames: Tensor) -> float:
+    """Mean length in pixels of the motion that the tracker finds in a clip `(F, 3, H, W)` in [-1, 1]."""
+    array = ((frames + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    return ChainTracker()(array).flow.norm(dim=1).mean().item()
+
+
+def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, seed: int, style: str = STYLE) -> Numbers:
+    """A source uint8 `(F, H, W, 3)` restyled by driving its first frame, and frame by frame: see `restyled`."""
+    each = per_frame(frames, style)
+    ours = pipe.render(each[:1], tracks.flow[None], generator=noise(seed), output_type="pt").frames[0].cpu()
+    numbers = {"displacement_source_px": tracks.flow.norm(dim=1).mean().item()}
+    for name, clip in {"ours": ours, "per_frame": each}.items():
+        numbers[f"warp_error_{name}"], numbers[f"drift_{name}"] = warp_error(clip, tracks)
+        numbers[f"displacement_{name}_px"] = displacement(clip)
+    numbers["detail_kept"] = _detail(ours[1:]) / _detail(each[1:])
+    return numbers
+
+
+def _detail(frames: Tensor) -> float:
+    """Mean step between neighbouring pixels: a blurred clip has little."""
+    return (frames.diff(dim=-1).abs().mean() + frames.diff(dim=-2).abs().mean()).item()
+
+
+def restyled(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
+    """A clip of the world, painted in strokes: its first frame driven by the true motion, against each frame on its own.
+
+    `video.warp_error_ours`, `_per_frame`: change between neighbouring frames along the true tracks, in levels;
+    `video.warp_error_ratio`: per frame over ours, 2 is half the flicker. `video.drift_*`: the same against frame 0.
+    `video.displacement_*_px`: mean motion of the source, and as tracked in both outputs. `video.detail_kept`: mean step
+    between neighbouring pixels, ours over per frame: a blurred output is steady, too. `video.window_cost_db`: how
+    much PSNR the frames after the anchor lose when the clip is rendered in two windows instead of one.
+    """
+    tracks = Tracks(torch.from_numpy(clip.flow), torch.from_numpy(clip.visibility))
+    numbers = {f"video.{name}": value for name, value in consistency(pipe, clip.frames, tracks, seed).items()}
+    for name in ("warp_error", "drift"):
+        numbers[f"video.{name}_ratio"] = numbers[f"video.{name}_per_frame"] / numbers[f"video.{name}_ours"]
+    return numbers | {"video.window_cost_db": window_cost(pipe, clip, seed)}
+
+
+def window_cost(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> float:
+    """PSNR in decibels that 7 frames lose by starting from a rendered frame instead of the photo, same tracker."""
+    source, true = clip.frames[: 2 * WINDOW - 1], frames_tensor(clip)[WINDOW : 2 * WINDOW - 1]
+    found = []
+    for window in (2 * WINDOW - 1, WINDOW):
+        options = {"window": window, "generator": noise(seed), "output_type": "pt"}
+        made = pipe.video_to_video(source, source[0], clip.caption, **options).frames[0]
+        found.append(psnr(made[WINDOW:], true, max=2).item())
+    return found[0] - found[1]
+
+
+def real_clips(pipe: MotionI2VPipeline, folder: Path, size: int = 128, num_frames: int = 16) -> list[Numbers]:
+    """As `restyled`, on the videos of a folder cut into squares and takes of 16 frames: `video.clip_*`.
+
+    Here the tracks are the tracker's, and what it gets wrong counts against both.
+    """
+    found = []
+    for path in sorted(folder.glob("*.mp4")):
+        frames = square(read_video(path, 1000).frames, size)
+        for start in range(0, len(frames) - num_frames + 1, num_frames):
+            take = frames[start : start + num_frames]
+            numbers = consistency(pipe, take, ChainTracker()(take), start)
+            numbers["warp_error_ratio"] = numbers["warp_error_per_frame"] / numbers["warp_error_ours"]
+            numbers["drift_ratio"] = numbers["drift_per_frame"] / numbers["drift_ours"]
+            found.append({f"video.clip_{name}": value for name, value in numbers.items()})
+    return found
+
+
+def square(frames: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a clip, `size` pixels a side: the lite model saw squares."""
+    side = min(frames.shape[1:3])
+    top, left = (frames.shape[1] - side) // 2, (frames.shape[2] - side) // 2
+    return resize_frames(frames[:, top : top + side, left : left + side], (size, size))
