@@ -29,6 +29,7 @@ PIP_ONLY = {"opencv-python-headless", "flow-vis"}
 FLOORS = {
     "flow": 10,
     "control": 15,
+    "restyle": 15,
     "models": 20,
     "data": 20,
     "pipelines": 30,

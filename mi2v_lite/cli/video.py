@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from . import common
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from mi2v_lite.data.video import Video
     from mi2v_lite.flow.tracking import Tracks
 
+STYLES = ("posterise", "sketch", "oil", "strokes", "colours")  # those of `mi2v_lite.restyle`, known without cv2
 TRACK_SIZE = 256  # short side, pixels
 TRACKER_HELP = "dis (default), raft:FILE, cotracker:FILE, dot:FILE, or fields:PATH for motion computed elsewhere"
 
@@ -31,6 +34,31 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     each.add_argument("--previews", action="store_true", help="also write, beside fields.npz, fields.png")
     each.add_argument("-o", "--output", type=Path, required=True, metavar="fields.npz", help="flow and visibility")
+
+    each = commands.add_parser(
+        "restyle",
+        help="video in another style",
+        description="The video's motion drives its first frame in another style; the sound is kept.",
+    )
+    each.set_defaults(run=restyle)
+    _add_clip(each)
+    first = each.add_mutually_exclusive_group(required=True)
+    first.add_argument("--first-frame", type=Path, metavar="styled.png", help="the first frame as it shall look")
+    first.add_argument("--style", metavar="NAME", help=f"one of {', '.join(STYLES)}")
+    first.add_argument(
+        "--sd", type=Path, metavar="FOLDER", help="Stable Diffusion in diffusers' form restyles it by --prompt"
+    )
+    each.add_argument("--style-image", type=Path, metavar="PICTURE", help="whose colours to take, for --style colours")
+    each.add_argument("--strength", type=common.number(0), default=0.5, metavar="S", help="of --sd, 0 to 1 (0.5)")
+    each.add_argument("--prompt", default="", metavar="TEXT", help="what is seen, and for --sd how")
+    each.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of style and noise (0)")
+    each.add_argument("--steps", type=common.whole(1), metavar="N", help="of the sampling (default: the model's)")
+    each.add_argument("--guidance", type=common.number(0), metavar="G", help="how much the prompt counts")
+    each.add_argument(
+        "--size", type=common.whole(8), metavar="PX", help="short side of the clip (default: the model's, 128)"
+    )
+    common.add_weights(each)
+    each.add_argument("-o", "--output", type=Path, required=True, metavar="out.mp4", help="the clip, MP4 (H.264)")
 
 
 def _add_clip(each: argparse.ArgumentParser) -> None:
@@ -89,3 +117,72 @@ def track(options: argparse.Namespace) -> None:
         f"displacement {length.mean():.2f} px on average, {length[-1].mean():.2f} in the last frame; "
         f"{tracks.visibility[-1].float().mean():.0%} of the first frame still seen there; tracked in {took:.1f} s"
     )
+
+
+def restyle(options: argparse.Namespace) -> None:
+    """`mi2v restyle`: a video in another style.
+
+    Raises:
+        ValueError, OSError: for input that does not fit, before any sampling; see the messages.
+    """
+    if options.output.suffix.lower() != ".mp4":
+        raise ValueError(f"the output {options.output} must end in .mp4.")
+    if options.style is not None and options.style not in STYLES:
+        raise ValueError(f"style {options.style!r} is unknown; there are {', '.join(STYLES)}.")
+    if (options.style == "colours") != (options.style_image is not None):
+        raise ValueError("--style colours and --style-image go together.")
+    if options.sd and not options.prompt.strip():
+        raise ValueError("--sd needs --prompt: the style in words.")
+    common.check_writable([options.output], (options.clip, options.first_frame, options.style_image))
+    from mi2v_lite.flow.trackers import load_tracker
+
+    tracker = load_tracker(options.tracker)
+    pipe = common.load(options.weights)
+    import torch
+
+    from mi2v_lite.data.video import copy_with_sound
+    from mi2v_lite.models.autoencoder import factor
+    from mi2v_lite.viz import media
+
+    video = _read(options, options.size or pipe.vae.config.sample_size, factor(pipe.vae))
+    first = _first_frame(options, video)
+    began = time.perf_counter()
+    made = pipe.video_to_video(
+        video.frames,
+        first,
+        options.prompt,
+        tracker,
+        generator=torch.Generator().manual_seed(options.seed),
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance,
+    )
+    took = time.perf_counter() - began
+    with media.atomic(options.output) as beside:
+        silent = beside.with_suffix(".silent")
+        try:
+            media.write_video(silent, made.frames[0], video.fps)
+            if not copy_with_sound(silent, options.clip, beside, video.start):
+                silent.replace(beside)
+        finally:
+            silent.unlink(missing_ok=True)
+    print(f"wrote {options.output}")
+    if len(made.starts) > 1:
+        print(f"{len(made.starts)} windows, from frames {', '.join(map(str, made.starts))}: their errors add up")
+    length = torch.cat([tracks.flow for tracks in made.tracks]).norm(dim=1).mean()
+    print(f"displacement {length:.2f} px on average; tracking and rendering {took:.1f} s")
+
+
+def _first_frame(options: argparse.Namespace, video: Video) -> Image.Image:
+    """Frame 0 as it shall look: the user's, or the source's in a style."""
+    from PIL import Image
+
+    from mi2v_lite import restyle as styles
+    from mi2v_lite.viz.media import read_image
+
+    if options.first_frame is not None:
+        return read_image(options.first_frame)
+    source = Image.fromarray(video.frames[0])
+    if options.sd:
+        return styles.diffuse(source, options.prompt, options.sd, options.strength, options.seed)
+    style_image = None if options.style_image is None else read_image(options.style_image)
+    return styles.restyle(source, options.style, style_image, options.seed)

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite.control import MotionControl
+from mi2v_lite.flow.tracking import Tracker
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
@@ -26,6 +27,7 @@ from mi2v_lite.pipelines import common
 from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline
 from mi2v_lite.pipelines.common import Generators, ImageInput
 from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline
+from mi2v_lite.pipelines.video import WINDOW, VideoToVideoOutput, video_to_video
 
 LITE_WEIGHTS = Path(__file__).parents[1] / "weights" / "lite"
 
@@ -182,6 +184,34 @@ class MotionI2VPipeline(DiffusionPipeline):
         output = self.animation(image, motion, prompt, **kwargs)
         self.maybe_free_model_hooks()
         return output
+
+    def video_to_video(
+        self,
+        video: np.ndarray | Sequence[Image.Image],
+        first_frame: ImageInput,
+        prompt: str = "",
+        tracker: Tracker | None = None,
+        window: int = WINDOW,
+        generator: Generators = None,
+        output_type: str = "pil",
+        **options: object,
+    ) -> VideoToVideoOutput:
+        """The motion of a video drives a restyled first frame (Motion-I2V, section 3.4).
+
+        Args:
+            video: the source, uint8 `(F, H, W, 3)` or PIL images, one take, sides multiples of the autoencoder's
+                factor. first_frame: frame 0 in another style, see `render`'s image and `mi2v_lite.restyle`; another
+                size is resized, and content that is shifted is warned of.
+            prompt: what is seen. tracker: `ChainTracker` by default, see `mi2v_lite.flow.trackers`.
+            window: the most frames rendered at once; longer clips go in windows that share one frame, each started
+                from the last rendered frame of the one before.
+            generator: draws the noise of all windows. output_type: "pil", "np" or "pt".
+            options: of `AnimationPipeline.__call__`.
+
+        Raises:
+            ValueError: a clip that cannot be tracked or cuts to another scene, or inputs that do not fit together.
+        """
+        return video_to_video(self, video, first_frame, prompt, tracker, window, generator, output_type, **options)
 
     def __call__(
         self,

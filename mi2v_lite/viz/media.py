@@ -102,7 +102,7 @@ def frames_array(frames: Frames) -> np.ndarray:
     return frames
 
 
-def write_video(path: str | os.PathLike, frames: Frames, fps: int = FPS) -> None:
+def write_video(path: str | os.PathLike, frames: Frames, fps: int | Fraction = FPS) -> None:
     """Write an MP4: H.264, yuv420p, so that it plays everywhere.
 
     Args:

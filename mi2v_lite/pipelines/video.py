@@ -1,0 +1,119 @@
+"""Video-to-video: the motion of a clip drives its restyled first frame (Motion-I2V, section 3.4; notebook 05).
+
+    source clip --tracker--> f_{0->i}  \\
+    first frame --restyled-----------> Stage 2 --> the clip in another style
+
+Nothing is trained. A clip longer than Stage 2's 16 frames goes in windows that share one frame: each starts from the
+last frame of the one before, as it was rendered, so errors add up from window to window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mi2v_lite.flow.trackers import FieldFile
+from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks, check_clip, check_one_take
+from mi2v_lite.models import autoencoder
+from mi2v_lite.pipelines import common
+from mi2v_lite.pipelines.common import Generators, ImageInput
+from mi2v_lite.restyle import Alignment, warn_of_misalignment
+
+if TYPE_CHECKING:
+    from mi2v_lite.pipelines.motion_i2v import MotionI2VPipeline
+
+WINDOW = 16
+
+
+@dataclass
+class VideoToVideoOutput(BaseOutput):
+    """A clip in another style.
+
+    Attributes:
+        frames: one clip, `[frames]`, as `AnimationOutput` has them: as many frames as the source.
+        tracks: the motion of each window, from its first frame.
+        starts: the source frame at which each window starts.
+        alignment: how the first frame lies over the source.
+    """
+
+    frames: list[list[Image.Image]] | np.ndarray | Tensor
+    tracks: list[Tracks]
+    starts: list[int]
+    alignment: Alignment
+
+
+def windows(num_frames: int, window: int = WINDOW) -> list[tuple[int, int]]:
+    """First and last frame of each window, both included; a window starts where the last one ended.
+
+    Args:
+        num_frames: of the clip, 2 or more. window: the most frames of one window, 2 or more.
+
+    Raises:
+        ValueError: fewer than 2 of either.
+    """
+    if num_frames < 2 or window < 2:
+        raise ValueError(f"a clip and a window need 2 frames at least, got {num_frames} and {window}.")
+    return [(first, min(first + window, num_frames) - 1) for first in range(0, num_frames - 1, window - 1)]
+
+
+def video_to_video(
+    pipe: MotionI2VPipeline,
+    video: np.ndarray | Sequence[Image.Image],
+    first_frame: ImageInput,
+    prompt: str = "",
+    tracker: Tracker | None = None,
+    window: int = WINDOW,
+    generator: Generators = None,
+    output_type: str = "pil",
+    **options: object,
+) -> VideoToVideoOutput:
+    """See `MotionI2VPipeline.video_to_video`."""
+    if output_type not in ("pil", "np", "pt"):
+        raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}.")
+    frames = np.stack([np.asarray(f.convert("RGB")) for f in video]) if not isinstance(video, np.ndarray) else video
+    check_clip(frames)
+    check_one_take(frames)
+    factor, (height, width) = autoencoder.factor(pipe.vae), frames.shape[1:3]
+    if height % factor or width % factor:
+        raise ValueError(
+            f"The clip has {width}x{height} px; its sides must be multiples of {factor}: "
+            f"read it with mi2v_lite.data.video.read_video(..., multiple={factor})."
+        )
+    tracker = ChainTracker() if tracker is None else tracker
+    parts = windows(len(frames), window)
+    if len(parts) > 1 and isinstance(tracker, FieldFile):
+        raise ValueError(
+            f"{tracker.path} holds motion from frame 0 only, which drives one window of {window} frames; the clip has "
+            f"{len(frames)}. Take fewer frames, or a tracker."
+        )
+    own = common.image_tensor(first_frame)
+    if len(own) != 1:
+        raise ValueError(f"first_frame must be one picture, got {len(own)}.")
+    found = warn_of_misalignment(_picture(own[0]), Image.fromarray(frames[0]))
+    anchor = common.prepare_images(own, factor, height, width)  # (1, 3, H, W)
+
+    rendered, motions = [], []
+    for first, last in tqdm(parts, desc="windows", disable=len(parts) == 1):
+        motions.append(tracker(frames[first : last + 1]))
+        flow = motions[-1].flow[None]  # (1, N, 2, H, W)
+        made = pipe.render(anchor, flow, prompt, generator=generator, output_type="pt", **options).frames
+        rendered.append(made[:, 0 if first == 0 else 1 :].cpu())  # the shared frame comes once
+        anchor = made[:, -1].cpu()
+    clip = torch.cat(rendered, dim=1)  # (1, F, 3, H, W)
+    if output_type != "pt":
+        clip = ((clip + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    if output_type == "pil":
+        clip = [[Image.fromarray(frame) for frame in clip[0]]]
+    return VideoToVideoOutput(frames=clip, tracks=motions, starts=[first for first, _ in parts], alignment=found)
+
+
+def _picture(tensor: Tensor) -> Image.Image:
+    return Image.fromarray(((tensor + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
