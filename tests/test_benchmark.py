@@ -8,11 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from mi2v_lite import cli
-from mi2v_lite.benchmark import Meter, benchmark, markdown
-from mi2v_lite.benchmark.calls import Clip, training_call
+from mi2v_lite.benchmark import Meter, benchmark, fitting, markdown, sampling_memory, table
+from mi2v_lite.benchmark.calls import Clip, parts, sampling_calls, training_call
+from mi2v_lite.benchmark.meter import Resident
 from mi2v_lite.training.curriculum import load_config
 
 LITE = Path(cli.__file__).parents[1] / "configs" / "lite.yaml"
+COSTS = Path(cli.__file__).parents[1] / "benchmark" / "COSTS.md"
 
 
 def test_a_product_and_what_it_holds():
@@ -57,24 +59,118 @@ def test_checkpointing_trades_memory_for_operations():
 
 
 def test_twice_the_frames_cost_twice():
+    config, flops = load_config(LITE), []
+    for frames in (4, 8):
+        call = sampling_calls(config, Clip(64, 64, frames, "meta", torch.bfloat16))[1]()
+        with Meter() as meter, torch.no_grad():
+            call.run()
+        flops.append(meter.cost.flops)
+    assert 1.95 < flops[1] / flops[0] < 2.1  # attention over time grows with the square, and is small
+
+
+def test_what_a_process_holds_is_measured():
+    resident = Resident()
+    if resident.peak is None:
+        pytest.skip("only Linux tells")
+    kept = torch.ones(50 * 2**20)
+    passing = torch.ones(100 * 2**20)
+    del passing
+    assert 4 * 140 * 2**20 < resident.peak < 4 * 180 * 2**20
+    resident.restart()
+    assert 4 * 45 * 2**20 < resident.peak < 4 * 90 * 2**20, "what was freed before the restart is not there"
+    del kept
+
+
+def test_an_update_on_a_device_trains():
+    """Forward, backward, AdamW and the average, not a forward alone: weights move, frozen ones stay."""
     config = load_config(LITE)
-    few, many = (benchmark(config, "sample", 64, 64, frames)["rows"][1]["tflop"] for frames in (4, 8))
-    assert 1.95 < many / few < 2.1  # attention over time grows with the square, and is small
+    step = config.step("stage1_temporal")
+    call = training_call(config, step, Clip(32, 32, 4, "cpu", torch.float32))
+    before = {name: value.clone() for name, value in call.models.named_parameters()}
+    call.run()
+    moved = {name for name, value in call.models.named_parameters() if not torch.equal(value, before[name])}
+    trained = {name for name, value in call.models.named_parameters() if value.requires_grad}
+    assert moved and moved <= trained and all("motion_modules" in name for name in moved)
 
 
-def test_command_line(tmp_path, capsys):
-    words = ["benchmark", "--scale", "lite", "--height", "64", "--width", "64", "-o", str(tmp_path / "report.json")]
-    assert cli.main([*words, "--what", "train", "--tflops", "2"]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
-    steps = [step.name for step in load_config(LITE).steps if "vae" not in step.name]
-    assert [row["name"] for row in report["rows"]] == steps
+def test_memory_by_option():
+    config = load_config(LITE)
+    rows = {row["name"]: row for row in sampling_memory(config, 128, 128, card_gib=1.05)}
+    assert list(rows) == list(fitting.ladder()) and len(rows) == 9
+    gib = {name: row["memory_gib"] for name, row in rows.items()}
+    assert gib["bf16"] < 0.6 * gib["float32"]
+    for start in ("bf16", "bf16, model offload"):
+        names = [name for name in gib if name.startswith(start)]
+        assert all(gib[after] <= 1.02 * gib[before] for before, after in zip(names[:-1], names[1:], strict=True))
+    assert all(gib[name.replace("bf16", "bf16, model offload")] < gib[name] for name in list(gib)[1:5])
+    assert [row["fits"] for row in rows.values()] == [value + fitting.LEFT_FREE <= 1.05 for value in gib.values()]
+    assert {row["fits"] for row in rows.values()} == {True, False}
+    # By hand: all weights, the flow autoencoder's in 4 bytes, and the worst call's own.
+    weights = sum(count * (4 if part == "flow_vae" else 2) for part, count in parts(config).items())
+    peaks = []
+    for index in (0, 1):
+        call = sampling_calls(config, Clip(128, 128, 16, "meta", torch.bfloat16))[index]()
+        with Meter() as meter, torch.no_grad():
+            call.run()
+        peaks.append(meter.cost.peak)
+    assert gib["bf16, VAE slicing"] == pytest.approx((weights + max(peaks)) / 2**30)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Two steps of the lite curriculum in place of whichever config is asked for."""
+    whole = load_config(LITE)
+    config = type(whole)(
+        whole.models, whole.noise, (whole.step("flow_vae"), whole.step("stage1_single")), whole.pipeline
+    )
+    monkeypatch.setattr("mi2v_lite.training.curriculum.load_config", lambda path: config)
+    return config
+
+
+WORDS = ["benchmark", "--scale", "lite", "--height", "64", "--width", "64", "--frames", "4"]
+
+
+def test_command_line(tmp_path, capsys, few):
+    written = tmp_path / "report.json"
+    assert cli.main([*WORDS, "-o", str(written), "--what", "train", "--tflops", "2"]) == 0
+    report = json.loads(written.read_text())
+    assert [row["name"] for row in report["rows"]] == ["flow_vae", "stage1_single"]
     for row in report["rows"]:
         assert row["time"] == row["memory"] == "estimated" and row["seconds"] == pytest.approx(row["tflop"] / 2)
-    assert "stage1_full" in capsys.readouterr().out
-    assert cli.main([*words[:7], "--frames", "4", "--device", "cpu"]) == 0
+    assert "stage1_single" in capsys.readouterr().out
+    assert cli.main([*WORDS, "-o", str(written)]) == 0
+    assert [row["name"] for row in json.loads(written.read_text())["options"]] == list(fitting.ladder())
     said = capsys.readouterr().out
-    line = next(line for line in said.splitlines() if line.startswith("| Stage 2, a step"))
-    assert not line.rstrip(" |").endswith("*")  # the time was measured
+    assert "| bf16, model offload, VAE slicing |" in said and "| one clip |" in said
     with pytest.raises(ValueError, match="expected one of"):
-        benchmark(load_config(LITE), "rest", 64, 64)
+        benchmark(few, "rest", 64, 64)
     assert "| - |" in markdown({**report, "rows": [{**report["rows"][0], "seconds": None, "time": "unknown"}]})
+    assert cli.main([*WORDS, "-o", str(written), "--what", "all"]) == 2 and "ends in .md" in capsys.readouterr().err
+
+
+def test_the_document_says_what_was_run(tmp_path, capsys, few, monkeypatch):
+    monkeypatch.setattr("mi2v_lite.benchmark.document.CPU_SIDE", 32)
+    assert cli.main([*WORDS, "--what", "all", "--device", "cpu", "-o", str(tmp_path / "COSTS.md")]) == 0
+    text = (tmp_path / "COSTS.md").read_text()
+    assert text.rstrip() in capsys.readouterr().out
+    for part in ("## Sampling", "## An update of each training", "## Measured at 32x32", "Not run: anything on a GPU"):
+        assert part in text
+    assert f"run on: {table.device_name('cpu')}" in text and few.steps[1].name in text
+    line = next(line for line in text.split("## Measured")[1].splitlines() if line.startswith("| Stage 2, a step"))
+    assert not line.rstrip(" |").endswith("*"), "the time was measured"
+
+
+def test_the_committed_table_is_that_of_this_code():
+    """Counts do not depend on a machine: those of the committed table must be today's."""
+    config, text = load_config(LITE.with_name("full.yaml")), COSTS.read_text()
+    total = sum(parts(config).values())
+    assert f"{total / 1e6:.1f} M parameters" in text and "Not run: anything on a GPU" in text
+    call = sampling_calls(config, Clip(320, 512, 16, "meta", torch.bfloat16))[1]()
+    with Meter() as meter, torch.no_grad():
+        call.run()
+    memory = (2 * parts(config)["animation_unet"] + meter.cost.peak) / 2**30
+    assert f"| Stage 2, a step | 25 | {meter.cost.flops / 1e12:.3g} | {memory:.2f}* |" in text
+    for step in config.steps:
+        assert f"| {step.name} | 1 |" in text
+    for name in fitting.ladder():
+        assert f"| {name} |" in text

@@ -12,6 +12,7 @@ from diffusers import (
 )
 from PIL import Image
 
+from mi2v_lite.benchmark import fitting
 from mi2v_lite.control import Drag, MotionControl
 from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.models.autoencoder import encode, make_vae
@@ -470,6 +471,7 @@ def test_offloading_moves_each_model_once_a_stage(pipe, photo, monkeypatch):
     assert torch.equal(out.flow, expected.flow) and np.array_equal(out.frames, expected.frames)
     assert moves.count("controlnet") == moves.count("motion_unet") == moves.count("animation_unet") == 1
     assert not any({"motion_unet", "animation_unet"} <= now for now in most), "one UNet at a time"
+    assert all(set(one) in most for one in fitting.OFFLOADED), "what the benchmark counts with is what happens"
     assert not there, "nothing stays on the device"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mi2v_lite.benchmark.meter import ShapesOnly
 from mi2v_lite.export import PARTS
 from mi2v_lite.importing.parts import shell
-from mi2v_lite.models.autoencoder import decode, factor
+from mi2v_lite.models.autoencoder import decode, encode, factor
 from mi2v_lite.models.temporal import SplatPyramid
 from mi2v_lite.pipelines.common import DECODE_BATCH
 from mi2v_lite.training.curriculum import Config, Step
@@ -89,35 +89,58 @@ def sampling_calls(config: Config, clip: Clip) -> list[Callable[[], Call]]:
 
 
 def training_call(config: Config, step: Step, clip: Clip) -> Call:
-    """Forward and backward of one batch of a diffusion step of the curriculum, checkpointing as it says.
+    """One batch of a step of the curriculum, checkpointing as it says: forward and backward on the meta device, a whole
+    update with AdamW and the average on a real one.
 
-    The autoencoders are not in it: their latents are computed once and kept. Neither is the text encoder, which is
-    small beside the UNet.
+    In the diffusion steps the autoencoders are not in it: their latents are computed once and kept. Neither is the text
+    encoder, which is small beside the UNet.
     """
     trunk = ("stage1_unet",) if step.objective == "trajectory_control" else ()
     models = _models(_as_in(config, step, trunk), clip, *trunk, step.model).train()
     names = [name for name, _ in models.named_parameters()]
-    trainable_parameters(models, tuple(pattern for pattern in step.trainable if fnmatch.filter(names, pattern)))
+    patterns = tuple(pattern for pattern in step.trainable if fnmatch.filter(names, pattern))
+    parameters = list(trainable_parameters(models, patterns).values())
     if step.gradient_checkpointing:
         models[step.model].enable_gradient_checkpointing()
-    frames = clip.frames if step.objective == "animation" else 1 if step.options.get("single") else clip.frames - 1
-    forward = _denoise(config, models, step.model, clip, step.batch_size, frames)
+    forward = _forward(config, models, step, clip)
+    if clip.device == "meta":
+        return Call(step.name, models, lambda: _backward(forward))
+    optimizer = torch.optim.AdamW(parameters, lr=step.learning_rate)
+    average = [parameter.detach().clone() for parameter in parameters]
 
     def run() -> Tensor:
-        loss = forward().float().square().mean()
-        loss.backward()
+        with torch.autocast(torch.device(clip.device).type, torch.bfloat16):
+            loss = _backward(forward)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_(average, parameters, 1e-4)
         return loss
 
     return Call(step.name, models, run)
+
+
+def _forward(config: Config, models: nn.ModuleDict, step: Step, clip: Clip) -> Callable[[], Tensor]:
+    if step.objective.endswith("autoencoder"):
+        vae = models[step.model]
+        pictures = _zeros(clip, step.batch_size, vae.config.in_channels, clip.height, clip.width)
+        return lambda: decode(vae, encode(vae, pictures))
+    frames = clip.frames if step.objective == "animation" else 1 if step.options.get("single") else clip.frames - 1
+    return _denoise(config, models, step.model, clip, step.batch_size, frames)
+
+
+def _backward(forward: Callable[[], Tensor]) -> Tensor:
+    loss = forward().float().square().mean()
+    loss.backward()
+    return loss
 
 
 def _as_in(config: Config, step: Step, trunk: tuple[str, ...]) -> Config:
     """The config with its models as this step has them: 2-D ones, where it trains or starts from such."""
     models = config.models | {step.model: config.models[step.model] | step.model_overrides}
     for name in trunk:
-        if name in step.start_from:
-            origin = config.step(step.start_from[name].partition("/")[0])
-            models[name] = models[name] | origin.model_overrides
+        for origin, _ in step.earlier(name):
+            models[name] = models[name] | config.step(origin).model_overrides
     return Config(models, config.noise, config.steps)
 
 

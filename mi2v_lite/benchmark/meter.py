@@ -1,13 +1,19 @@
 """Counts what a computation costs without doing it: operations and memory of tensors on the meta device.
 
+`Meter` counts, `Resident` measures what a process on the CPU really holds.
+
 A tensor on the meta device has a shape and no numbers. Everything runs, in seconds even at full size, and every
 multiplication and every byte that would be held is seen.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +57,40 @@ class Meter:
         self._counter.__exit__(*error)
         F.scaled_dot_product_attention = self._plain_attention
         self.cost = Cost(self._counter.flops + self._attention.flops, self._counter.peak)
+
+
+class Resident:
+    """Bytes that this process holds beyond those it held when this was made: measured, on the CPU.
+
+    Linux tells the highest mark; elsewhere `peak` is None.
+    """
+
+    _process = Path("/proc/self")
+
+    def __init__(self) -> None:
+        gc.collect()
+        with suppress(AttributeError, OSError):
+            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory; what came before must not hide what comes
+        self._before = self._told("VmRSS")
+
+    def restart(self) -> None:
+        """The highest mark counts from here."""
+        if self._before is not None:
+            (self._process / "clear_refs").write_text("5")
+
+    @property
+    def peak(self) -> int | None:
+        """Bytes at the highest mark since `restart`."""
+        highest = self._told("VmHWM")
+        return None if highest is None or self._before is None else max(0, highest - self._before)
+
+    def _told(self, key: str) -> int | None:
+        try:
+            lines = (self._process / "status").read_text().splitlines()
+        except OSError:
+            return None
+        found = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+        return 1024 * int(found[0]) if found else None
 
 
 class ShapesOnly(SplatPyramid):

@@ -17,12 +17,13 @@ def add(commands: argparse._SubParsersAction) -> None:
         "benchmark",
         help="what it costs",
         description="Parameters, operations, memory and time of sampling a clip or of a training update. Operations "
-        "are counted; memory and time are measured on --device, otherwise estimated and marked so.",
+        "are counted; memory and time are measured on --device, otherwise estimated and marked so. With sampling "
+        "comes what its options save. --what all is the document mi2v_lite/benchmark/COSTS.md.",
     )
     each.set_defaults(run=run)
     each.add_argument("--scale", choices=("lite", "full"), default="full", help="which models (default: full)")
     each.add_argument("--config", type=Path, metavar="YAML", help="a curriculum of your own instead")
-    each.add_argument("--what", choices=("sample", "train"), default="sample", help="(default: sample)")
+    each.add_argument("--what", choices=("sample", "train", "all"), default="sample", help="(default: sample)")
     each.add_argument("--height", type=common.whole(8), metavar="PX", help="(default: 320 full, 128 lite)")
     each.add_argument("--width", type=common.whole(8), metavar="PX", help="(default: 512 full, 128 lite)")
     each.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="of the clip (default: 16)")
@@ -30,7 +31,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument(
         "--tflops", type=common.number(0.001), metavar="T", help="10^12 operations a second to estimate the time with"
     )
-    each.add_argument("-o", "--output", type=Path, metavar="report.json", help="write the figures there too")
+    each.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write it there too: report.json as figures, else as Markdown"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -41,17 +44,29 @@ def run(options: argparse.Namespace) -> None:
     """
     if options.output is not None:
         common.check_writable([options.output])
+        if options.what == "all" and options.output.suffix == ".json":
+            raise ValueError("--what all is a document, not figures; give a name that ends in .md.")
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config or CONFIGS / f"{options.scale}.yaml")
-    from mi2v_lite.benchmark import benchmark, markdown
+    from mi2v_lite.benchmark import benchmark, costs, markdown, options_markdown, sampling_memory
     from mi2v_lite.viz.media import atomic
 
     default = (320, 512) if options.scale == "full" else (128, 128)
     height, width = options.height or default[0], options.width or default[1]
-    report = benchmark(config, options.what, height, width, options.frames, options.device, options.tflops)
-    print(markdown(report))
+    arguments = (height, width, options.frames, options.device, options.tflops)
+    as_json = options.output is not None and options.output.suffix == ".json"
+    if options.what == "all":
+        text = figures = costs(config, *arguments)
+    else:
+        figures = benchmark(config, options.what, *arguments)
+        text = markdown(figures)
+        if options.what == "sample":
+            figures["options"] = sampling_memory(config, height, width, options.frames)
+            text += f"\n\n{options_markdown(figures['options'])}"
+    print(text)
     if options.output is not None:
         with atomic(options.output) as beside:
-            beside.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            content = json.dumps(figures, indent=1) if as_json else text.rstrip()
+            beside.write_text(content + "\n", encoding="utf-8")
         print(f"\nwrote {options.output}")
