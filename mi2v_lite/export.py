@@ -2,7 +2,7 @@
 
     mi2v export mi2v_lite/configs/lite.yaml --runs runs -o mi2v_lite/weights/lite
 
-Every model comes from the last step that trained it. Weights are written as float16 safetensors.
+Every model comes from the last step that trained it, or is the imported one. Weights are written as float16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler
+from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler, newest
 from mi2v_lite.training.curriculum import Config
 
 # What the pipeline calls the curriculum's models.
@@ -27,19 +27,6 @@ PARTS = {
     "controlnet": "controlnet",
     "animation_unet": "stage2_unet",
 }
-
-
-def trained_folder(config: Config, runs: Path, model: str) -> Path:
-    """Folder of the newest result of ``model``: that of the last step in the curriculum that has one.
-
-    Raises:
-        ValueError: when no step of the config has trained it in ``runs``.
-    """
-    for step in reversed(config.steps):
-        folder = runs / step.name / "final" / model
-        if (folder / "config.json").is_file():
-            return folder
-    raise ValueError(f"no result of the model {model} in {runs}: train the steps of the curriculum first")
 
 
 def _half(model: nn.Module) -> nn.Module:
@@ -63,7 +50,7 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
     parts = {}
     for part, model in PARTS.items():
         kind = config.models[model]["kind"]
-        parts[part] = _half(load_model(kind, trained_folder(config, runs, model)))
+        parts[part] = _half(load_model(kind, newest(config, runs, model)))
     pipe = MotionI2VPipeline(
         **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
     )

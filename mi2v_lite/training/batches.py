@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from mi2v_lite.data.shard_reader import Column, Order, ShardSet, open_clips
 from mi2v_lite.data.store import ClipStore
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -32,17 +33,24 @@ class Draws:
         generators: one a sample.
         first: place of the first sample in the batch of all processes together.
         total: samples in that batch.
+        batch: how many such batches came before in this training.
     """
 
     generators: tuple[torch.Generator, ...]
     first: int
     total: int
+    batch: int = 0
 
     @classmethod
-    def of(cls, *key: int, count: int, rank: int = 0, processes: int = 1) -> Draws:
+    def of(cls, *key: int, count: int, rank: int = 0, processes: int = 1, batch: int = 0) -> Draws:
         """The draws of process `rank` of `processes`, `count` samples each, from what `key` says."""
         first = rank * count
-        return cls(tuple(generator_for(*key, first + i) for i in range(count)), first, count * processes)
+        return cls(tuple(generator_for(*key, first + i) for i in range(count)), first, count * processes, batch)
+
+    def positions(self) -> range:
+        """Places of the samples among all that the training draws: what an `Order` of shards is asked with."""
+        start = self.batch * self.total + self.first
+        return range(start, start + len(self.generators))
 
     def stack(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         """`draw` for every sample, stacked along a new first dimension."""
@@ -138,15 +146,32 @@ def _load(path: Path) -> Image.Image:
     return photo
 
 
-class ClipBatches:
-    """Samples of a store with their cached latents and tokens, for the objectives on motion and frames.
+class _Clips:
+    """Clips of a store, of which a random one is drawn each time, or of shards, of which each comes once an epoch."""
+
+    def __init__(self, folder: str | Path, seed: int) -> None:
+        self.store = open_clips(folder)
+        shards = self.store.shards if isinstance(self.store, ShardSet) else None
+        self.order = None if shards is None else Order([count for _, count in shards], seed)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def in_order(self, draws: Draws) -> list[int] | None:
+        """The clips that the order of shards has for these draws; None for a store."""
+        return None if self.order is None else [self.order[position] for position in draws.positions()]
+
+
+class ClipBatches(_Clips):
+    """Samples of a store or of shards with their cached latents and tokens, for the objectives on motion and frames.
 
     Args:
-        folder: the store.
+        folder: the store or the shards.
         tokenizer: of the captions.
         length: tokens a caption is padded to.
         image_latents, flow_latents: from `cached_latents`, `(clips, F or N, C, h, w)`; None if not needed.
         with_flow: also give the flow in pixels.
+        seed: of the order of shards.
     """
 
     def __init__(
@@ -154,40 +179,41 @@ class ClipBatches:
         folder: str | Path,
         tokenizer: CLIPTokenizer,
         length: int,
-        image_latents: np.ndarray,
-        flow_latents: np.ndarray | None = None,
+        image_latents: np.ndarray | Column,
+        flow_latents: np.ndarray | Column | None = None,
         with_flow: bool = False,
+        seed: int = 0,
     ) -> None:
-        self.store = ClipStore(folder)
+        super().__init__(folder, seed)
         self.image_latents, self.flow_latents, self.with_flow = image_latents, flow_latents, with_flow
+        self.tokenizer, self.length = tokenizer, length
 
-        def tokens(texts: list[str]) -> Tensor:
-            return tokenizer(
-                texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-            ).input_ids
+    def tokens(self, texts: list[str]) -> Tensor:
+        """`(B, L)` of captions."""
+        options = {"padding": "max_length", "truncation": True, "max_length": self.length, "return_tensors": "pt"}
+        return self.tokenizer(texts, **options).input_ids
 
-        self.tokens, self.empty = tokens(list(self.store.captions)), tokens([""])[0]
+    def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:
+        """A clip for each generator, see `clips`; a caption is empty with the probability `text_dropout`."""
+        chosen = self.in_order(draws)
+        if chosen is None:
+            chosen = [int(torch.randint(len(self), (), generator=generator)) for generator in draws.generators]
+        dropped = [bool(torch.rand((), generator=generator) < text_dropout) for generator in draws.generators]
+        return self.clips(chosen, dropped)
 
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def draw(self, generators: Sequence[torch.Generator], text_dropout: float) -> dict[str, Tensor]:
-        """A random clip from each generator, see `clips`; a caption is empty with the probability `text_dropout`."""
-        batch = self.clips([int(torch.randint(len(self), (), generator=generator)) for generator in generators])
-        dropped = torch.stack([torch.rand((), generator=generator) for generator in generators]) < text_dropout
-        batch["tokens"] = torch.where(dropped[:, None], self.empty, batch["tokens"])
-        return batch
-
-    def clips(self, indices: list[int]) -> dict[str, Tensor]:
-        """These clips: `image_latents (B, C, F, h, w)`, `flow_latents (B, C, N, h, w)`, `stride (B, N)` source frames
-        after frame 0, `tokens (B, L)`, `flow (B, N, 2, H, W)` pixels. Latents are without scale, all is on the CPU.
+    def clips(self, indices: list[int], dropped: Sequence[bool] = ()) -> dict[str, Tensor]:
+        """These clips, those that are `dropped` without words: `image_latents (B, C, F, h, w)`,
+        `flow_latents (B, C, N, h, w)`, `stride (B, N)` source frames after frame 0, `tokens (B, L)`,
+        `flow (B, N, 2, H, W)` pixels. Latents are without scale, all is on the CPU.
         """
         steps = torch.arange(1, self.store.flow.shape[1] + 1)
+        dropped = dropped or [False] * len(indices)
+        texts = ["" if drop else self.store.captions[i] for i, drop in zip(indices, dropped, strict=True)]
         strides = torch.as_tensor([int(self.store.strides[i]) for i in indices])
         batch = {
             "image_latents": _stack(self.image_latents, indices).transpose(1, 2),
             "stride": strides[:, None] * steps,
-            "tokens": self.tokens[indices],
+            "tokens": self.tokens(texts),
         }
         if self.flow_latents is not None:
             batch["flow_latents"] = _stack(self.flow_latents, indices).transpose(1, 2)
@@ -196,20 +222,23 @@ class ClipBatches:
         return batch
 
 
-class FlowFields:
-    """Single motion fields of a store: a random frame, so a random stride; flipped and scaled at random."""
+class FlowFields(_Clips):
+    """Single motion fields: a random frame of a clip, so a random stride; flipped and scaled at random."""
 
-    def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3)) -> None:
-        self.store, self.amplitude = ClipStore(folder), tuple(amplitude)
+    def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3), seed: int = 0) -> None:
+        super().__init__(folder, seed)
+        self.amplitude = tuple(amplitude)
 
-    def batch(self, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
-        """`{"flow": (B, 2, H, W) pixels}`, a field from each generator."""
-        return {"flow": torch.stack([self._field(generator) for generator in generators])}
+    def batch(self, generators: Sequence[torch.Generator], chosen: list[int] | None = None) -> dict[str, Tensor]:
+        """`{"flow": (B, 2, H, W) pixels}`, a field from each generator, of the clips `chosen` or of random ones."""
+        picked = chosen or [None] * len(generators)
+        return {"flow": torch.stack([self._field(*pair) for pair in zip(generators, picked, strict=True)])}
 
-    def _field(self, generator: torch.Generator) -> Tensor:
+    def _field(self, generator: torch.Generator, chosen: int | None) -> Tensor:
         u = torch.rand(5, generator=generator).tolist()
         clips, frames = self.store.flow.shape[:2]
-        field = self.store.flow[min(int(u[0] * clips), clips - 1), min(int(u[1] * frames), frames - 1)]
+        index = min(int(u[0] * clips), clips - 1) if chosen is None else chosen
+        field = self.store.flow[index][min(int(u[1] * frames), frames - 1)]
         flow = torch.from_numpy(np.array(field)).float()
         if u[2] < 0.5:  # mirrored left and right: the x components point the other way
             flow = flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)

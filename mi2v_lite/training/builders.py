@@ -15,7 +15,7 @@ from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, load_vae, make
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.curriculum import FOLDER, Config, Step
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet": TrajectoryControlNet}
@@ -65,12 +65,12 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
             raise ValueError(f"The model {name} is of kind {kind!r}, expected one of {sorted(KINDS)}.")
         if name == step.model:
             entry |= step.model_overrides
-        source = step.start_from.get(name)
-        if source is not None and kind == "controlnet" and name == step.model:
-            models[name] = _grown_controlnet(entry, models, _result(runs, source, name))
-        elif source is not None:
+        folders = [source_folder(runs, source, name) for source in step.sources(name)]
+        if folders and kind == "controlnet" and name == step.model:
+            models[name] = _grown_controlnet(entry, models, folders)
+        elif folders:
             trains = name == step.model
-            models[name] = _start(kind, entry, _result(runs, source, name), not trains, step.fresh if trains else ())
+            models[name] = _start(kind, entry, folders, not trains, step.fresh if trains else ())
         elif kind == "controlnet":
             models[name] = _fresh_controlnet(entry, models)
         else:
@@ -80,12 +80,34 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
     return models
 
 
-def _result(runs: Path, source: str, name: str) -> Path:
-    step, _, other = source.partition("/")
-    folder = runs / step / "final" / (other or name)
+def source_folder(runs: Path, source: str, name: str) -> Path:
+    """Where a source of `Step.start_from` for the model `name` is; ValueError if it is not there."""
+    if source.startswith(FOLDER):
+        folder = Path(source.removeprefix(FOLDER))
+        advice = "make it with `mi2v import`, and start in the folder that it is below"
+    else:
+        step, _, other = source.partition("/")
+        folder = runs / step / "final" / (other or name)
+        advice = f"train the step {step} first, or give its result another --runs"
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} does not exist: train the step {step} first, or give its result another --runs.")
+        raise ValueError(f"{folder} does not exist: {advice}.")
     return folder
+
+
+def newest(config: Config, runs: Path, name: str) -> Path:
+    """Folder of the newest form of the model `name`: the result of the last step that has one, else what is imported.
+
+    Raises:
+        ValueError: no step has trained it in `runs`, and none starts it from a folder.
+    """
+    for step in reversed(config.steps):
+        folder = runs / step.name / "final" / name
+        if (folder / "config.json").is_file():
+            return folder
+    imported = (source for step in config.steps for source in step.sources(name) if source.startswith(FOLDER))
+    if source := next(imported, None):
+        return source_folder(runs, source, name)
+    raise ValueError(f"no result of the model {name} in {runs}: train the steps of the curriculum first")
 
 
 def _fresh(kind: str, entry: dict[str, Any], config: Config) -> nn.Module:
@@ -111,18 +133,20 @@ def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module
     return TrajectoryControlNet.from_unet(models[trunk], **entry)
 
 
-def _grown_controlnet(entry: dict[str, Any], models: nn.ModuleDict, folder: Path) -> nn.Module:
+def _grown_controlnet(entry: dict[str, Any], models: nn.ModuleDict, folders: list[Path]) -> nn.Module:
     """A ControlNet for the step's trunk with the weights of an earlier one, which may lack the motion modules."""
-    model, saved = _fresh_controlnet(entry, models), load_model("controlnet", folder)
-    _take(model, saved, folder)
+    model = _fresh_controlnet(entry, models)
+    _take(model, "controlnet", folders)
     return model
 
 
-def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool, fresh: tuple[str, ...] = ()) -> nn.Module:
-    """Loads a result. `exact`: as it was saved; otherwise it may become a flow autoencoder or gain motion modules,
-    and what matches `fresh` stays as it was built.
+def _start(
+    kind: str, entry: dict[str, Any], folders: list[Path], exact: bool, fresh: tuple[str, ...] = ()
+) -> nn.Module:
+    """Loads results. `exact`: the last as it was saved; otherwise the model may become a flow autoencoder or gain or
+    lose motion modules, and what matches `fresh` stays as it was built.
     """
-    saved = load_model(kind, folder)
+    saved = load_model(kind, folders[-1]) if exact or kind in ("text_encoder", "autoencoder") else None
     if exact or kind == "text_encoder":
         return saved
     if kind == "autoencoder":
@@ -130,26 +154,35 @@ def _start(kind: str, entry: dict[str, Any], folder: Path, exact: bool, fresh: t
             return saved
         return flow_vae_from_image_vae(saved, entry)
     model = _build(CLASSES[kind], entry)
-    _take(model, saved, folder, fresh)
+    _take(model, kind, folders, fresh)
     return model
 
 
-def _take(model: nn.Module, saved: nn.Module, folder: Path, fresh: tuple[str, ...] = ()) -> None:
-    """Loads what was saved and does not match `fresh`; besides that, only motion modules may be missing from it."""
-    state = saved.state_dict()
+def _take(model: nn.Module, kind: str, folders: list[Path], fresh: tuple[str, ...] = ()) -> None:
+    """Loads what was saved, the later over the earlier, and does not match `fresh`.
+
+    Besides that only motion modules may be missing from it, and left over from it where the model has none: curriculum
+    step 1 starts from the 2-D part of a model that `mi2v import` made.
+    """
+    state: dict[str, torch.Tensor] = {}
+    for folder in folders:
+        state |= load_model(kind, folder).state_dict()
+    told = " and ".join(map(str, folders))
     for pattern in fresh:
         matched = fnmatch.filter(state, pattern)
         if not matched:
-            raise ValueError(f"fresh: the pattern {pattern!r} matches no parameter in {folder}.")
+            raise ValueError(f"fresh: the pattern {pattern!r} matches no parameter in {told}.")
         state = {name: value for name, value in state.items() if name not in matched}
+    if not model.config.motion_modules:
+        state = {name: value for name, value in state.items() if "motion_modules" not in name}
     try:
         missing, extra = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"{folder} does not fit this step's config: {error}") from error
+        raise ValueError(f"{told} does not fit this step's config: {error}") from error
     anew = {name for pattern in fresh for name in fnmatch.filter(missing, pattern)}
     missing = [name for name in missing if "motion_modules" not in name and name not in anew]
     if missing or extra:
-        raise ValueError(f"{folder} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
+        raise ValueError(f"{told} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
 
 
 def prediction_target(

@@ -22,6 +22,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "animation": ("text_encoder", "image_vae"),
 }
 SCHEDULES = ("constant", "cosine")
+OPTIMIZERS = ("adamw", "fused", "8bit")
+FOLDER = "folder:"  # before a source that is no step's result but a model's folder, such as `mi2v import` makes
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ class Step:
     """One step of the curriculum.
 
     `model` is trained by `objective`; `others` stand beside it (the text encoder, the frozen trunk). `trainable` are
-    patterns over `<model>.<parameter>` (`fnmatch`). `start_from` maps a model to the step whose result it loads,
-    "step" or "step/model"; parameters of `model` that match a pattern of `fresh` start anew all the same.
-    `model_overrides` change the config of `model` in this step. `data` and `options` are
-    settings of the data source and of the objective.
+    patterns over `<model>.<parameter>` (`fnmatch`). `start_from` maps a model to what it loads: the result of a step,
+    "step" or "step/model", or "folder:PATH"; of several in a list, the later overwrite the earlier. Parameters of
+    `model` that match a pattern of `fresh` start anew all the same. `model_overrides` change the config of `model` in
+    this step. `data` and `options` are settings of the data source and of the objective. `optimizer`: one of
+    `OPTIMIZERS`, see `optimizers.make_optimizer`. `validation_clips`: held-out samples to draw at each validation.
     """
 
     name: str
@@ -43,7 +46,7 @@ class Step:
     learning_rate: float
     trainable: tuple[str, ...] = ("*",)
     others: tuple[str, ...] = ()
-    start_from: dict[str, str] = field(default_factory=dict)
+    start_from: dict[str, str | list[str]] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     model_overrides: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -51,6 +54,7 @@ class Step:
     final_learning_rate: float = 0.0
     warmup_steps: int = 0
     schedule: str = "constant"
+    optimizer: str = "adamw"
     weight_decay: float = 1e-2
     grad_clip: float = 1.0
     ema_decay: float = 0.0
@@ -62,6 +66,7 @@ class Step:
     accumulation: int = 1
     checkpoint_every: int = 500
     validate_every: int = 0
+    validation_clips: int = 0
     log_every: int = 10
 
     def __post_init__(self) -> None:
@@ -70,7 +75,13 @@ class Step:
         Raises:
             ValueError: naming the step, the setting and what it may be.
         """
-        for key, allowed in (("objective", tuple(NEEDS)), ("schedule", SCHEDULES), ("precision", ("no", "bf16"))):
+        choices = {
+            "objective": tuple(NEEDS),
+            "schedule": SCHEDULES,
+            "precision": ("no", "bf16"),
+            "optimizer": OPTIMIZERS,
+        }
+        for key, allowed in choices.items():
             if getattr(self, key) not in allowed:
                 raise ValueError(f"Step {self.name}: {key} is {getattr(self, key)!r}, expected one of {allowed}.")
         lacking = [name for name in NEEDS[self.objective] if name not in self.others]
@@ -79,6 +90,16 @@ class Step:
         for key in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"Step {self.name}: {key} is {getattr(self, key)}, expected at least 1.")
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """What the model `name` loads, in order; () if it starts anew."""
+        given = self.start_from.get(name, ())
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    def earlier(self, name: str) -> list[tuple[str, str]]:
+        """(step, model) of those of its sources that are results of steps."""
+        found = [source.partition("/") for source in self.sources(name) if not source.startswith(FOLDER)]
+        return [(step, model or name) for step, _, model in found]
 
     def learning_rate_at(self, k: int) -> float:
         """The learning rate of update `k` (from 0): linear warm-up, then constant or half a cosine."""
@@ -146,15 +167,17 @@ def parse_config(content: Any, where: str = "config") -> Config:
             if name not in models:
                 raise ValueError(f"{where}: step {step.name} names the model {name!r}, known are {sorted(models)}.")
         earlier = {one.name: (one.model, *one.others) for one in steps}
-        for name, source in step.start_from.items():
-            origin, _, other = source.partition("/")
-            if origin not in earlier:
-                raise ValueError(f"{where}: step {step.name} starts from {source!r}, earlier steps: {list(earlier)}.")
-            if (other or name) not in earlier[origin]:
-                raise ValueError(
-                    f"{where}: step {step.name} starts {name} from {source!r}, but {origin} has only the models "
-                    f"{earlier[origin]}: name one of them after a slash."
-                )
+        for name in step.start_from:
+            for origin, model in step.earlier(name):
+                if origin not in earlier:
+                    raise ValueError(
+                        f"{where}: step {step.name} starts from {origin!r}, earlier steps: {list(earlier)}."
+                    )
+                if model not in earlier[origin]:
+                    raise ValueError(
+                        f"{where}: step {step.name} starts {name} from {origin}/{model}, but {origin} has only the "
+                        f"models {earlier[origin]}: name one of them after a slash."
+                    )
         if step.name in earlier:
             raise ValueError(f"{where}: two steps are called {step.name}.")
         steps.append(step)

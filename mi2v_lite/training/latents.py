@@ -1,9 +1,11 @@
-"""Encodes a store of clips once and keeps the latents beside it as memory-mapped arrays.
+"""Encodes a store of clips, or shards, once and keeps the latents beside it as memory-mapped arrays.
 
     python -m mi2v_lite.training.latents CONFIG --store stores/train --runs runs
+    accelerate launch -m mi2v_lite.training.latents CONFIG --store shards/train --runs runs
 
-The file's name holds a hash of the encoder's weights, so the latents of other weights are never used. They are
-kept without `scaling_factor`, which may change without the weights.
+Of shards each has its own file of latents, and the processes share them. The file's name holds a hash of the encoder's
+weights, so the latents of other weights are never used. They are kept without `scaling_factor`, which may change
+without the weights.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mi2v_lite.data.shard_reader import Column, ShardSet, open_clips
 from mi2v_lite.data.store import ClipStore
 from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.models.autoencoder import encode, load_vae
+from mi2v_lite.training.builders import newest
 from mi2v_lite.training.curriculum import load_config
 
 BATCH = 16
@@ -38,66 +43,98 @@ def encoder_hash(vae: AutoencoderKL) -> str:
     return digest.hexdigest()[:12]
 
 
-def clip_frames(store: ClipStore, index: int) -> Tensor:
+def clip_frames(store: ClipStore | ShardSet, index: int) -> Tensor:
     """Frames of a clip, `(F, 3, H, W)` float32 in [-1, 1]."""
     return torch.from_numpy(np.array(store.frames[index])).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def clip_unit_flow(store: ClipStore, index: int) -> Tensor:
+def clip_unit_flow(store: ClipStore | ShardSet, index: int) -> Tensor:
     """Motion field of a clip in the flow autoencoder's units, `(N, 2, H, W)` float32 in [0, 1], 0.5 = no motion."""
     return to_unit(clip_flow(store, index)).clamp(0, 1)
 
 
-def clip_flow(store: ClipStore, index: int) -> Tensor:
+def clip_flow(store: ClipStore | ShardSet, index: int) -> Tensor:
     """Motion field of a clip, `(N, 2, H, W)` float32 in pixels."""
     return torch.from_numpy(np.array(store.flow[index])).float()
 
 
-READERS: dict[str, Callable[[ClipStore, int], Tensor]] = {"image": clip_frames, "flow": clip_unit_flow}
+READERS: dict[str, Callable[[ClipStore | ShardSet, int], Tensor]] = {"image": clip_frames, "flow": clip_unit_flow}
 
 
-@torch.no_grad()
 def cached_latents(
     folder: str | Path, vae: AutoencoderKL, kind: str, precision: str = "no", device: torch.device | str = "cpu"
-) -> np.ndarray:
-    """The latents of all clips of a store, encoded now if they are not there yet.
+) -> np.ndarray | Column:
+    """The latents of all clips of a store or of shards, encoded now if they are not there yet.
+
+    All processes of a training call it: of shards each encodes its part, a store is encoded by the first.
 
     Args:
-        folder: a store of clips; the latents are written beside its arrays.
+        folder: a store of clips or shards; the latents are written beside.
         vae: the autoencoder of that kind.
         kind: "image" (all F frames) or "flow" (the N fields).
         precision: "bf16" encodes under autocast, twice as fast.
         device: where to encode; the autoencoder is moved there and back.
 
     Returns:
-        memory-mapped float16 `(clips, F or N, C, h, w)`, without `scaling_factor`.
+        float16, without `scaling_factor`; by clip `(F or N, C, h, w)`, memory-mapped.
 
     Raises:
-        ValueError: for another kind, or a folder that is no store.
+        ValueError: for another kind, or a folder that is neither.
     """
     if kind not in READERS:
         raise ValueError(f"kind is {kind!r}, expected one of {sorted(READERS)}.")
-    path = Path(folder) / f"latents_{kind}_{encoder_hash(vae)}.npy"
-    if not path.is_file():
-        _write(path, ClipStore(folder), vae, READERS[kind], precision, torch.device(device))
-    return np.load(path, mmap_mode="r")
+    clips, suffix = open_clips(folder), f"latents_{kind}_{encoder_hash(vae)}.npy"
+    if isinstance(clips, ShardSet):
+        paths = [Path(folder) / f"{name}.{suffix}" for name, _ in clips.shards]
+        ends = np.cumsum([count for _, count in clips.shards])
+        ranges = [range(end - count, end) for end, (_, count) in zip(ends, clips.shards, strict=True)]
+    else:
+        paths, ranges = [Path(folder) / suffix], [range(len(clips))]
+    state = PartialState()
+    missing = [pair for pair in zip(paths, ranges, strict=True) if not pair[0].is_file()]
+    state.wait_for_everyone()  # all have looked before one writes
+    if mine := missing[state.process_index :: state.num_processes]:
+        _write(mine, clips, vae, READERS[kind], precision, torch.device(device))
+    state.wait_for_everyone()
+    if not isinstance(clips, ShardSet):
+        return np.load(paths[0], mmap_mode="r")
+    arrays: dict[int, np.ndarray] = {}
+
+    def read(index: int) -> np.ndarray:
+        shard, inside = clips.place(index)
+        if shard not in arrays:
+            arrays[shard] = np.load(paths[shard], mmap_mode="r")
+        return arrays[shard][inside]
+
+    return Column((len(clips), *read(0).shape), read)
 
 
+@torch.no_grad()
 def _write(
-    path: Path, store: ClipStore, vae: AutoencoderKL, read: Callable, precision: str, device: torch.device
+    parts: list[tuple[Path, range]],
+    clips: ClipStore | ShardSet,
+    vae: AutoencoderKL,
+    read: Callable,
+    precision: str,
+    device: torch.device,
 ) -> None:
+    """A file for each range of clips; whole or not at all."""
     home, training = next(vae.parameters()).device, vae.training
     vae.to(device, memory_format=torch.channels_last).eval()
-    partial, out = path.with_suffix(".partial"), None
-    for index in tqdm(range(len(store)), desc=path.name, mininterval=5.0):
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            latents = encode(vae, read(store, index).to(device), batch=BATCH, scaled=False).float().cpu().numpy()
-        if out is None:
-            shape = (len(store), *latents.shape)
-            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        out[index] = latents
-    out.flush()
-    os.replace(partial, path)
+    bar = tqdm(total=sum(len(indices) for _, indices in parts), desc=parts[0][0].name, mininterval=5.0)
+    for path, indices in parts:
+        partial, out = path.with_suffix(f".{os.getpid()}.partial"), None
+        for place, index in enumerate(indices):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                latents = encode(vae, read(clips, index).to(device), batch=BATCH, scaled=False).float().cpu().numpy()
+            if out is None:
+                shape = (len(indices), *latents.shape)
+                out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+            out[place] = latents
+            bar.update()
+        out.flush()
+        os.replace(partial, path)
+    bar.close()
     vae.to(home, memory_format=torch.contiguous_format).train(training)
 
 
@@ -128,15 +165,16 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line: caches the latents of a store for both autoencoders ahead of the steps that need them."""
     parser = argparse.ArgumentParser(prog="mi2v_lite.training.latents", description="Encodes stores of clips.")
     parser.add_argument("config", help="a YAML file, for example mi2v_lite/configs/lite.yaml")
-    parser.add_argument("--store", action="append", required=True, help="folder below --runs; may be given twice")
+    parser.add_argument("--store", action="append", required=True, help="store or shards below --runs; may be repeated")
     parser.add_argument("--kind", choices=sorted(READERS), help="only this kind, both by default")
     parser.add_argument("--runs", default="runs", help="folder of the data and the results")
     options = parser.parse_args(arguments)
     config, runs = load_config(options.config), Path(options.runs)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for kind in [options.kind] if options.kind else sorted(READERS):
-        step = next(s for s in reversed(config.steps) if s.model == f"{kind}_vae")
-        vae = load_vae(runs / step.name / "final" / step.model)
+        name = f"{kind}_vae"
+        vae = load_vae(newest(config, runs, name))
+        step = next((s for s in reversed(config.steps) if s.model == name), config.steps[-1])
         for store in options.store:
             latents = cached_latents(runs / store, vae, kind, step.precision, device)
             print(f"{store}: {kind} latents {latents.shape}, scale {vae.config.scaling_factor}")

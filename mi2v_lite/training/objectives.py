@@ -8,6 +8,7 @@ runs before the result is saved. Serves notebooks 01 (autoencoders), 02 (motion 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,7 @@ class _Autoencoder:
             start_pca(models[step.model], map(self._input, batches))
 
     def batch(self, step: Step, draws: Draws) -> Batch:
-        """A training batch, see `PhotoCrops.batch` and `FlowFields.batch`."""
+        """A training batch, see `PhotoCrops.batch`."""
         return self.source.batch(draws.generators)
 
     def _reconstruct(self, models: nn.ModuleDict, x: Tensor, draws: Draws, step: Step) -> tuple[Tensor, Tensor, Logs]:
@@ -111,16 +112,33 @@ class ImageAutoencoder(_Autoencoder):
         return {"heldout_psnr": float(torch.cat(values).mean())}
 
 
+def data_folders(step: Step, runs: Path) -> tuple[Path, Path | None, dict[str, Any]]:
+    """Where the clips of a step are, where the held-out ones, and its other data settings.
+
+    Raises:
+        ValueError: unless the step names one store or one set of shards.
+    """
+    rest = dict(step.data)
+    named = [str(rest.pop(key)) for key in ("store", "shards") if key in rest]
+    if len(named) != 1:
+        raise ValueError(f"Step {step.name}: data needs either store or shards, the folder of the clips.")
+    heldout = rest.pop("heldout", None)
+    return runs / named[0], runs / heldout if heldout else None, rest
+
+
 class FlowAutoencoder(_Autoencoder):
     """Reconstructs single motion fields, with the error counted in pixels so that gradients are of a usual size."""
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         super().__init__(step)
-        data = dict(step.data)
-        train, heldout = runs / data.pop("store"), data.pop("heldout", None)
-        self.source = FlowFields(train, **data)
-        self.heldout = FlowFields(runs / heldout, (1.0, 1.0)).batch([generator_for(0)] * 96) if heldout else None
+        train, heldout, data = data_folders(step, runs)
+        self.source = FlowFields(train, **data, seed=step.seed)
+        self.heldout = FlowFields(heldout, (1.0, 1.0)).batch([generator_for(0)] * 96) if heldout else None
         self._start(models, step)
+
+    def batch(self, step: Step, draws: Draws) -> Batch:
+        """A training batch, see `FlowFields.batch`."""
+        return self.source.batch(draws.generators, self.source.in_order(draws))
 
     def _input(self, batch: Batch) -> Tensor:
         return to_unit(batch["flow"]).clamp(0, 1)
@@ -155,10 +173,10 @@ class _Diffusion:
     uses_flow = False
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
-        data = dict(step.data)
-        train, heldout = runs / data.pop("store"), data.pop("heldout", None)
-        if data:
-            raise ValueError(f"Step {step.name}: unknown data settings {sorted(data)}; known are store and heldout.")
+        train, heldout, rest = data_folders(step, runs)
+        if rest:
+            known = "store or shards, and heldout"
+            raise ValueError(f"Step {step.name}: unknown data settings {sorted(rest)}; known are {known}.")
         self.scheduler = make_scheduler(config.noise)
         # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
         self.noise_from = float(step.options.get("noise_from", 0.0))
@@ -169,14 +187,14 @@ class _Diffusion:
         def open_store(folder: Path) -> ClipBatches:
             kinds = ("image", "flow") if self.uses_flow_latents else ("image",)
             latents = [cached_latents(folder, models[f"{kind}_vae"], kind, step.precision, device) for kind in kinds]
-            return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow)
+            return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
 
         self.source = open_store(train)
-        self.heldout = open_store(runs / heldout) if heldout else None
+        self.heldout = open_store(heldout) if heldout else None
 
     def batch(self, step: Step, draws: Draws) -> Batch:
         """A training batch, see `ClipBatches.draw`."""
-        return self.source.draw(draws.generators, step.text_dropout)
+        return self.source.draw(draws, step.text_dropout)
 
     def finish(self, models: nn.ModuleDict, step: Step) -> None:
         """Nothing to do."""

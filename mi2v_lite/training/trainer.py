@@ -12,27 +12,30 @@ from __future__ import annotations
 import argparse
 import csv
 import fnmatch
-import json
-import os
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
-from safetensors.torch import load_file, save_file
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mi2v_lite.training.batches import Draws
 from mi2v_lite.training.builders import build_models
+from mi2v_lite.training.checkpoints import (
+    Ema,
+    copy_all,
+    full,
+    is_sharded,
+    restore,
+    whole,
+    write_checkpoint,
+    write_final,
+)
 from mi2v_lite.training.curriculum import Config, Step, load_config
 from mi2v_lite.training.objectives import OBJECTIVES
-
-KEEP_CHECKPOINTS = 2
+from mi2v_lite.training.optimizers import make_optimizer
 
 
 class _Objective(nn.Module):
@@ -43,44 +46,20 @@ class _Objective(nn.Module):
         self.models = models
         self.objective, self.step = objective, step
 
-    def forward(self, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        with self.autocast():
-            return self.objective.loss(self.models, batch, draws, self.step)
+    def forward(self, batch: dict[str, Tensor] | None = None, draws: Draws | None = None):
+        """Loss and figures of a batch; without one, figures on held-out data. At the step's precision.
 
-    def validate(self) -> dict[str, float]:
-        """Figures on held-out data at the step's precision."""
+        Both come through here, since sharded parameters are whole only inside `forward`.
+        """
         with self.autocast():
-            return self.objective.validate(self.models, self.step)
+            if batch is None:
+                return self.objective.validate(self.models, self.step)
+            return self.objective.loss(self.models, batch, draws, self.step)
 
     def autocast(self) -> torch.autocast:
         """bfloat16 where the step asks for it, on any device."""
         device = next(self.models.parameters()).device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.step.precision == "bf16")
-
-
-class Ema:
-    """Exponential moving average of named parameters in float32, with the usual warm-up (1 + k) / (10 + k)."""
-
-    def __init__(self, parameters: dict[str, Tensor], decay: float) -> None:
-        self.decay = decay
-        self.shadow = {name: value.detach().float().clone() for name, value in parameters.items()}
-
-    @torch.no_grad()
-    def update(self, parameters: dict[str, Tensor], k: int) -> None:
-        """Moves the average towards `parameters` after update `k`."""
-        rate = 1 - min(self.decay, (1 + k) / (10 + k))
-        current = [parameters[name].detach().float() for name in self.shadow]
-        torch._foreach_lerp_(list(self.shadow.values()), current, rate)
-
-    @contextmanager
-    def applied(self, parameters: dict[str, Tensor]) -> Iterator[None]:
-        """Within the context the parameters hold the average."""
-        kept = {name: value.detach().clone() for name, value in parameters.items()}
-        _copy(self.shadow, parameters)
-        try:
-            yield
-        finally:
-            _copy(kept, parameters)
 
 
 def trainable_parameters(models: nn.ModuleDict, patterns: tuple[str, ...]) -> dict[str, nn.Parameter]:
@@ -130,18 +109,23 @@ def train(
     torch.manual_seed(step.seed)  # the start of what is built anew
     models = build_models(config, step, runs)
     parameters = trainable_parameters(models, step.trainable)
-    with accelerator.main_process_first():  # it encodes the latents that are not there yet
-        objective = OBJECTIVES[step.objective](config, step, runs, models)
+    objective = OBJECTIVES[step.objective](config, step, runs, models)  # encodes the latents that are not there yet
     if step.channels_last:
         models.to(memory_format=torch.channels_last)
     for key, model in models.items():
         model.train(any(parameter.startswith(f"{key}.") for parameter in parameters))
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=step.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=step.weight_decay
-    )
+    optimizer = make_optimizer(step, parameters.values(), accelerator.device)
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise ValueError(
+            "DeepSpeed keeps parameters and updates to itself; to shard them, launch with configs/fsdp.yaml."
+        )
     module, optimizer = accelerator.prepare(_Objective(models, objective, step), optimizer)
+    plain = accelerator.unwrap_model(module)
+    named = dict(plain.models.named_parameters())
+    parameters = {name: named[name] for name in parameters}  # FSDP has put sharded ones in their place
+    sharded = is_sharded(parameters)
     ema = Ema(parameters, step.ema_decay)
-    first = _restore(folder, step, parameters, optimizer, ema) if resume else 0
+    first = restore(folder, step, parameters, optimizer, ema) if resume else 0
     last = min(step.steps, stop_at or step.steps)
     log = _Log(folder / "log.csv", first) if accelerator.is_main_process else None
     bar = tqdm(
@@ -160,21 +144,27 @@ def train(
             values = {key: float(value.detach()) for key, value in logs.items()}
             log.write({"step": done, "loss": float(loss), "lr": step.learning_rate_at(k), "seconds": seconds, **values})
             bar.set_postfix(loss=f"{float(loss):.4f}", s=f"{seconds:.2f}")
-        if step.validate_every and (done % step.validate_every == 0 or done == step.steps) and log:
+        if step.validate_every and (done % step.validate_every == 0 or done == step.steps) and (log or sharded):
             with ema.applied(parameters):
-                values = accelerator.unwrap_model(module).validate()
-            bar.write(f"{step.name} {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
-            log.write({"step": done, **values})
-        if log and (done % step.checkpoint_every == 0 or done == last):
-            saved = _checkpoint(folder, step, done, parameters, optimizer, ema)
+                values = plain()
+            if log:
+                bar.write(f"{step.name} {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
+                log.write({"step": done, **values})
+        if done % step.checkpoint_every == 0 or done == last:
+            saved = write_checkpoint(folder, step, done, parameters, optimizer, ema, accelerator.is_main_process)
     bar.close()
+    accelerator.wait_for_everyone()
     if last < step.steps:
         return saved
-    accelerator.wait_for_everyone()
+    averaged = whole(ema.shadow, accelerator.is_main_process)
     if accelerator.is_main_process:
-        with ema.applied(parameters):
-            objective.finish(models, step)
-            _final(folder, step, models, parameters)
+        if sharded:  # whole models anew, to put the gathered average into
+            torch.manual_seed(step.seed)
+            models = build_models(config, step, runs)
+        trained = {name: value for name, value in models.named_parameters() if name in averaged}
+        copy_all(averaged, trained)
+        objective.finish(models, step)
+        write_final(folder, step, models, trained)
     return folder / "final"
 
 
@@ -189,82 +179,25 @@ def _update(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     total = 0.0
     for micro in range(step.accumulation):
-        key, place = (step.seed, k, micro), (accelerator.process_index, accelerator.num_processes)
-        batch = objective.batch(step, _draws(step, *key, 0, *place))
+        batch = objective.batch(step, _draws(step, accelerator, k, micro, 0))
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        loss, logs = module(batch, _draws(step, *key, 1, *place))
+        loss, logs = module(batch, _draws(step, accelerator, k, micro, 1))
         accelerator.backward(loss / step.accumulation)
         total = total + loss.detach() / step.accumulation
     total = accelerator.reduce(total, "mean")
     if not torch.isfinite(total):
         raise ValueError(f"Step {step.name}: the loss of update {k} is {float(total)}; lower the learning rate.")
-    norm = accelerator.clip_grad_norm_(parameters.values(), step.grad_clip)
+    norm = full(accelerator.clip_grad_norm_(parameters.values(), step.grad_clip))
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return total, {"grad_norm": norm, **logs}
 
 
-def _draws(step: Step, *key_and_place: int) -> Draws:
-    *key, rank, processes = key_and_place
-    return Draws.of(*key, count=step.batch_size, rank=rank, processes=processes)
-
-
-def _checkpoint(
-    folder: Path, step: Step, done: int, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: Ema
-) -> Path:
-    """Writes a checkpoint under another name first: a folder `checkpoint-<n>` is always whole."""
-    target, partial = folder / f"checkpoint-{done}", folder / f"partial-{done}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for file, tensors in (("weights", parameters), ("ema", ema.shadow)):
-        packed = {name: value.detach().contiguous() for name, value in tensors.items()}
-        save_file(packed, partial / f"{file}.safetensors")
-    torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-    (partial / "step.json").write_text(json.dumps({"step": step.name, "done": done, "seed": step.seed}))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
-    for old in _checkpoints(folder)[:-KEEP_CHECKPOINTS]:
-        shutil.rmtree(old)
-    return target
-
-
-def _restore(
-    folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: Ema
-) -> int:
-    """Loads the newest checkpoint; returns how many updates it holds, 0 if there is none."""
-    found = _checkpoints(folder)
-    if not found:
-        return 0
-    newest = found[-1]
-    state = json.loads((newest / "step.json").read_text())
-    weights = load_file(newest / "weights.safetensors")
-    if state["seed"] != step.seed or weights.keys() != parameters.keys():
-        raise ValueError(f"{newest} belongs to another config of step {step.name}: remove it, or train without resume.")
-    _copy(weights, parameters)
-    _copy(load_file(newest / "ema.safetensors"), ema.shadow)
-    optimizer.load_state_dict(torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu"))
-    return int(state["done"])
-
-
-def _final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dict[str, Tensor]) -> None:
-    """Writes every model that trained, as float32 safetensors with its config.json."""
-    partial = folder / "partial-final"
-    shutil.rmtree(partial, ignore_errors=True)
-    for key, model in models.items():
-        if any(name.startswith(f"{key}.") for name in parameters):
-            model.to(memory_format=torch.contiguous_format).save_pretrained(partial / key)
-    shutil.rmtree(folder / "final", ignore_errors=True)
-    os.replace(partial, folder / "final")
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-
-
-@torch.no_grad()
-def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
-    for name, value in target.items():
-        value.copy_(source[name])
+def _draws(step: Step, accelerator: Accelerator, k: int, micro: int, purpose: int) -> Draws:
+    """The randomness of this process in one part of update `k`: of the data (purpose 0) or of the noise (1)."""
+    place = {"rank": accelerator.process_index, "processes": accelerator.num_processes}
+    batch = k * step.accumulation + micro
+    return Draws.of(step.seed, k, micro, purpose, count=step.batch_size, **place, batch=batch)
 
 
 class _Log:

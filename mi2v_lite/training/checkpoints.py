@@ -1,0 +1,157 @@
+"""Checkpoints and the moving average, of a training in one process or of one sharded over many (notebook 06).
+
+A file always holds whole tensors, so a training goes on with any number of processes, its parameters sharded or not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from mi2v_lite.training.curriculum import Step
+
+KEEP_CHECKPOINTS = 2
+
+
+def local(value: Tensor) -> Tensor:
+    """This process' part of a sharded tensor; any other as it is."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def full(value: Any) -> Any:
+    """The whole of a sharded tensor, gathered: all processes must ask; anything else as it is."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def spread(value: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor sharded as `like` is."""
+    if not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+
+class Ema:
+    """Exponential moving average of named parameters in float32, with the usual warm-up (1 + k) / (10 + k)."""
+
+    def __init__(self, parameters: dict[str, Tensor], decay: float) -> None:
+        self.decay = decay
+        self.shadow = {name: value.detach().float().clone() for name, value in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: dict[str, Tensor], k: int) -> None:
+        """Moves the average towards `parameters` after update `k`."""
+        rate = 1 - min(self.decay, (1 + k) / (10 + k))
+        current = [local(parameters[name].detach()).float() for name in self.shadow]
+        torch._foreach_lerp_([local(value) for value in self.shadow.values()], current, rate)
+
+    @contextmanager
+    def applied(self, parameters: dict[str, Tensor]) -> Iterator[None]:
+        """Within the context the parameters hold the average."""
+        kept = {name: value.detach().clone() for name, value in parameters.items()}
+        copy_all(self.shadow, parameters)
+        try:
+            yield
+        finally:
+            copy_all(kept, parameters)
+
+
+def is_sharded(parameters: dict[str, Tensor]) -> bool:
+    """Whether the parameters are spread over processes."""
+    return any(isinstance(value, DTensor) for value in parameters.values())
+
+
+def whole(tensors: dict[Any, Any], keep: bool) -> dict[Any, Any]:
+    """The whole tensors, on the CPU if they were sharded. All processes must ask; who need not `keep` them gets {}."""
+    gathered = {}
+    for name, value in tensors.items():
+        value = full(value).cpu() if isinstance(value, DTensor) else value
+        if keep:
+            gathered[name] = value
+    return gathered
+
+
+def write_checkpoint(
+    folder: Path,
+    step: Step,
+    done: int,
+    parameters: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    ema: Ema,
+    writes: bool = True,
+) -> Path:
+    """Writes a checkpoint under another name first: a folder `checkpoint-<n>` is always whole.
+
+    All processes call it, since a sharded tensor is gathered from all; the one that `writes` writes.
+    """
+    target, partial = folder / f"checkpoint-{done}", folder / f"partial-{done}"
+    files = {name: whole(tensors, writes) for name, tensors in (("weights", parameters), ("ema", ema.shadow))}
+    state = optimizer.state_dict()
+    state["state"] = {index: whole(entry, writes) for index, entry in state["state"].items()}
+    if not writes:
+        return target
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for file, tensors in files.items():
+        packed = {name: value.detach().contiguous() for name, value in tensors.items()}
+        save_file(packed, partial / f"{file}.safetensors")
+    torch.save(state, partial / "optimizer.pt")
+    (partial / "step.json").write_text(json.dumps({"step": step.name, "done": done, "seed": step.seed}))
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    for old in _checkpoints(folder)[:-KEEP_CHECKPOINTS]:
+        shutil.rmtree(old)
+    return target
+
+
+def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: Ema) -> int:
+    """Loads the newest checkpoint; returns how many updates it holds, 0 if there is none."""
+    found = _checkpoints(folder)
+    if not found:
+        return 0
+    newest = found[-1]
+    state = json.loads((newest / "step.json").read_text())
+    weights = load_file(newest / "weights.safetensors")
+    if state["seed"] != step.seed or weights.keys() != parameters.keys():
+        raise ValueError(f"{newest} belongs to another config of step {step.name}: remove it, or train without resume.")
+    copy_all(weights, parameters)
+    copy_all(load_file(newest / "ema.safetensors"), ema.shadow)
+    saved = torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu")
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entry in saved["state"].items():
+        alike = {name: value for name, value in entry.items() if getattr(value, "shape", None) == trained[index].shape}
+        entry |= {name: spread(value, trained[index]) for name, value in alike.items()}
+    optimizer.load_state_dict(saved)
+    return int(state["done"])
+
+
+def write_final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dict[str, Tensor]) -> None:
+    """Writes every model that trained, as float32 safetensors with its config.json."""
+    partial = folder / "partial-final"
+    shutil.rmtree(partial, ignore_errors=True)
+    for key, model in models.items():
+        if any(name.startswith(f"{key}.") for name in parameters):
+            model.to(memory_format=torch.contiguous_format).save_pretrained(partial / key)
+    shutil.rmtree(folder / "final", ignore_errors=True)
+    os.replace(partial, folder / "final")
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+
+
+@torch.no_grad()
+def copy_all(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
+    """Sets every tensor of `target`, sharded or not, to that of `source`, which is whole or sharded likewise."""
+    for name, value in target.items():
+        given = source[name]
+        local(value).copy_(local(given if isinstance(given, DTensor) else spread(given, value)))
