@@ -265,6 +265,7 @@ MISTAKES = {
     "no logs": (["curves", "."], "has no training logs"),
     "clips without ablation": (["evaluate", "--ablation-clips", "x.png"], "give both"),
     "evaluate without weights": (["evaluate", "--weights", "none"], "No lite weights"),
+    "unknown measure": (["evaluate", "--only", "beauty"], r"unknown measures \['beauty'\]"),
     "no such config": (["train", "none.yaml", "--step", "x"], "none.yaml"),
     "no step": (["train", "none.yaml"], "--step"),
     "no such step": (["train", ROOT / "mi2v_lite" / "configs" / "lite.yaml", "--step", "x"], "No step 'x'"),
@@ -340,8 +341,8 @@ def test_the_size_of_the_clip(size, expected):
 def test_evaluate(here, loaded, capsys, monkeypatch):
     calls = {}
 
-    def measured(pipe, world, clips, seed, fusions):
-        assert fusions == {}
+    def measured(pipe, world, clips, seed, measures, fusions, film, judges):
+        assert fusions == {} and film.clip(0).frames.shape == (16, 128, 128, 3)
         calls.update(clips=clips, seed=seed, size=world.clip(0).frames.shape)
         nothing = {"value": float("nan"), "spread": float("nan"), "n": 0}
         return {"a.b_px": {"value": 1.5, "spread": 0.5, "n": clips}, "c": nothing}
@@ -355,11 +356,14 @@ def test_evaluate(here, loaded, capsys, monkeypatch):
     assert report["metrics"]["a.b_px"] == {"value": 1.5, "spread": 0.5, "n": 2}
     assert report["metrics"]["c"] == {"value": None, "spread": None, "n": 0}
     assert any("seed 5" in note for note in report["notes"])
+    assert any("not run: LPIPS" in note for note in report["notes"]) and "Not run: CLIP" in out
 
 
 def test_evaluate_really(here, loaded, capsys):
-    code, out, _ = run(capsys, "evaluate", "--clips", 1, "--weights", loaded)
+    words = ["--clips", 1, "--weights", loaded, "--only", "autoencoders", "stage1"]
+    code, out, _ = run(capsys, "evaluate", *words)
     assert code == 0 and "flow_vae.epe_px" in out and "stage1.epe_relative" in out and files(here) == GIVEN
+    assert "film.stage1.epe_px" in out and "drags." not in out and "whole." not in out
 
 
 def test_train_hands_on_its_options(here, capsys, monkeypatch):

@@ -8,7 +8,7 @@ import torch
 
 from mi2v_lite import evaluation
 from mi2v_lite.data.world import Clip
-from mi2v_lite.evaluation import control, evaluate, parts, table
+from mi2v_lite.evaluation import control, evaluate, motion, parts, table
 from mi2v_lite.models.autoencoder import make_vae, start_pca
 
 SIZE, FRAMES = 64, 4
@@ -50,7 +50,7 @@ class Pipe:
             flow = parts.flow_tensor(clip(0)) * (1 + self.scale) / 2
         return SimpleNamespace(flow=flow)
 
-    def render(self, image, motion, prompt, **kwargs):
+    def render(self, image, motion, prompt="", **kwargs):
         frames = parts.frames_tensor(clip(int(image.sum() != clip(0).frames[0].sum())))
         if self.animation_unet == "blank":
             frames = torch.zeros_like(frames)
@@ -69,7 +69,8 @@ def value(metrics: dict, name: str) -> float:
 
 
 def test_a_perfect_pipeline_has_perfect_numbers(world):
-    metrics = evaluate(Pipe(), world, clips=2)
+    here = [name for name in table.MEASURES if name not in ("tracking", "video")]  # those need clips of full size
+    metrics = evaluate(Pipe(), world, clips=2, measures=here)
     assert value(metrics, "flow_vae.epe_relative") < 0.05
     assert value(metrics, "image_vae.psnr_db") > 40 and value(metrics, "image_vae.world_psnr_db") > 40
     assert value(metrics, "stage1.epe_px") == 0 and value(metrics, "stage1.direction_accuracy") == 1
@@ -143,6 +144,75 @@ def test_clips_of_the_ablation_stand_beside_the_truth(world):
     truth, blank, own = (sheet[:, :SIZE, i * (SIZE + 4) : i * (SIZE + 4) + SIZE] for i in range(3))
     assert np.array_equal(truth, clip(0).frames) and np.array_equal(own, truth) and (blank == 128).all()
     assert (sheet[:, SIZE : SIZE + 4] == 255).all() and pipe.animation_unet == "own"
+
+
+def test_tracks_and_pokes_of_half_the_motion(world):
+    """Half of 4, 8, 12 px is missing: 2, 4, 6 px, 4 on average, on the square's 24 x 24 of 64 x 64 pixels."""
+    drawn = control.true_drags(clip(0), 3, seed=0)
+    half = parts.flow_tensor(clip(0))[0] / 2
+    assert control.objmc(clip(0), half, drawn[:1]) == pytest.approx(4)
+    metrics = evaluate(Pipe(scale=0.5), world, clips=1, measures=("autoencoders", "drags", "network_drags"))
+    for name in ("poke.epe_px_1", "poke.epe_px_10", "poke.epe_px_3_network"):
+        assert value(metrics, name) == pytest.approx(4 * 24**2 / SIZE**2)
+    assert value(metrics, "poke.epe_relative_3") == pytest.approx(0.5)
+    assert value(metrics, "drags.objmc_px_1") == pytest.approx(4) and value(metrics, "drags.error_px_1") == 6
+
+
+def test_the_best_of_four_samples_and_their_spread():
+    class Unsure(Pipe):
+        def predict_motion(self, image, prompt, control=None, **kwargs):
+            self.scale = len(self.asked) / 2  # 0, 0.5, 1, 1.5 of the truth
+            return super().predict_motion(image, prompt, control, **kwargs)
+
+    pipe = Unsure()
+    numbers = motion.stage1_samples(pipe, clip(0), 5)
+    mean = np.linalg.norm(clip(0).flow, axis=1).mean()
+    assert numbers["stage1.epe_min_of_4_px"] == 0
+    assert numbers["stage1.epe_mean_of_4_px"] == pytest.approx(0.5 * mean)
+    assert numbers["stage1.spread_of_4_px"] == pytest.approx(0.5 * mean)
+    seeds = [kwargs["generator"].initial_seed() for _, _, kwargs in pipe.asked]
+    assert len(set(seeds)) == 4 and seeds[0] == 5
+
+
+def test_control_scales_are_those_of_the_network_alone():
+    pipe = Pipe(scale=0.0)
+    numbers = motion.control_scales(pipe, clip(0), 0)
+    assert {name: round(found) for name, found in numbers.items()} == {
+        f"drags.error_px_scale_{scale}": 12 for scale in ("0", "0.5", "1")
+    }
+    asked = [(kwargs["control_scale"], kwargs["hold_control"]) for _, _, kwargs in pipe.asked]
+    assert asked == [(0.0, False), (0.5, False), (1.0, False)]
+
+
+def test_film_and_judges_have_names_of_their_own(world):
+    metrics = evaluate(
+        Pipe(),
+        world,
+        clips=2,
+        measures=("autoencoders", "stage1", "brush"),
+        film=world,
+        judges=[lambda frames, photo, prompt: {"beauty": 7.0}],
+    )
+    assert metrics["film.motion_px"] == metrics["world.motion_px"]
+    assert metrics["film.image_vae.psnr_db"] == metrics["image_vae.world_psnr_db"]
+    assert "film.stage1.epe_relative" in metrics and not any(name.startswith("film.brush") for name in metrics)
+    assert metrics["whole.beauty"] == {"value": 7.0, "spread": 0.0, "n": 2}
+
+
+def test_the_mean_training_motion(tmp_path):
+    from mi2v_lite.data.store import ClipStore, write_store
+    from mi2v_lite.training import mean_flow
+
+    write_store(tmp_path / "store", [clip(0), clip(1)], 2)
+    output = tmp_path / "mean.npz"
+    mean_flow.main([str(tmp_path / "store"), "-o", str(output)])
+    assert set(mean_flow.mean_flows(ClipStore(tmp_path / "store"))) == {8}
+    mean = mean_flow.training_mean(8, 3, (SIZE, SIZE), output)
+    assert mean.shape == (3, 2, SIZE, SIZE) and mean[2, 0, 32, 20] == pytest.approx(12, abs=0.05)
+    assert mean_flow.training_mean(8, 3, (32, 128), output)[2, 0, 16, 40] == pytest.approx(24, abs=0.1)
+    assert mean_flow.training_mean(4, 3, (SIZE, SIZE), output) is None
+    shipped = mean_flow.training_mean(8, 15, (128, 128))
+    assert 0 < shipped.norm(dim=1).mean() < 3, "all ways are as likely: the mean is near zero"
 
 
 def test_ratios_are_of_means():

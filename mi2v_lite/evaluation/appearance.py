@@ -1,8 +1,9 @@
 """How a clip rendered with the true flow looks: by region and by size of motion, over time, and at its first frame.
 
-The regions of a frame: *visible* is where something of frame 0 lands along the true flow, *disoccluded* is the rest,
-which frame 0 does not show and the model must invent. A visible pixel's motion is the length of the flow that brought
-it there; a disoccluded one takes the largest that landed within `REACH` pixels, the motion that uncovered it.
+The regions of a frame: *visible* is where something of frame 0 that is still seen lands along the true flow;
+*disoccluded* is the rest, which frame 0 does not show and the model must invent. A visible pixel's motion is the length
+of the flow that brought it there; a disoccluded one takes the largest that landed within `REACH` pixels, the motion
+that uncovered it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from mi2v_lite.data.source import Clip
 from mi2v_lite.flow.metrics import psnr
-from mi2v_lite.flow.similarity import ssim_map
+from mi2v_lite.flow.similarity import ssim, ssim_map
 from mi2v_lite.flow.tracking import DIS, ChainTracker
 from mi2v_lite.flow.warp import backward_warp, splat_average
 
@@ -40,10 +41,12 @@ def regions(clip: Clip, rendered: Tensor, frames: Tensor) -> dict[str, float]:
         numbers; a region with next to no pixels has none.
     """
     flow = torch.from_numpy(clip.flow)
+    # What is hidden in a frame does not land there: it is sent far away.
+    flow = torch.where(torch.from_numpy(clip.visibility)[:, None], flow, 4.0 * max(flow.shape[-2:]))
     landed, weight = splat_average(flow.norm(dim=1, keepdim=True), flow)  # (N, 1, H, W)
     visible = weight > 0
     around = F.max_pool2d(torch.where(visible, landed, 0), 2 * REACH + 1, 1, REACH)
-    similar = ssim_map(rendered[1:], frames[1:], max=2)
+    similar = ssim_map((rendered[1:] + 1) / 2, (frames[1:] + 1) / 2)
     change, tracked = _changes(clip, rendered)  # (N - 1, 1, H, W), from frame i to i + 1, i of at least 1
     numbers: dict[str, float] = {}
     for region, inside, motion in (("visible", visible, landed), ("disoccluded", ~visible, around)):
@@ -86,7 +89,7 @@ def over_time(clip: Clip, rendered: Tensor, frames: Tensor) -> dict[str, float]:
     """
     numbers = {
         "stage2.first_frame_photo_db": min(psnr(rendered[:1], frames[:1], max=2).item(), 99.0),
-        "stage2.first_frame_ssim": ssim_map(rendered[:1], frames[:1], max=2).mean().item(),
+        "stage2.first_frame_ssim": ssim((rendered[:1] + 1) / 2, (frames[:1] + 1) / 2).item(),
         "stage2.average_displacement_px": displacement(rendered),
         "stage2.true_average_displacement_px": displacement(frames),
     }

@@ -58,7 +58,7 @@ def autoencoders(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
         "world.motion_px": flow.norm(dim=2).mean().item(),
         "flow_vae.epe_px": endpoint_error(fields, flow).item(),
         "image_vae.world_psnr_db": psnr(rebuilt, frames, max=2).item(),
-        "image_vae.world_ssim": ssim(rebuilt, frames, max=2).item(),
+        "image_vae.world_ssim": ssim((rebuilt + 1) / 2, (frames + 1) / 2).item(),
     }
 
 
@@ -74,7 +74,10 @@ def photos(pipe: MotionI2VPipeline, folder: Path, size: int = 128) -> list[Numbe
         box = (left, top, left + side, top + side)
         pixels = image_tensor(photo.resize((size, size), Image.Resampling.LANCZOS, box=box))
         rebuilt = decode(pipe.vae, encode(pipe.vae, pixels)).clamp(-1, 1)
-        numbers = {"psnr_db": psnr(rebuilt, pixels, max=2).item(), "ssim": ssim(rebuilt, pixels, max=2).item()}
+        numbers = {
+            "psnr_db": psnr(rebuilt, pixels, max=2).item(),
+            "ssim": ssim((rebuilt + 1) / 2, (pixels + 1) / 2).item(),
+        }
         found.append({f"image_vae.{name}": value for name, value in numbers.items()})
     return found
 

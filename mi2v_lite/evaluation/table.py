@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.source import Clip, ClipSource
-from mi2v_lite.evaluation import control, motion, parts
+from mi2v_lite.evaluation import control, motion, networks, parts, video
 from mi2v_lite.evaluation.fusions import painting_with
 from mi2v_lite.evaluation.parts import Numbers
 from mi2v_lite.models.unet import VideoUNet
@@ -26,14 +26,20 @@ MEASURES: dict[str, Callable[[MotionI2VPipeline, Clip, int], Numbers]] = {
     "anchors": control.anchors,
     "brush": control.brush,
     "stage2": parts.stage2,
+    "tracking": video.tracking,
+    "video": video.restyled,
 }
 # Dear ones are taken on the first clips only.
-FIRST_CLIPS = {"stage1_steps": 8, "stage1_samples": 8, "network_drags": 12, "control_scales": 12}
+FIRST_CLIPS = {
+    "stage1_steps": 8,
+    "stage1_samples": 8,
+    "network_drags": 12,
+    "control_scales": 12,
+    "judges": 12,
+    "video": 8,
+}
 # What a film's clips, whose flow is an estimate, can be measured on. Their keys begin with "film.".
 FILM_MEASURES, FILM_CLIPS = ("autoencoders", "stage1", "drags", "stage2"), 3
-NOT_RUN = (
-    "CLIP prompt and frame consistency, LPIPS and VBench terms need networks that are not part of the package: not run",
-)
 
 
 def evaluate(
@@ -44,6 +50,7 @@ def evaluate(
     measures: Collection[str] = tuple(MEASURES),
     fusions: dict[str, VideoUNet] | None = None,
     film: ClipSource | None = None,
+    judges: Collection[networks.Judge] = (),
 ) -> dict[str, dict[str, float]]:
     """Measure a pipeline on ``clips`` clips of ``world``, and apart from them on a few of ``film``.
 
@@ -53,6 +60,7 @@ def evaluate(
         fusions: name -> Stage 2 UNet: the ablation, ``ablation.NAME.psnr_large_motion_db`` (``parts.fusion``).
         film: clips of real video with tracked flow. Their figures have the same names after ``film.``; where a pixel is
         hidden their flow is the tracker's guess, so errors against it are not all the model's.
+        judges: of whole clips, made by both stages (``networks.whole``): figures after ``whole.``.
 
     Returns:
         metric name -> ``{"value", "spread", "n"}``. Besides those of the measures: ``flow_vae.epe_relative``,
@@ -66,13 +74,16 @@ def evaluate(
     unknown = sorted(set(measures) - set(MEASURES))
     if unknown:
         raise ValueError(f"unknown measures {unknown}; there are {sorted(MEASURES)}")
-    metrics = _measured(pipe, world, clips, seed, measures, fusions or {})
+    metrics = _measured(pipe, world, clips, seed, measures, fusions or {}, judges)
     if "autoencoders" in measures:
         found = parts.photos(pipe, SAMPLES / "photos")
         metrics |= {name: summary([numbers[name] for numbers in found]) for name in found[0]}
+    if "video" in measures:
+        found = video.real_clips(pipe, SAMPLES / "clips")
+        metrics |= {name: summary([each[name] for each in found if name in each]) for name in found[0]}
     if film is not None:
         own = [name for name in FILM_MEASURES if name in measures]
-        found = _measured(pipe, film, min(clips, FILM_CLIPS), seed, own, {})
+        found = _measured(pipe, film, min(clips, FILM_CLIPS), seed, own, {}, ())
         metrics |= {f"film.{name.removeprefix('world.').replace('world_', '')}": each for name, each in found.items()}
     return metrics
 
@@ -84,6 +95,7 @@ def _measured(
     seed: int,
     measures: Collection[str],
     fusions: dict[str, VideoUNet],
+    judges: Collection[networks.Judge],
 ) -> dict[str, dict[str, float]]:
     """The figures of the measures on the clips of one source."""
     numbers: dict[str, list[float]] = {}
@@ -102,6 +114,8 @@ def _measured(
         for name, top, bottom in RATIOS:
             if top in found and bottom in found:
                 pairs.setdefault(name, []).append((found[top], found[bottom]))
+        if judges and index < FIRST_CLIPS["judges"]:
+            put(networks.whole(pipe, clip, seed + index, judges))
         for name, unet in fusions.items():
             with painting_with(pipe, unet):
                 put({f"ablation.{name}.{key}": value for key, value in parts.fusion(pipe, clip, seed + index).items()})

@@ -14,8 +14,8 @@ def ssim_map(a: Tensor, b: Tensor, max: float = 1.0) -> Tensor:
     """SSIM at every pixel, averaged over the channels.
 
     Args:
-        a: `(B, C, H, W)`, H and W of at least 11. b: the same shape and range. max: the width of the value range, 2 for
-            [-1, 1].
+        a: `(B, C, H, W)`, H and W of at least 11, values from 0 up (not [-1, 1]: the measure compares means, and they
+            must not cancel). b: the same shape and range. max: the largest possible value.
 
     Returns:
         `(B, 1, H, W)`, at most 1, which is for equal pictures. At the rim the windows reach into mirrored pixels.
