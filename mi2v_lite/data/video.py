@@ -146,7 +146,7 @@ def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def copy_with_sound(
-    clip: str | os.PathLike, source: str | os.PathLike, output: str | os.PathLike, start: float
+    clip: str | os.PathLike, source: str | os.PathLike, output: str | os.PathLike, start: float = 0.0
 ) -> bool:
     """Write `clip` again with the sound of `source` from `start` on, as long as the clip is.
 

@@ -1,0 +1,160 @@
+"""Checks of notebook 05, video-to-video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mi2v_lite.checks.base import passed, require
+from mi2v_lite.flow.fields import compose
+from mi2v_lite.flow.warp import backward_warp
+
+
+def _same(got: Tensor, wanted: Tensor, within: float = 1e-4) -> bool:
+    return got.shape == wanted.shape and torch.allclose(got.float(), wanted.float(), atol=within)
+
+
+def _smooth(seed: int, count: int, height: int = 12, width: int = 16, length: float = 3.0) -> Tensor:
+    """Smooth random fields `(count, 2, H, W)`, pixels."""
+    coarse = torch.randn(count, 2, 3, 3, generator=torch.Generator().manual_seed(seed)) * length
+    return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
+
+
+def chain(answer: Callable[[Tensor], Tensor]) -> None:
+    """`answer(steps)` makes f_{0->1}, f_{0->2}, ... of the flows between neighbours, both `(N, 2, H, W)` pixels.
+
+    Raises:
+        CheckFailed: if steps are only added, chained in the wrong order, or the first one is missing.
+    """
+    steps = _smooth(0, 3)
+    wanted = [steps[0]]
+    for step in steps[1:]:
+        wanted.append(compose(wanted[-1], step))
+    got = torch.as_tensor(answer(steps.clone()))
+    require(got.shape == steps.shape, f"One field for each step is asked for, {tuple(steps.shape)}; got {got.shape}.")
+    require(
+        not _same(got, steps.cumsum(0)),
+        "The steps are added pixel by pixel. The second step starts where the first one ended: read it there.",
+    )
+    turned = [steps[0]]
+    for step in steps[1:]:
+        turned.append(compose(step, turned[-1]))
+    require(not _same(got, torch.stack(turned)), "The order is wrong: first f_{0->i-1}, then the step from i-1 to i.")
+    require(_same(got, torch.stack(wanted)), "Not yet: f_{0->i} = compose(f_{0->i-1}, step i), and f_{0->1} is step 1.")
+    passed("Each step is read where the track has arrived. Errors of the steps add up on the way.")
+
+
+def comes_home(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """`answer(forward, backward)` says which pixels come home within one pixel: bool `(H, W)` of two `(2, H, W)`.
+
+    Raises:
+        CheckFailed: if the way back is read at the start, or the two ways are subtracted.
+    """
+    forward, backward = _smooth(1, 2)
+    backward = -forward + 0.4 * backward
+    round_trip = compose(forward, backward)
+    wanted = round_trip.norm(dim=0) < 1
+    got = torch.as_tensor(answer(forward.clone(), backward.clone()))
+    require(got.shape == wanted.shape, f"One answer for each pixel, {tuple(wanted.shape)}; got {tuple(got.shape)}.")
+    require(got.dtype == torch.bool, f"Yes or no is asked for (bool), got {got.dtype}.")
+    require(
+        not torch.equal(got, (forward + backward).norm(dim=0) < 1),
+        "The way back is read at the pixel's start. It starts where the pixel has gone: p + forward(p).",
+    )
+    back = round_trip - forward
+    require(
+        not torch.equal(got, (forward - back).norm(dim=0) < 1),
+        "There and back should cancel: their SUM is short, not their difference.",
+    )
+    require(torch.equal(got, wanted), "Not yet: the length of compose(forward, backward), below 1 px, is asked for.")
+    passed("A point that is covered lands on something else, and that something else leads elsewhere.")
+
+
+def camera_motion(answer: Callable[[Tensor], Tensor]) -> None:
+    """`answer(flow)` is the shift of most pixels in every frame: `(N, 2, H, W)` to `(N, 2)`.
+
+    Raises:
+        CheckFailed: if an object in front moves the answer, or frames are mixed.
+    """
+    flow = torch.zeros(2, 2, 10, 10)
+    flow[0, 0], flow[1, 0], flow[1, 1] = 3, 6, -2
+    flow[:, :, :4, :5] = 20.0  # an object in front, a fifth of the picture
+    wanted = torch.tensor([[3.0, 0.0], [6.0, -2.0]])
+    got = torch.as_tensor(answer(flow.clone()))
+    require(got.shape == (2, 2), f"One (x, y) for each frame, (N, 2); got {tuple(got.shape)}.")
+    require(
+        not _same(got, flow.mean((2, 3))), "The mean is pulled by the object in front; most pixels know nothing of it."
+    )
+    both = flow.transpose(0, 1).flatten(1).median(1).values.expand(2, 2)
+    require(not _same(got, both), "One shift for all frames: keep the frames apart.")
+    require(
+        _same(got, wanted), f"Expected {wanted.tolist()}, got {got.tolist()}: the median over pixels, x and y alone."
+    )
+    passed("The median asks the majority. A camera that zooms needs more than a shift.")
+
+
+def windows(answer: Callable[[int, int], Sequence[tuple[int, int]]]) -> None:
+    """`answer(num_frames, window)` lists first and last frame of each window; neighbours share one frame.
+
+    Raises:
+        CheckFailed: if neighbours share nothing, the last window is too long, or one frame is left over.
+    """
+
+    def ask(frames: int, window: int) -> list[tuple[int, int]]:
+        return [(int(first), int(last)) for first, last in answer(frames, window)]
+
+    got = ask(10, 4)
+    require(
+        got != [(0, 3), (4, 7), (8, 9)],
+        "Neighbours share no frame: a window must start from the last frame of the one before.",
+    )
+    require(bool(got) and got[-1][1] != 10, "The last frame of 10 is number 9; counting starts at 0.")
+    require(max(last - first for first, last in got) == 3, "A window of 4 frames goes from i to i + 3.")
+    require(got == [(0, 3), (3, 6), (6, 9)], f"10 frames in windows of 4 are 0-3, 3-6, 6-9; got {got}.")
+    require(ask(16, 16) == [(0, 15)], f"16 frames fit one window; got {ask(16, 16)}: no window of one frame behind it.")
+    require(ask(18, 16) == [(0, 15), (15, 17)], f"18 frames are 0-15 and 15-17; got {ask(18, 16)}.")
+    passed("Each window after the first is anchored on a rendered frame, and inherits its faults.")
+
+
+def flicker(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
+    """`answer(frames, flow, seen)` is the mean change between neighbouring frames along tracks, where both are seen.
+
+    frames `(F, 3, H, W)`, flow `(N, 2, H, W)`, seen bool `(N, H, W)`, all of frame 0's grid; a number.
+
+    Raises:
+        CheckFailed: if the same pixel is compared, frame 0 is compared with all, or hidden pixels count.
+    """
+    frames = torch.rand(4, 3, 12, 16, generator=torch.Generator().manual_seed(2))
+    flow = _smooth(3, 3)
+    seen = torch.rand(3, 12, 16, generator=torch.Generator().manual_seed(4)) > 0.4
+    tracked = torch.cat([frames[:1], backward_warp(frames[1:], flow)[0]])
+    every = torch.cat([torch.ones_like(seen[:1]), seen])
+    both = every[1:] & every[:-1]
+
+    def mean(change: Tensor, mask: Tensor) -> float:
+        return float(change.abs().mean(1)[mask].mean())
+
+    got = float(answer(frames.clone(), flow.clone(), seen.clone()))
+
+    def is_it(value: float) -> bool:
+        return abs(got - value) < 1e-4
+
+    require(
+        not is_it(mean(frames[1:] - frames[:-1], both)), "This compares the same pixel; the point has moved: follow it."
+    )
+    require(
+        not is_it(mean(tracked[1:] - tracked[:1], seen)),
+        "This compares with frame 0: that is drift. Flicker is the change from one frame to the next.",
+    )
+    require(
+        not is_it(mean(tracked[1:] - tracked[:-1], torch.ones_like(seen))),
+        "Hidden pixels are counted, and there the track shows something else.",
+    )
+    require(
+        is_it(mean(tracked[1:] - tracked[:-1], both)),
+        "Not yet: warp each frame back along its flow, compare neighbours, average where both are seen.",
+    )
+    passed("A point keeps its colour in a steady clip, wherever it goes.")
