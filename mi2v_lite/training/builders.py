@@ -24,7 +24,7 @@ KINDS = ("autoencoder", *CLASSES)
 
 def load_model(kind: str, folder: str | Path) -> nn.Module:
     """A saved model of one of the `KINDS`, in float32."""
-    return load_vae(folder) if kind == "autoencoder" else CLASSES[kind].from_pretrained(folder).float()
+    return load_vae(folder).float() if kind == "autoencoder" else CLASSES[kind].from_pretrained(folder).float()
 
 
 def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
@@ -150,7 +150,7 @@ def _start(
     if exact or kind == "text_encoder":
         return saved
     if kind == "autoencoder":
-        if saved.config.in_channels == entry.get("in_channels"):
+        if saved.config.in_channels == entry.get("in_channels", 3):
             return saved
         return flow_vae_from_image_vae(saved, entry)
     model = _build(CLASSES[kind], entry)

@@ -60,9 +60,11 @@ class _Autoencoder:
         return output, kl, {"kl": kl.detach(), "latent_std": mean.detach().std()}
 
     def finish(self, models: nn.ModuleDict, step: Step) -> None:
-        """Registers the scale that gives the latents unit variance, if the encoder trained."""
+        """Registers the scale that gives the latents unit variance, if the encoder trained; not with `keep_scale`."""
         vae = models[step.model]
-        if not any(parameter.requires_grad for parameter in vae.encoder.parameters()):
+        if step.options.get("keep_scale", False) or not any(
+            parameter.requires_grad for parameter in vae.encoder.parameters()
+        ):
             return  # later steps have learned with the scale that it has
         device = next(vae.parameters()).device
         pictures = [self._input(self.source.batch([generator_for(step.seed, i, 2)] * 8)).to(device) for i in range(32)]
@@ -177,7 +179,7 @@ class _Diffusion:
         if rest:
             known = "store or shards, and heldout"
             raise ValueError(f"Step {step.name}: unknown data settings {sorted(rest)}; known are {known}.")
-        self.scheduler = make_scheduler(config.noise)
+        self.scheduler, self.pipeline = make_scheduler(config.noise), config.pipeline
         # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
         self.noise_from = float(step.options.get("noise_from", 0.0))
         tokenizer = load_tokenizer(config)

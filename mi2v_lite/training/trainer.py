@@ -21,6 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mi2v_lite.training import samples
 from mi2v_lite.training.batches import Draws
 from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.checkpoints import (
@@ -47,13 +48,14 @@ class _Objective(nn.Module):
         self.objective, self.step = objective, step
 
     def forward(self, batch: dict[str, Tensor] | None = None, draws: Draws | None = None):
-        """Loss and figures of a batch; without one, figures on held-out data. At the step's precision.
+        """Loss and figures of a batch; without one, figures and pairs of held-out data. At the step's precision.
 
         Both come through here, since sharded parameters are whole only inside `forward`.
         """
         with self.autocast():
             if batch is None:
-                return self.objective.validate(self.models, self.step)
+                pairs = samples.held_out(self.objective, self.models, self.step)
+                return self.objective.validate(self.models, self.step), pairs
             return self.objective.loss(self.models, batch, draws, self.step)
 
     def autocast(self) -> torch.autocast:
@@ -146,8 +148,9 @@ def train(
             bar.set_postfix(loss=f"{float(loss):.4f}", s=f"{seconds:.2f}")
         if step.validate_every and (done % step.validate_every == 0 or done == step.steps) and (log or sharded):
             with ema.applied(parameters):
-                values = plain()
+                values, pairs = plain()
             if log:
+                samples.write_pairs(folder / "validation", done, pairs)
                 bar.write(f"{step.name} {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
                 log.write({"step": done, **values})
         if done % step.checkpoint_every == 0 or done == last:
