@@ -94,10 +94,10 @@ def test_words_of_a_flow() -> None:
 def test_shots_of_big_buck_bunny_keep_the_splits_apart() -> None:
     ends = [shot.start + shot.length for shot in BIG_BUCK_BUNNY]
     starts = [shot.start for shot in BIG_BUCK_BUNNY]
-    assert len(starts) >= 60 and all(end <= start for end, start in zip(ends, starts[1:], strict=False))
+    assert len(starts) >= 55 and all(end <= start for end, start in zip(ends, starts[1:], strict=False))
     held = [shot for shot in BIG_BUCK_BUNNY if shot.split == "heldout"]
     assert 8 <= len(held) <= len(starts) / 4
-    assert any(shot.start == 1145 for shot in held), "the sample clip comes from this shot"
+    assert not any(1145 <= shot.start < 1346 for shot in BIG_BUCK_BUNNY), "the sample clip's shot is in no list"
     told = {word for shot in BIG_BUCK_BUNNY for word in shot.caption.split()}
     assert not told & {"camera", "left", "right", "up", "down", "quickly", "slowly"}, "the flow tells these"
 

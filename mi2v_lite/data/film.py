@@ -36,7 +36,7 @@ TRACK_AT = 2  # the tracker sees pictures this many times larger than the clip's
 LEAST_SEEN, TRIES = 0.5, 4
 # In the last frame: a pixel moves from this share of the side on, a clip from this share of its pixels on, and it has
 # a direction when its mean displacement is this share of the mean length.
-MOVES_FROM, LEAST_MOVING, ONE_WAY = 0.01, 0.01, 0.5
+MOVES_FROM, LEAST_MOVING, ONE_WAY = 0.015, 0.01, 0.5
 # In the gaps of motion.OBJECT_SPEEDS.
 SLOW_BELOW, QUICK_ABOVE = 0.11, 0.25
 
