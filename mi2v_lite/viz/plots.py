@@ -85,6 +85,7 @@ def bars(values: dict[str, float], *, ylabel: str, title: str | None = None, alt
         figure, axes = plt.subplots(figsize=(min(max(4.0, len(names) * (0.5 + 0.11 * widest)), 9.0), 3.6))
         drawn = axes.bar(names, list(values.values()), color=COLOURS[0])
         axes.bar_label(drawn, fmt="%.3g", padding=2)
+        axes.margins(y=0.12)  # the number on the highest bar stays below the title
         axes.grid(axis="x", visible=False)
         axes.set(ylabel=ylabel, title=title or "")
         return figure_picture(figure, alt)
