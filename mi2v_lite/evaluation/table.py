@@ -33,9 +33,9 @@ MEASURES: dict[str, Callable[[MotionI2VPipeline, Clip, int], Numbers]] = {
 FIRST_CLIPS = {
     "stage1_steps": 8,
     "stage1_samples": 8,
-    "network_drags": 12,
-    "control_scales": 12,
-    "judges": 12,
+    "network_drags": 8,
+    "control_scales": 8,
+    "judges": 8,
     "video": 8,
 }
 # What a film's clips, whose flow is an estimate, can be measured on. Their keys begin with "film.".
