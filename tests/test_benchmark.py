@@ -1,6 +1,7 @@
 """`mi2v benchmark`: what the meter counts against closed forms, and the table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,19 @@ from mi2v_lite import cli
 from mi2v_lite.benchmark import Meter, benchmark, fitting, markdown, sampling_memory, table
 from mi2v_lite.benchmark.calls import Clip, parts, sampling_calls, training_call
 from mi2v_lite.benchmark.meter import Resident
-from mi2v_lite.training.curriculum import load_config
+from mi2v_lite.training.curriculum import Config, load_config
 
 LITE = Path(cli.__file__).parents[1] / "configs" / "lite.yaml"
 COSTS = Path(cli.__file__).parents[1] / "benchmark" / "COSTS.md"
+
+
+@pytest.fixture
+def smaller() -> Config:
+    """The lite curriculum with yet smaller UNets: what is tested here does not depend on their size."""
+    config = load_config(LITE)
+    sizes = {"block_out_channels": [32, 32], "layers_per_block": 1, "attention_levels": [True, False]}
+    unets = {name: config.models[name] | sizes for name in ("stage1_unet", "stage2_unet")}
+    return replace(config, models=config.models | unets)
 
 
 def test_a_product_and_what_it_holds():
@@ -81,11 +91,9 @@ def test_what_a_process_holds_is_measured():
     del kept
 
 
-def test_an_update_on_a_device_trains():
+def test_an_update_on_a_device_trains(smaller):
     """Forward, backward, AdamW and the average, not a forward alone: weights move, frozen ones stay."""
-    config = load_config(LITE)
-    step = config.step("stage1_temporal")
-    call = training_call(config, step, Clip(32, 32, 4, "cpu", torch.float32))
+    call = training_call(smaller, smaller.step("stage1_temporal"), Clip(32, 32, 4, "cpu", torch.float32))
     before = {name: value.clone() for name, value in call.models.named_parameters()}
     call.run()
     moved = {name for name, value in call.models.named_parameters() if not torch.equal(value, before[name])}
@@ -93,8 +101,18 @@ def test_an_update_on_a_device_trains():
     assert moved and moved <= trained and all("motion_modules" in name for name in moved)
 
 
-def test_memory_by_option():
-    config = load_config(LITE)
+def test_8_bit_moments_take_a_quarter(smaller):
+    step = smaller.step("stage1_temporal")
+    gib = []
+    for kind in ("adamw", "8bit"):
+        call = training_call(smaller, replace(step, optimizer=kind), Clip(32, 32, 4, "meta", torch.bfloat16))
+        gib.append(table._counted(call, train=True)["memory_gib"])
+    trained = sum(p.numel() for p in call.models.parameters() if p.requires_grad)
+    assert (gib[0] - gib[1]) * 2**30 == pytest.approx(6 * trained)
+
+
+def test_memory_by_option(smaller):
+    config = smaller
     rows = {row["name"]: row for row in sampling_memory(config, 128, 128, card_gib=1.05)}
     assert list(rows) == list(fitting.ladder()) and len(rows) == 9
     gib = {name: row["memory_gib"] for name, row in rows.items()}
@@ -117,12 +135,9 @@ def test_memory_by_option():
 
 
 @pytest.fixture
-def few(monkeypatch):
-    """Two steps of the lite curriculum in place of whichever config is asked for."""
-    whole = load_config(LITE)
-    config = type(whole)(
-        whole.models, whole.noise, (whole.step("flow_vae"), whole.step("stage1_single")), whole.pipeline
-    )
+def few(monkeypatch, smaller):
+    """Two steps of the curriculum in place of whichever config is asked for."""
+    config = replace(smaller, steps=(smaller.step("flow_vae"), smaller.step("stage1_single")))
     monkeypatch.setattr("mi2v_lite.training.curriculum.load_config", lambda path: config)
     return config
 

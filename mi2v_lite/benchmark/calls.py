@@ -16,17 +16,20 @@ from mi2v_lite.models.autoencoder import decode, encode, factor
 from mi2v_lite.models.temporal import SplatPyramid
 from mi2v_lite.pipelines.common import DECODE_BATCH
 from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.optimizers import make_optimizer
 from mi2v_lite.training.trainer import trainable_parameters
 
 
 @dataclass
 class Call:
-    """`run()` does it once; it is done `count` times in all. `models` are those that it needs, by name."""
+    """`run()` does it once; it is done `count` times in all. `models` are those that it needs, by name; `moments` the
+    optimiser's bytes for a parameter that trains."""
 
     name: str
     models: nn.ModuleDict
     run: Callable[[], Tensor]
     count: int = 1
+    moments: int = 8
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ def training_call(config: Config, step: Step, clip: Clip) -> Call:
         models[step.model].enable_gradient_checkpointing()
     forward = _forward(config, models, step, clip)
     if clip.device == "meta":
-        return Call(step.name, models, lambda: _backward(forward))
-    optimizer = torch.optim.AdamW(parameters, lr=step.learning_rate)
+        return Call(step.name, models, lambda: _backward(forward), moments=2 if step.optimizer == "8bit" else 8)
+    optimizer = make_optimizer(step, parameters, clip.device)
     average = [parameter.detach().clone() for parameter in parameters]
 
     def run() -> Tensor:

@@ -111,10 +111,10 @@ def _counted(call: Call, train: bool) -> dict:
         call.run()
     held = sum(p.numel() for p in call.models.parameters()) * 2
     if train:
-        # As the trainer holds them: float32 weights whose bfloat16 copies autocast makes; for what trains two moments,
-        # the average and float32 gradients, of which the meter saw half.
+        # As the trainer holds them: float32 weights whose bfloat16 copies autocast makes; for what trains the
+        # optimiser's moments, the average and float32 gradients, of which the meter saw half.
         held *= 3
-        held += sum(p.numel() for p in call.models.parameters() if p.requires_grad) * (4 * 3 + 2)
+        held += sum(p.numel() for p in call.models.parameters() if p.requires_grad) * (call.moments + 4 + 2)
     memory = (held + meter.cost.peak) / GIB
     row = {"name": call.name, "count": call.count, "tflop": meter.cost.flops / 1e12, "memory_gib": memory}
     return row | {"memory": "estimated", "estimated_gib": memory, "seconds": None, "time": "unknown"}
