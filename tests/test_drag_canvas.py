@@ -277,7 +277,7 @@ def test_the_still_remains_without_a_kernel(canvas):
     data, metadata = canvas._repr_mimebundle_()
     assert data["text/plain"] == metadata["image/png"]["alt"] == "A photo of 60x40 pixels with 1 drag and 1 anchor."
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as image:
-        assert image.size == plain.image.size == (512, 341)
+        assert image.size == plain.image.size == (384, 256)
         assert np.abs(np.asarray(image.convert("RGB"), int) - np.asarray(plain.image, int)).max() > 100
     assert "application/vnd.jupyter.widget-view+json" in data
 

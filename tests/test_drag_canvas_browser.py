@@ -218,9 +218,9 @@ def test_without_a_kernel_a_picture_remains(open_notebook):
     data, words = output["data"], "A photo of 320x240 pixels with nothing drawn on it yet."
     assert data["text/plain"] == output["metadata"]["image/png"]["alt"] == words
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as still:
-        assert still.size == (512, 384)
+        assert still.size == (384, 288)
     data.pop("application/vnd.jupyter.widget-view+json")  # as the course's notebooks are stored
     later = open_notebook(stored)
     image = later.cell(0).locator(".jp-OutputArea-output img")
     image.wait_for()
-    assert image.evaluate("image => image.naturalWidth") == 512
+    assert image.evaluate("image => image.naturalWidth") == 384

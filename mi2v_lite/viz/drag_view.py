@@ -23,7 +23,7 @@ from mi2v_lite.viz.pictures import INK, SMOOTH, arrow, dot, flow_to_rgb
 
 DISPLAY = 1024  # longer side in pixels of what a browser gets to show
 GRID = 256  # longer side of the grid on which the field is drawn: fine enough for the eye, and drawn at once
-STILL = 512
+STILL = 384
 # Of drags, in turn; they differ for eyes that miss red or green, too (Okabe and Ito).
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 MOVES, STAYS = 140, 120  # opacity, of 255
@@ -102,7 +102,7 @@ def drawing(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
 
 
 def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> Picture:
-    """The photo with everything drawn on it, 512 pixels on its longer side: for paper, and where no kernel runs."""
+    """The photo with everything drawn on it, 384 pixels on its longer side: for paper, and where no kernel runs."""
     scale = STILL / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     page = photo.convert("RGB").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
