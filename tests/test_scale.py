@@ -32,7 +32,7 @@ from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training import latents, trainer
 from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields
-from mi2v_lite.training.builders import build_models, load_tokenizer, newest
+from mi2v_lite.training.builders import build_models, load_model, load_tokenizer, newest
 from mi2v_lite.training.curriculum import Config, load_config, parse_config
 from mi2v_lite.training.optimizers import make_optimizer
 
@@ -78,7 +78,13 @@ def curriculum(imported: Path, **more: object) -> dict:
     unet = f"folder:{imported / 'motion_unet'}"
     steps = [
         step(
-            "flow_vae", "flow_vae", "flow_autoencoder", start_from={"flow_vae": given["flow_vae"]}, data=data, steps=2
+            "flow_vae",
+            "flow_vae",
+            "flow_autoencoder",
+            start_from={"flow_vae": given["flow_vae"]},
+            data=data,
+            steps=2,
+            options={"keep_scale": True},
         ),
         step(
             "stage1_single",
@@ -184,11 +190,20 @@ def test_a_step_has_one_kind_of_clips(imported, runs, data):
         trainer.train(parse_config(content), "flow_vae", runs)
 
 
-def test_the_flow_autoencoder_trains_on_shards_and_what_is_imported_stays(imported, runs, tmp_path):
+def test_the_flow_autoencoder_trains_on_shards_and_what_is_imported_stays(imported, runs, tmp_path, capsys):
     config = parse_config(curriculum(imported))
     for name in ("shards", "heldout"):
         (tmp_path / name).symlink_to(runs / name)
-    assert (trainer.train(config, "flow_vae", tmp_path) / "flow_vae" / "config.json").is_file()
+    trained, before = (
+        load_model("autoencoder", folder)
+        for folder in (trainer.train(config, "flow_vae", tmp_path) / "flow_vae", imported / "flow_vae")
+    )
+    assert trained.config.scaling_factor == before.config.scaling_factor, "keep_scale"
+    assert not torch.equal(trained.encoder.conv_in.weight, before.encoder.conv_in.weight)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(curriculum(imported)))
+    latents.main([str(tmp_path / "config.yaml"), "--store", "shards", "--runs", str(tmp_path)])
+    said = capsys.readouterr().out
+    assert "shards: flow latents (7, 3, 2," in said and "shards: image latents (7, 4, 4," in said
     with pytest.raises(ValueError, match="no result of the model controlnet"):
         export(config, tmp_path, tmp_path / "pipe")
     assert newest(config, tmp_path, "image_vae") == imported / "vae"
@@ -425,6 +440,7 @@ def test_full_scale_loads_all_that_it_does_not_train():
 
 
 def test_full_scale_trains_on_shards_with_checkpointing():
+    assert full().step("flow_vae").options["keep_scale"] and full().models["flow_vae"]["scaling_factor"] == 0.18215
     for one in full().steps:
         assert set(one.data) >= {"shards", "heldout"} and one.optimizer == "fused" and one.ema_decay == 0.9999
         assert one.validate_every and one.validation_clips
