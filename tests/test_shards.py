@@ -254,6 +254,18 @@ def test_cuts_and_short_videos_are_listed(tmp_path):
     assert "cuts to another scene at frame 4" in text and "too short: it has 4 frames, 8 are needed" in text
 
 
+def test_only_the_clip_with_the_cut_is_left_out(tmp_path):
+    """Of a video of two scenes the clips inside each are kept, and the one across is on the list."""
+    scenes = [np.full((8, 32, 32, 3), level, np.uint8) for level in (10, 200)]
+    write_mp4(tmp_path / "two.mp4", np.concatenate(scenes))
+    recipe = Recipe(32, 32, num_frames=4, stride=1, clips=3)
+    report = make_shards(list_folder(tmp_path), tmp_path / "out", recipe, StandingStill)
+    read = ShardSet(tmp_path / "out")
+    starts = recipe.starts(16)
+    assert [read.about(i)["start"] for i in range(len(read))] == [starts[0], starts[2]] and report.skipped == 1
+    assert f"the clip from frame {starts[1]} on: The clip cuts" in (tmp_path / "out" / "skipped.csv").read_text()
+
+
 def test_webvid_tables(videos, tmp_path):
     (tmp_path / "clips" / "p1").mkdir(parents=True)
     for name in ("000000", "000001"):
@@ -287,7 +299,7 @@ def test_a_real_clip_through_the_command(tmp_path, capsys):
     command = ["shards", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--size", "64x96", "--frames", "4"]
     assert cli.main([*command, "--stride", "4", "--links", "2", "--clips", "2"]) == 0
     said = capsys.readouterr().out
-    assert "1 of 1 videos: 2 clips, 0 videos skipped" in said and "1 videos have no caption" in said
+    assert "1 of 1 videos: 2 clips, 0 skipped" in said and "1 videos have no caption" in said
     clip = ShardSet(tmp_path / "out").clip(1)
     assert clip.frames.shape == (4, 64, 96, 3) and clip.stride == 4
     # What the field says must be in the pictures: frame 3, pulled back, is nearer to frame 0 than it was.

@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     place = options.processes, options.node, options.nodes
     report = make_shards(videos, options.output, recipe, _tracker(options.tracker), *place)
     silent = sum(not video.caption and not video.trouble for video in videos)
-    print(f"{report.videos} of {len(videos)} videos: {report.clips} clips, {report.skipped} videos skipped")
+    print(f"{report.videos} of {len(videos)} videos: {report.clips} clips, {report.skipped} skipped")
     if silent:
         print(f"{silent} videos have no caption")
     if report.made:

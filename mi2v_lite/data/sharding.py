@@ -83,8 +83,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Report:
-    """What was made. `done` of `shards` exist; `videos`, `clips` and `skipped` count what is in those; `made` is the
-    number of videos of this run alone, which took `seconds`."""
+    """What was made. `done` of `shards` exist; `videos` looked at, `clips` and entries of skipped.csv are in those; of
+    this run alone were `made` videos, which took `seconds`."""
 
     shards: int
     done: int
@@ -211,7 +211,7 @@ def _make(task: _Task, tracker: Tracker | None = None) -> int:
 def clips_of(
     video: Video, number: int, recipe: Recipe, tracker: Tracker
 ) -> Iterator[tuple[str, Clip, dict[str, Any]] | Skipped]:
-    """The clips of a video with their keys, or one `Skipped`: never some of them, so that none is lost in silence.
+    """The clips of a video with their keys; a `Skipped` for each that cuts to another scene, or one for all.
 
     Raises ValueError if the tracker, and not the video, is at fault.
     """
@@ -221,12 +221,15 @@ def clips_of(
     gap = recipe.stride // recipe.links
     try:
         moments = read_moments(video.path, recipe.starts, range(0, recipe.span, gap), (recipe.height, recipe.width))
-        for _, frames in moments:
-            check_one_take(frames)
     except (ValueError, OSError) as error:
         yield Skipped(video.name, str(error))
         return
     for i, (start, frames) in enumerate(moments):
+        try:
+            check_one_take(frames)
+        except ValueError as error:
+            yield Skipped(video.name, f"the clip from frame {start} on: {error}")
+            continue
         flow, seen = tracker(frames)
         flow, seen = flow.numpy()[recipe.links - 1 :: recipe.links], seen.numpy()[recipe.links - 1 :: recipe.links]
         if not np.isfinite(flow).all():
@@ -262,11 +265,12 @@ def _finish(folder: Path, videos: Sequence[Video], shards: list[Shard], recipe: 
         writer.writerow(["video", "reason"])
         writer.writerows([each.video, each.reason] for each in skipped)
     keys = [clip["key"] for shard in shards for clip in shard.clips]
-    kept = {int(key.partition("_")[0]) for key in keys}
-    if len(set(keys)) != len(keys) or len(kept) + len(skipped) != len(videos):
+    kept = {videos[int(key.partition("_")[0])].name for key in keys}
+    told = kept | {each.video for each in skipped}
+    if len(set(keys)) != len(keys) or told != {video.name for video in videos}:
         raise ValueError(
-            f"{folder}: {len(kept)} videos with clips and {len(skipped)} skipped are not the {len(videos)} of the "
-            "list: files were changed in between; remove the folder and make it again."
+            f"{folder}: a clip comes twice, or the {len(told)} videos with clips or reasons are not the {len(videos)} "
+            "of the list: files were changed in between; remove the folder and make it again."
         )
     if not keys:
         raise ValueError(f"None of the {len(videos)} videos gave a clip; {folder / SKIPPED} says why.")

@@ -38,7 +38,7 @@ STEPS = 64  # to a pixel of motion, as KITTI has it
 
 @dataclass(frozen=True)
 class Skipped:
-    """A video that gave no clip, and why."""
+    """A video that gave no clip, or less than all, and why."""
 
     video: str
     reason: str
