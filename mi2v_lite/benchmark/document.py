@@ -48,11 +48,11 @@ def costs(config: Config, height: int, width: int, frames: int = 16, device: str
 
 def _preface(device: str | None, cuda: bool, tflops: float | None) -> list[str]:
     ran = "nothing was run" if device is None else f"run on: {device_name(device)}"
-    lines = [
-        "Parameters and operations are counted on tensors without numbers. A star marks an estimate: memory from the "
-        "sizes of all tensors alive at the worst moment, without the driver's own share and the allocator's gaps"
-        + (f"; time at {tflops:g} TFLOP/s sustained, an assumption: put in your device's." if tflops else "."),
+    time = f"; time at {tflops:g} TFLOP/s sustained, an assumption: put in your device's." if tflops else "."
+    return [
+        "Printed by `mi2v benchmark --what all`. Parameters and operations are counted on tensors without numbers. A star "
+        "marks an estimate: memory from the sizes of all tensors alive at the worst moment, without the driver's own share "
+        f"and the allocator's gaps{time}",
         "",
         f"Measured, {ran}." + ("" if cuda else " Not run: anything on a GPU, and no training update at full size."),
     ]
-    return lines
