@@ -15,7 +15,7 @@ There are two editions, since clips that once trained weights must be made again
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -23,13 +23,22 @@ import numpy as np
 
 from mi2v_lite.data import captions
 from mi2v_lite.data.motion import HABITS, SOURCE_FRAMES, Motion, draw_habit, draw_motion
+from mi2v_lite.data.scene import (
+    SUPERSAMPLE,
+    Layer,
+    Scene,
+    apply,
+    average_down,
+    camera_matrix,
+    draw_background,
+    draw_sprite,
+    layer_matrix,
+)
 from mi2v_lite.data.source import Clip
 from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge
 
 SPLITS = {"train": 0, "heldout": 1}
 STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
-# Pictures are drawn at twice the size and averaged down: soft edges, no aliasing when something shrinks.
-SUPERSAMPLE = 2
 # A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
 MIN_TEXTURE = 3.0
 PHOTOS_IN_MEMORY = 96
@@ -40,36 +49,6 @@ HABITUAL_SHARE, HABIT_SHARE, SILENT_SHARE = 0.2, 0.6, 0.7
 # Parallax: what each plane moves, as shares of the nearest one's way. The photo, the far ridge, the near ridge.
 PLANES = (0.35, 0.65, 1.0)
 RIDGE_SIZE = 1.7  # of the side: wide enough that its ends stay out of the picture
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A sprite in a scene: picture, centre (x, y) and size in frame 0 (pixels), tilt (radians), motion.
-
-    silent: the caption names it and leaves its motion to the reader, who knows its habit.
-    """
-
-    sprite: Sprite
-    centre: tuple[float, float]
-    size: float
-    tilt: float
-    motion: Motion
-    silent: bool = False
-
-
-@dataclass(frozen=True)
-class Scene:
-    """The plan of a clip before it is drawn. Later layers are nearer.
-
-    background: uint8 photo, SUPERSAMPLE photo pixels a frame pixel. origin: (x, y) of frame 0's top-left corner in it.
-    """
-
-    background: np.ndarray
-    origin: tuple[int, int]
-    camera: Motion
-    layers: list[Layer]
-    stride: int
-    caption: str
 
 
 class World:
@@ -136,16 +115,16 @@ class World:
     def render(self, scene: Scene) -> Clip:
         """Draw a scene: frames, exact flow and exact visibility."""
         size, times = self.size, self.times(scene.stride)
-        camera = [_camera_matrix(scene.camera, tau, size) for tau in times]
-        sprites = [[_layer_matrix(layer, tau, size) for tau in times] for layer in scene.layers]
+        camera = [camera_matrix(scene.camera, tau, size) for tau in times]
+        sprites = [[layer_matrix(layer, tau, size) for tau in times] for layer in scene.layers]
 
         frames = np.empty((self.num_frames, size, size, 3), np.uint8)
         alphas = np.zeros((len(scene.layers), self.num_frames, size, size), np.float32)
         for i in range(self.num_frames):
-            picture = _draw_background(scene, camera[i], size)
+            picture = draw_background(scene, camera[i], size)
             for k, layer in enumerate(scene.layers):
-                alphas[k, i] = _draw_sprite(picture, layer, sprites[k][i], size)
-            frames[i] = _average_down(picture, size)
+                alphas[k, i] = draw_sprite(picture, layer, sprites[k][i], size)
+            frames[i] = average_down(picture, size)
 
         # Who owns each pixel of frame 0: -1 the background, else the nearest layer that covers it.
         owner = np.full((size, size), -1)
@@ -155,9 +134,9 @@ class World:
         flow = np.empty((self.num_frames - 1, 2, size, size), np.float32)
         visibility = np.empty((self.num_frames - 1, size, size), bool)
         for i in range(1, self.num_frames):
-            target = _apply(camera[i], grid)
+            target = apply(camera[i], grid)
             for k in range(len(scene.layers)):
-                target = np.where(owner == k, _apply(sprites[k][i], grid), target)
+                target = np.where(owner == k, apply(sprites[k][i], grid), target)
             flow[i - 1] = target - grid
             inside = ((target > -0.5) & (target < size - 0.5)).all(axis=0)
             where = target.astype(np.float32)
@@ -183,9 +162,9 @@ class World:
     def _background(self, camera: Motion, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, tuple[int, int]]:
         """A photo scaled for the frame and the place of frame 0 in it; the camera finds real content if it can."""
         size = self.size
-        inverses = [cv2.invertAffineTransform(_camera_matrix(camera, tau, size)) for tau in self.times(stride)]
+        inverses = [cv2.invertAffineTransform(camera_matrix(camera, tau, size)) for tau in self.times(stride)]
         corners = np.array([[0, size, 0, size], [0, 0, size, size]], np.float64) - 0.5
-        seen = np.stack([_apply(inverse, corners[:, None]) for inverse in inverses])
+        seen = np.stack([apply(inverse, corners[:, None]) for inverse in inverses])
         low, high = seen.min(axis=(0, 2, 3)), seen.max(axis=(0, 2, 3))
         for _ in range(6):
             photo = self._photo(int(rng.integers(len(self.photos))))
@@ -264,69 +243,3 @@ class World:
         if draw < 0.82:
             return photo_shape(shape, self._photo(int(rng.integers(len(self.photos)))), pixels, rng)
         return plain_shape(shape, str(rng.choice(list(COLOURS))), pixels, rng)
-
-
-def _camera_matrix(camera: Motion, tau: float, size: int) -> np.ndarray:
-    """Frame-0 point -> point at tau under the camera, pixels, (2, 3)."""
-    middle = (size - 1) / 2
-    return camera.matrix(tau, (middle, middle), size / 2, size)
-
-
-def _layer_matrix(layer: Layer, tau: float, size: int) -> np.ndarray:
-    """Frame-0 point -> point at tau on this layer, pixels, (2, 3)."""
-    return layer.motion.matrix(tau, layer.centre, layer.size / 2, size)
-
-
-def _apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Affine (2, 3) on points (2, ...)."""
-    return np.einsum("ij,j...->i...", matrix[:, :2], points) + matrix[:, 2].reshape(2, *[1] * (points.ndim - 1))
-
-
-def _square(matrix: np.ndarray) -> np.ndarray:
-    return np.vstack([matrix, [0.0, 0.0, 1.0]])
-
-
-# Pixel centres are integers. Frame pixel x covers the supersampled pixels S x to S x + S - 1, and its centre lies at
-# S x + (S - 1) / 2.
-_TO_SUPER = np.array(
-    [[SUPERSAMPLE, 0, (SUPERSAMPLE - 1) / 2], [0, SUPERSAMPLE, (SUPERSAMPLE - 1) / 2], [0, 0, 1]], np.float64
-)
-_FROM_SUPER = np.linalg.inv(_TO_SUPER)
-
-
-def _draw_background(scene: Scene, camera: np.ndarray, size: int) -> np.ndarray:
-    """The photo seen by the camera, uint8 (S*size, S*size, 3). Beyond the photo's edge it is mirrored."""
-    shift = np.array([[1, 0, -scene.origin[0]], [0, 1, -scene.origin[1]], [0, 0, 1]], np.float64)
-    matrix = _TO_SUPER @ _square(camera) @ _FROM_SUPER @ shift
-    side = size * SUPERSAMPLE
-    return cv2.warpAffine(
-        scene.background, matrix[:2], (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-
-
-def _draw_sprite(picture: np.ndarray, layer: Layer, moved: np.ndarray, size: int) -> np.ndarray:
-    """Lay the sprite over `picture` in place; returns its alpha in frame pixels, float32 (size, size)."""
-    pixels = layer.sprite.pixels
-    middle, scale = (pixels.shape[0] - 1) / 2, layer.size / pixels.shape[0]
-    cos, sin = scale * np.cos(layer.tilt), scale * np.sin(layer.tilt)
-    place = np.array([[cos, -sin, layer.centre[0]], [sin, cos, layer.centre[1]], [0, 0, 1]]) @ np.array(
-        [[1, 0, -middle], [0, 1, -middle], [0, 0, 1]]
-    )
-    matrix = _TO_SUPER @ _square(moved) @ place
-    side = size * SUPERSAMPLE
-    alpha = np.zeros((side, side), np.float32)
-    # Only the box around the sprite is drawn.
-    corners = _apply(matrix[:2], np.array([[0, 1, 0, 1], [0, 0, 1, 1]], np.float64) * (pixels.shape[0] - 1))
-    left, top = np.floor(corners.min(axis=1)).astype(int).clip(0, side)
-    right, bottom = (np.ceil(corners.max(axis=1)).astype(int) + 1).clip(0, side)
-    if right > left and bottom > top:
-        box = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64) @ matrix
-        drawn = cv2.warpAffine(pixels, box[:2], (int(right - left), int(bottom - top)), flags=cv2.INTER_LINEAR)
-        part = picture[top:bottom, left:right]
-        part[:] = np.rint(part * (1 - drawn[..., 3:]) + drawn[..., :3])
-        alpha[top:bottom, left:right] = drawn[..., 3]
-    return _average_down(alpha, size)
-
-
-def _average_down(picture: np.ndarray, size: int) -> np.ndarray:
-    return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
