@@ -19,7 +19,7 @@ from mi2v_lite.viz.media import write_image
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12
-LARGE = 100_000  # bytes: a larger still is stored in 256 colours, half of the room
+LARGE = 40_000  # bytes: a larger still is stored in 256 colours, half of the room
 TEXT = 17
 
 
