@@ -24,7 +24,7 @@ from mi2v_lite.viz import drag_view, media
 from mi2v_lite.viz.picture import Picture, animation
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
-TILE = (132, 88)  # pixels
+TILE = (108, 72)  # pixels
 GAP = 4
 EVERY = 2  # frame of the clip is shown, so that the file stays small
 FPS = 5
