@@ -1,4 +1,4 @@
-"""Trackers from files, by stubs of the networks' interfaces whose answer is known: everything moves by (2, 1) a frame."""
+"""Trackers from files, by stubs of the networks' interfaces: everything moves by (2, 1) a frame."""
 
 import sys
 import types

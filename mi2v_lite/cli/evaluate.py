@@ -30,7 +30,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--ablation-clips",
         type=Path,
         metavar="clips.png",
-        help="with --ablation: three clips side by side, animated",
+        help="with --ablation: two clips, each fusion beside the truth, animated",
     )
     each.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of clips and noise (default: 0)")
     each.add_argument(
@@ -82,7 +82,7 @@ def evaluate(options: argparse.Namespace) -> None:
         clips = evaluation.fusion_clips(pipe, evaluation.heldout_world(), fusions, options.clips, options.seed)
         alt = "Clips that move far, in rows: the truth, then Stage 2 with each fusion."
         with atomic(options.ablation_clips) as beside:
-            picture.animation(clips[::2], fps=4, width=clips.shape[2] * 3 // 4, alt=alt).save(beside)
+            picture.animation(clips[::3], fps=3, width=clips.shape[2] * 3 // 4, alt=alt).save(beside)
         print(f"\nwrote {options.ablation_clips}: truth, {', '.join(fusions)}")
     if options.output is not None:
         notes = [f"mi2v_lite {__version__}", f"{options.clips} held-out clips from seed {options.seed}"]

@@ -33,7 +33,7 @@ def far_moving(world: World, clips: int, seed: int, count: int) -> list[tuple[in
 
 
 def fusion_clips(
-    pipe: MotionI2VPipeline, world: World, fusions: dict[str, VideoUNet], clips: int = 24, seed: int = 0, count: int = 3
+    pipe: MotionI2VPipeline, world: World, fusions: dict[str, VideoUNet], clips: int = 24, seed: int = 0, count: int = 2
 ) -> np.ndarray:
     """The clips that move farthest, each in a row: the truth, then as every UNet of `fusions` paints it.
 

@@ -112,7 +112,9 @@ class FlowExplorer(anywidget.AnyWidget):
         words = (
             f"A photo and its motion over {count} frames, {width}x{height} pixels: tracks, colours, and their wheel."
         )
-        return Picture(pictures.flow_picture(photo, self.flow), words)
+        page = pictures.flow_picture(photo, self.flow)
+        size = (page.width * 2 // 3, page.height * 2 // 3)  # stored in a notebook, it must not weigh much
+        return Picture(page.resize(size, Image.Resampling.LANCZOS), words)
 
     def displacement(self, x: int, y: int, frame: int) -> tuple[float | None, float | None]:
         """(u, v) of pixel (x, y) in pixels: where it is in that frame, less (x, y). (None, None) where unknown."""
