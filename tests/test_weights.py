@@ -1,6 +1,6 @@
 """The shipped lite weights do what they claim, on held-out worlds with fixed seeds.
 
-`mi2v evaluate` prints the same figures. The bounds are those that the first weights had to meet.
+`mi2v evaluate` prints the same figures. The bounds leave some room to the figures in weights/report.json.
 """
 
 from pathlib import Path
@@ -35,18 +35,17 @@ def test_all_weights_together_are_small():
 
 
 def test_enough_clips_count(metrics):
-    for name, figure in metrics.items():
-        if name in ("image_vae.psnr_db", "stage2.psnr_very_large_motion_db", "stage2.psnr_holes_db"):
-            continue  # on the photos; on the clips that have such pixels
-        assert figure["n"] >= CLIPS // 2, f"{name} rests on {figure['n']} clips"
+    drags = ("drags.error_relative", "drags.error_relative_network")
+    for name in ("flow_vae.epe_relative", "stage1.epe_relative", "stage2.gain_large_motion_db", *drags):
+        assert metrics[name]["n"] >= CLIPS // 2, f"{name} rests on {metrics[name]['n']} clips"
 
 
 def test_flow_vae_keeps_the_motion(metrics):
     assert metrics["flow_vae.epe_relative"]["value"] < 0.08
 
 
-def test_stage1_beats_the_zero_field(metrics):
-    assert metrics["stage1.epe_relative"]["value"] <= 0.75
+def test_stage1_beats_the_zero_field_by_far(metrics):
+    assert metrics["stage1.epe_relative"]["value"] <= 0.45
 
 
 def test_a_drag_ends_where_it_was_drawn(metrics):
