@@ -215,4 +215,4 @@ def test_a_stored_notebook_shows_the_still(open_notebook, made):
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     notebook = open_notebook(book)
     still = notebook.cell(0).locator(".jp-OutputArea img")
-    assert still.evaluate("each => each.naturalWidth") > 1000
+    assert still.evaluate("each => each.naturalWidth") > 800
