@@ -2,11 +2,10 @@
 
 import math
 
-import pytest
 import torch
+from grading import grading_tests
 
 from mi2v_lite.checks import nb06
-from mi2v_lite.checks.base import CheckFailed
 
 
 def grouped(size, keep=lambda name: not name.endswith(".pe")):
@@ -69,21 +68,4 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
-def test_the_solution_passes(check, capsys):
-    check(RIGHT[check])
-    assert capsys.readouterr().out.startswith("Correct.")
-
-
-@pytest.mark.parametrize(
-    "check, name", [(c, n) for c, answers in WRONG.items() for n in answers], ids=lambda x: getattr(x, "__name__", x)
-)
-def test_a_wrong_answer_is_told_what_is_wrong(check, name):
-    answer, message = WRONG[check][name]
-    with pytest.raises(CheckFailed, match=message):
-        check(answer)
-
-
-def test_messages_differ():
-    for answers in WRONG.values():
-        assert len({message for _, message in answers.values()}) == len(answers) >= 2
+test_the_solution_passes, test_a_wrong_answer_is_told_what_is_wrong, test_messages_differ = grading_tests(RIGHT, WRONG)
