@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mi2v_lite.data.source import Clip
 from mi2v_lite.flow.metrics import psnr
 from mi2v_lite.flow.similarity import ssim, ssim_map
-from mi2v_lite.flow.tracking import DIS, ChainTracker
+from mi2v_lite.flow.tracking import DIS, ChainTracker, Tracker
 from mi2v_lite.flow.warp import backward_warp, splat_average
 
 # Pixels of motion: still or slow, medium, large (up to 12 is what the ablation calls no large motion).
@@ -100,7 +100,11 @@ def over_time(clip: Clip, rendered: Tensor, frames: Tensor) -> dict[str, float]:
     return numbers
 
 
-def displacement(frames: Tensor) -> float:
-    """Mean length in pixels of the tracked flow from frame 0 of `frames`, `(F, 3, H, W)` in [-1, 1]."""
+def displacement(frames: Tensor, tracker: Tracker | None = None) -> float:
+    """Mean length in pixels of the tracked flow from frame 0 of `frames`, `(F, 3, H, W)` in [-1, 1].
+
+    tracker: by default the chained one without its refinement.
+    """
     levels = ((frames + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
-    return ChainTracker(refine=False)(levels).flow.norm(dim=1).mean().item()
+    tracker = ChainTracker(refine=False) if tracker is None else tracker
+    return tracker(levels).flow.norm(dim=1).mean().item()

@@ -62,17 +62,21 @@ def autoencoders(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     }
 
 
+def middle_square(path: Path, size: int) -> Image.Image:
+    """The middle square of a photo, RGB, `size` pixels a side."""
+    with Image.open(path) as opened:
+        photo = opened.convert("RGB")
+    side = min(photo.size)
+    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    return photo.resize((size, size), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+
+
 @torch.no_grad()
 def photos(pipe: MotionI2VPipeline, folder: Path, size: int = 128) -> list[Numbers]:
     """`image_vae.psnr_db` and `image_vae.ssim` of the middle square of every photo of a folder, at `size` pixels."""
     found = []
     for path in sorted(folder.glob("*.jpg")):
-        with Image.open(path) as opened:
-            photo = opened.convert("RGB")
-        side = min(photo.size)
-        left, top = (photo.width - side) // 2, (photo.height - side) // 2
-        box = (left, top, left + side, top + side)
-        pixels = image_tensor(photo.resize((size, size), Image.Resampling.LANCZOS, box=box))
+        pixels = image_tensor(middle_square(path, size))
         rebuilt = decode(pipe.vae, encode(pipe.vae, pixels)).clamp(-1, 1)
         numbers = {
             "psnr_db": psnr(rebuilt, pixels, max=2).item(),

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.control import Drag, MotionControl
 from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.source import ClipSource
-from mi2v_lite.evaluation.parts import noise
+from mi2v_lite.evaluation.parts import middle_square, noise
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.viz.pictures import flow_to_rgb, longest, with_tracks
 from mi2v_lite.viz.sheets import Row, sheet
@@ -46,7 +46,7 @@ def drag_sheet(pipe: MotionI2VPipeline, seed: int = 0) -> Image.Image:
     """Two drags on each of the six sample photos, no prompt: photo with the drag, predicted flow, three frames."""
     rows = []
     for name, drags in tqdm(DRAGS.items(), desc="drags"):
-        photo = _square(SAMPLES / "photos" / f"{name}.jpg")
+        photo = middle_square(SAMPLES / "photos" / f"{name}.jpg", SIZE)
         for drag in drags:
             start, end = (tuple((SIZE - 1) * share for share in point) for point in drag)
             control = MotionControl(size=(SIZE, SIZE), drags=[Drag(points=[start, end])])
@@ -76,11 +76,3 @@ def _only(shape: tuple[int, ...], start: tuple[float, float], end: tuple[float, 
     way = np.subtract(end, start) * np.arange(1, shape[0] + 1)[:, None] / shape[0]
     flow[:, :, round(start[1]), round(start[0])] = way
     return flow
-
-
-def _square(path: object) -> Image.Image:
-    with Image.open(path) as opened:
-        photo = opened.convert("RGB")
-    side = min(photo.size)
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
-    return photo.resize((SIZE, SIZE), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mi2v_lite.data.video import read_video, resize_frames
 from mi2v_lite.data.world import Clip
+from mi2v_lite.evaluation.appearance import displacement
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX, Numbers, noise
 from mi2v_lite.flow.metrics import psnr
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks
@@ -80,12 +81,6 @@ def per_frame(frames: np.ndarray, style: str = STYLE) -> Tensor:
     return torch.from_numpy(styled).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def displacement(frames: Tensor) -> float:
-    """Mean length in pixels of the motion that the tracker finds in a clip `(F, 3, H, W)` in [-1, 1]."""
-    array = ((frames + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    return ChainTracker()(array).flow.norm(dim=1).mean().item()
-
-
 def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, seed: int, style: str = STYLE) -> Numbers:
     """A source uint8 `(F, H, W, 3)` restyled by driving its first frame, and frame by frame: see `restyled`."""
     each = per_frame(frames, style)
@@ -93,7 +88,9 @@ def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, see
     numbers = {"displacement_source_px": tracks.flow.norm(dim=1).mean().item()}
     for name, clip in {"ours": ours, "per_frame": each}.items():
         numbers[f"warp_error_{name}"], numbers[f"drift_{name}"] = warp_error(clip, tracks)
-        numbers[f"displacement_{name}_px"] = displacement(clip)
+        numbers[f"displacement_{name}_px"] = displacement(clip, ChainTracker())
+    for name in ("warp_error", "drift"):
+        numbers[f"{name}_ratio"] = numbers[f"{name}_per_frame"] / numbers[f"{name}_ours"]
     numbers["detail_kept"] = _detail(ours[1:]) / _detail(each[1:])
     return numbers
 
@@ -112,10 +109,7 @@ def restyled(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     between neighbouring pixels, ours over per frame: a blurred output is steady, too.
     """
     tracks = Tracks(torch.from_numpy(clip.flow), torch.from_numpy(clip.visibility))
-    numbers = {f"video.{name}": value for name, value in consistency(pipe, clip.frames, tracks, seed).items()}
-    for name in ("warp_error", "drift"):
-        numbers[f"video.{name}_ratio"] = numbers[f"video.{name}_per_frame"] / numbers[f"video.{name}_ours"]
-    return numbers
+    return {f"video.{name}": value for name, value in consistency(pipe, clip.frames, tracks, seed).items()}
 
 
 def window_cost(pipe: MotionI2VPipeline, frames: np.ndarray, seed: int) -> float:
@@ -145,8 +139,6 @@ def real_clips(pipe: MotionI2VPipeline, folder: Path, size: int = 128, num_frame
         for start in range(0, len(frames) - num_frames + 1, num_frames):
             take = frames[start : start + num_frames]
             numbers = consistency(pipe, take, ChainTracker()(take), start)
-            numbers["warp_error_ratio"] = numbers["warp_error_per_frame"] / numbers["warp_error_ours"]
-            numbers["drift_ratio"] = numbers["drift_per_frame"] / numbers["drift_ours"]
             two = frames[start : start + 2 * num_frames - 1]
             if len(two) == 2 * num_frames - 1:
                 numbers["window_cost_db"] = window_cost(pipe, two, start)
