@@ -24,10 +24,9 @@ import numpy as np
 
 from mi2v_lite.data import captions
 from mi2v_lite.data.motion import DIRECTIONS, SOURCE_FRAMES, Motion
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.source import SPLITS, Clip
 from mi2v_lite.flow.tracking import ChainTracker, Tracker
 
-SPLITS = {"train": 0, "heldout": 1}
 STRIDES = (2, 4, 8)
 LINK = 4  # film frames: the tracker sees a frame this often at least, whatever the stride
 TRACK_AT = 2  # the tracker sees pictures this many times larger than the clip's

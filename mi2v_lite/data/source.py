@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+SPLITS = {"train": 0, "heldout": 1}  # part of the seed of every clip
+
 
 @dataclass(frozen=True)
 class Clip:

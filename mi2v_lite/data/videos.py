@@ -22,7 +22,7 @@ COLUMNS = ("videoid", "contentUrl", "page_dir", "name")
 
 
 @dataclass(frozen=True)
-class Video:
+class VideoEntry:
     """A video of a list. name: unique, what reports call it. trouble: why it cannot be used, known from the list."""
 
     name: str
@@ -31,7 +31,7 @@ class Video:
     trouble: str = ""
 
 
-def list_folder(folder: str | Path) -> list[Video]:
+def list_folder(folder: str | Path) -> list[VideoEntry]:
     """All videos of a folder and its subfolders, by name. The caption is NAME.txt beside the video, or empty.
 
     Raises ValueError if there are none.
@@ -40,14 +40,14 @@ def list_folder(folder: str | Path) -> list[Video]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise ValueError(f"{folder} holds no videos ({', '.join(SUFFIXES)}).")
-    return [Video(path.relative_to(folder).as_posix(), path, _text(path.with_suffix(".txt"))) for path in paths]
+    return [VideoEntry(path.relative_to(folder).as_posix(), path, _text(path.with_suffix(".txt"))) for path in paths]
 
 
 def _text(path: Path) -> str:
     return " ".join(path.read_text(encoding="utf-8").split()) if path.is_file() else ""
 
 
-def read_webvid(table: str | Path, folder: str | Path) -> list[Video]:
+def read_webvid(table: str | Path, folder: str | Path) -> list[VideoEntry]:
     """The rows of a WebVid csv (columns `COLUMNS`; others are ignored), in its order.
 
     A row that cannot be used stays in the list with its trouble: a file that is not there, an id that came before.
@@ -72,7 +72,7 @@ def read_webvid(table: str | Path, folder: str | Path) -> list[Video]:
     return found
 
 
-def _webvid_row(row: dict[str, str | None], line: int, folder: Path, known: set[str | None]) -> Video:
+def _webvid_row(row: dict[str, str | None], line: int, folder: Path, known: set[str | None]) -> VideoEntry:
     ident, page, caption = (" ".join((row[name] or "").split()) for name in ("videoid", "page_dir", "name"))
     places = [folder / page / f"{ident}.mp4", folder / f"{ident}.mp4"]
     path = next((place for place in places if place.is_file()), places[0])
@@ -83,7 +83,7 @@ def _webvid_row(row: dict[str, str | None], line: int, folder: Path, known: set[
         trouble = "its videoid stands in a row before, too"
     elif not path.is_file():
         trouble = f"there is no file {places[0]}; its address is {row['contentUrl']}"
-    return Video(ident if not trouble else f"{ident or 'no videoid'} (line {line})", path, caption, trouble)
+    return VideoEntry(ident if not trouble else f"{ident or 'no videoid'} (line {line})", path, caption, trouble)
 
 
 def read_moments(

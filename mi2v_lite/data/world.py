@@ -34,10 +34,9 @@ from mi2v_lite.data.scene import (
     draw_sprite,
     layer_matrix,
 )
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.source import SPLITS, Clip
 from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge
 
-SPLITS = {"train": 0, "heldout": 1}
 STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
 # A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
 MIN_TEXTURE = 3.0
