@@ -11,8 +11,6 @@ import base64
 import io
 import json
 import math
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 from mi2v_lite.flow.fields import to_unit
+from mi2v_lite.writing import atomic
 
 FORMAT = "mi2v-motion-control"
 VERSION = 1
@@ -259,15 +258,8 @@ class MotionControl:
 
     def save(self, path: str | Path) -> None:
         """Write `to_json` to a file; an interrupted write leaves the old file as it was."""
-        path = Path(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.to_json())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with atomic(path) as beside:
+            beside.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> MotionControl:

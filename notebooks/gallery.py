@@ -84,8 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     picture = gallery(pipe, drawn())
     if len(picture.png) > LARGEST:
         raise ValueError(f"the gallery takes {len(picture.png)} bytes, at most {LARGEST}: make TILE or EVERY smaller.")
-    with media.atomic(output) as partial:
-        picture.save(partial)
+    picture.save(output)
     print(f"{output.name}: {picture.image.width}x{picture.image.height} px, {len(picture.png) / 1000:.0f} kB")
     return 0
 

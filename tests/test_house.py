@@ -27,6 +27,7 @@ PIP_ONLY = {"opencv-python-headless", "flow-vis"}
 # The floors of the house; an import may go to a lower floor or stay inside its own wing. `control` stands between
 # flow and the models that read it; `checks` grades exercises and may look at everything but the evaluation and the CLI.
 FLOORS = {
+    "writing": 5,
     "flow": 10,
     "control": 15,
     "restyle": 15,

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
     config = load_config(options.config or CONFIGS / f"{options.scale}.yaml")
     from mi2v_lite.benchmark import benchmark, costs, markdown, options_markdown, sampling_memory
-    from mi2v_lite.viz.media import atomic
+    from mi2v_lite.writing import atomic
 
     default = (320, 512) if options.scale == "full" else (128, 128)
     height, width = options.height or default[0], options.width or default[1]

@@ -57,7 +57,7 @@ def evaluate(options: argparse.Namespace) -> None:
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
     from mi2v_lite.viz import picture
-    from mi2v_lite.viz.media import atomic
+    from mi2v_lite.writing import atomic
 
     pipe.set_progress_bar_config(disable=True)  # the clips have a bar of their own
     fusions = _fusions(options.ablation)
@@ -81,8 +81,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.ablation_clips is not None:
         clips = evaluation.fusion_clips(pipe, evaluation.heldout_world(), fusions, options.clips, options.seed)
         alt = "Clips that move far, in rows: the truth, then Stage 2 with each fusion."
-        with atomic(options.ablation_clips) as beside:
-            picture.animation(clips[::3], fps=3, width=clips.shape[2] * 3 // 4, alt=alt).save(beside)
+        picture.animation(clips[::3], fps=3, width=clips.shape[2] * 3 // 4, alt=alt).save(options.ablation_clips)
         print(f"\nwrote {options.ablation_clips}: truth, {', '.join(fusions)}")
     if options.output is not None:
         notes = [f"mi2v_lite {__version__}", f"{options.clips} held-out clips from seed {options.seed}"]
@@ -104,7 +103,7 @@ def _sheets(options: argparse.Namespace) -> None:
     common.check_writable(outputs.values())
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
-    from mi2v_lite.viz.media import atomic
+    from mi2v_lite.writing import atomic
 
     pipe.set_progress_bar_config(disable=True)
     pages = {

@@ -142,7 +142,8 @@ def restyle(options: argparse.Namespace) -> None:
 
     from mi2v_lite.data.video import copy_with_sound
     from mi2v_lite.models.autoencoder import factor
-    from mi2v_lite.viz import media
+    from mi2v_lite.viz.media import write_video
+    from mi2v_lite.writing import atomic
 
     video = _read(options, options.size or pipe.vae.config.sample_size, factor(pipe.vae))
     first = _first_frame(options, video)
@@ -157,10 +158,10 @@ def restyle(options: argparse.Namespace) -> None:
         guidance_scale=options.guidance,
     )
     took = time.perf_counter() - began
-    with media.atomic(options.output) as beside:
+    with atomic(options.output) as beside:
         silent = beside.with_suffix(".silent")
         try:
-            media.write_video(silent, made.frames[0], video.fps)
+            write_video(silent, made.frames[0], video.fps)
             if not copy_with_sound(silent, options.clip, beside, video.start):
                 silent.replace(beside)
         finally:

@@ -29,10 +29,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.shards import Shard, Skipped, shard_name, whole, write_index, write_shard
+from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write_shard
 from mi2v_lite.data.source import Clip
-from mi2v_lite.data.videos import Video, read_moments
+from mi2v_lite.data.videos import VideoEntry, read_moments
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
+from mi2v_lite.writing import atomic
 
 PLAN, SKIPPED = "plan.json", "skipped.csv"
 TrackerMaker = Callable[[], Tracker]
@@ -96,7 +97,7 @@ class Report:
 
 
 def make_shards(
-    videos: Sequence[Video],
+    videos: Sequence[VideoEntry],
     folder: str | Path,
     recipe: Recipe | None = None,
     tracker: TrackerMaker = ChainTracker,
@@ -145,7 +146,7 @@ def make_shards(
 class _Task:
     folder: Path
     number: int
-    videos: Sequence[Video]
+    videos: Sequence[VideoEntry]
     recipe: Recipe
 
 
@@ -209,7 +210,7 @@ def _make(task: _Task, tracker: Tracker | None = None) -> int:
 
 
 def clips_of(
-    video: Video, number: int, recipe: Recipe, tracker: Tracker
+    video: VideoEntry, number: int, recipe: Recipe, tracker: Tracker
 ) -> Iterator[tuple[str, Clip, dict[str, Any]] | Skipped]:
     """The clips of a video with their keys; a `Skipped` for each that cuts to another scene, or one for all.
 
@@ -238,14 +239,14 @@ def clips_of(
         yield f"{number:09d}_{i:02d}", clip, {"video": video.name, "start": start}
 
 
-def _plan(folder: Path, videos: Sequence[Video], recipe: Recipe, tracker: TrackerMaker) -> None:
+def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: TrackerMaker) -> None:
     """Writes what this set is made of, or compares it with what was begun."""
     digest = hashlib.sha256("\n".join(f"{video.name}\t{video.caption}" for video in videos).encode()).hexdigest()
     name = f"{tracker.__module__}:{tracker.__qualname__}" if hasattr(tracker, "__qualname__") else repr(tracker)
     plan = {"recipe": asdict(recipe), "tracker": name, "videos": len(videos), "list": digest}
     path = folder / PLAN
     if not path.is_file():
-        with whole(path) as partial:
+        with atomic(path) as partial:
             partial.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         return
     begun = json.loads(path.read_text(encoding="utf-8"))
@@ -257,10 +258,10 @@ def _plan(folder: Path, videos: Sequence[Video], recipe: Recipe, tracker: Tracke
         )
 
 
-def _finish(folder: Path, videos: Sequence[Video], shards: list[Shard], recipe: Recipe) -> None:
+def _finish(folder: Path, videos: Sequence[VideoEntry], shards: list[Shard], recipe: Recipe) -> None:
     """Checks that every video is accounted for, then writes skipped.csv and shards.json."""
     skipped = [each for shard in shards for each in shard.skipped]
-    with whole(folder / SKIPPED) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic(folder / SKIPPED) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["video", "reason"])
         writer.writerows([each.video, each.reason] for each in skipped)

@@ -15,11 +15,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import secrets
 import tarfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ import cv2
 import numpy as np
 
 from mi2v_lite.data.source import Clip
+from mi2v_lite.writing import atomic
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
 INDEX = "shards.json"
@@ -119,7 +117,7 @@ def write_shard(
     tar_path = folder / f"{shard.name}.tar"
     for left in folder.glob(f".{shard.name}.*.part"):  # by one that was killed
         left.unlink(missing_ok=True)
-    with whole(tar_path) as partial:
+    with atomic(tar_path) as partial:
         keys: set[str] = set()
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
             for item in clips:
@@ -138,7 +136,7 @@ def write_shard(
     if not shard.clips:
         tar_path.unlink()
     told = {"videos": videos, "clips": shard.clips, "skipped": [asdict(each) for each in shard.skipped]}
-    with whole(folder / f"{shard.name}.json") as partial:
+    with atomic(folder / f"{shard.name}.json") as partial:
         partial.write_text(json.dumps(told), encoding="utf-8")
     return shard
 
@@ -156,7 +154,7 @@ def _places(path: Path) -> list[dict[str, Any]]:
 def write_index(folder: str | Path, shards: Iterable[Shard], clip: dict[str, int]) -> None:
     """Write shards.json: the set is finished. clip: `num_frames`, `height`, `width` of every clip."""
     counts = [[shard.name, len(shard.clips)] for shard in shards if shard.clips]
-    with whole(Path(folder) / INDEX) as partial:
+    with atomic(Path(folder) / INDEX) as partial:
         partial.write_text(json.dumps({"clip": clip, "shards": counts}, indent=0), encoding="utf-8")
 
 
@@ -188,14 +186,3 @@ def write_shards(folder: str | Path, clips: Iterable[Clip], per_shard: int = 100
     if shape is None:
         raise ValueError("no clips came: there is nothing to write.")
     write_index(folder, shards, dict(zip(("num_frames", "height", "width"), shape[:3], strict=True)))
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` when the block ends well and is removed when it does not."""
-    partial = path.with_name(f".{path.name.split('.')[0]}.{secrets.token_hex(4)}.part")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

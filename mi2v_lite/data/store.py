@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.photos import list_images
 from mi2v_lite.data.source import Clip, ClipSource
 from mi2v_lite.data.world import World
+from mi2v_lite.writing import atomic
 
 
 def write_store(folder: str | Path, clips_iter: Iterable[Clip], count: int) -> None:
@@ -55,9 +55,8 @@ def write_store(folder: str | Path, clips_iter: Iterable[Clip], count: int) -> N
         raise ValueError(f"only {len(captions)} of {count} clips came; give an iterator that is long enough")
     for array in arrays.values():
         array.flush()
-    unfinished = folder / "clips.json.part"
-    unfinished.write_text(json.dumps({"captions": captions, "strides": strides}, indent=0))
-    os.replace(unfinished, folder / "clips.json")
+    with atomic(folder / "clips.json") as beside:
+        beside.write_text(json.dumps({"captions": captions, "strides": strides}, indent=0))
 
 
 def _take(clips: Iterable[Clip], count: int) -> Iterable[Clip]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import zipfile
 from pathlib import Path
 
@@ -24,6 +23,8 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from mi2v_lite.writing import atomic
 
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
 FLO_UNKNOWN = 1e9  # Middlebury: a larger absolute value is unknown flow
@@ -33,16 +34,10 @@ KITTI_ZERO = 2**15
 
 
 def _write(path: str | os.PathLike, content: bytes) -> None:
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with atomic(path) as beside, open(beside, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _array(flow: Tensor | np.ndarray, ndim: int, shape: str) -> np.ndarray:

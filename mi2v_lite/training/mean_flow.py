@@ -9,7 +9,6 @@ of clips that move all ways is smooth) and as fractions of the side, so that it 
 from __future__ import annotations
 
 import argparse
-import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mi2v_lite.data.store import ClipStore
+from mi2v_lite.writing import atomic
 
 MEAN_FLOW = Path(__file__).parents[1] / "weights" / "mean_flow.npz"
 PLACES = 8
@@ -66,10 +66,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=MEAN_FLOW)
     options = parser.parse_args(arguments)
     found = mean_flows(ClipStore(options.store))
-    unfinished = options.output.with_name(options.output.name + ".part")
-    with open(unfinished, "wb") as file:
+    with atomic(options.output) as beside, open(beside, "wb") as file:
         np.savez_compressed(file, **{f"stride_{stride}": mean for stride, mean in found.items()})
-    os.replace(unfinished, options.output)
     print(f"mean motion of strides {sorted(found)} in {options.output}")
 
 

@@ -6,7 +6,6 @@ samples as the pipeline does, with the config's steps and guidance, by DDIM.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from mi2v_lite.models.autoencoder import decode
 from mi2v_lite.training import masks
 from mi2v_lite.training.batches import generator_for
 from mi2v_lite.training.curriculum import Step
+from mi2v_lite.writing import atomic
 
 SEED = 0  # of the noise: pictures of different updates differ by the model alone
 MILLISECONDS = 125
@@ -43,9 +43,8 @@ def write_pairs(folder: Path, done: int, pairs: list[Pair]) -> None:
     for i, pair in enumerate(pairs):
         frames = [Image.fromarray(np.concatenate(sides, axis=1)) for sides in zip(*pair, strict=True)]
         path = folder / f"{done:07d}-{i}.png"
-        partial = path.with_suffix(".part")
-        frames[0].save(partial, "PNG", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
-        os.replace(partial, path)
+        with atomic(path) as beside:
+            frames[0].save(beside, "PNG", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
 
 
 def _photos(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:

@@ -7,9 +7,7 @@ failure leaves no half-written file and the old one as it was.
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,25 +15,11 @@ import av
 import numpy as np
 from PIL import Image, ImageOps
 
+from mi2v_lite.writing import atomic
+
 FPS = 8  # the release shows its 16 frames in two seconds
 
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
-
-
-@contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` when the block ends well and is removed when it does not.
-
-    Raises:
-        OSError: the folder is missing or cannot be written, or `path` is a folder.
-    """
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield beside
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_image(path: str | os.PathLike, background: str = "white") -> Image.Image:

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mi2v_lite.viz.media import write_image
+from mi2v_lite.writing import atomic
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12
@@ -51,8 +52,8 @@ class Picture:
         if self.png is None:
             write_image(path, self.image)
         else:
-            with open(path, "wb") as file:
-                file.write(self.png)
+            with atomic(path) as beside:
+                beside.write_bytes(self.png)
 
     def bytes(self) -> bytes:
         """The PNG file's content."""
