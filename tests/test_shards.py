@@ -318,8 +318,9 @@ def test_a_real_clip_through_the_command(tmp_path, capsys):
         (["--size", "31x32"], "height is 31; expected a multiple of 8"),
         (["--size", "large"], "is no size"),
         (["--links", "3", "--stride", "8"], "expected a divisor of the stride 8"),
-        (["--tracker", "nowhere:Raft"], "--tracker nowhere:Raft: cannot be imported"),
-        (["--tracker", "json:__doc__"], "cannot be called"),
+        (["--tracker", "python:nowhere:Raft"], "tracker 'python:nowhere:Raft' cannot be imported"),
+        (["--tracker", "fields:f.npz"], "cannot be that of all videos"),
+        (["--tracker", "raft:nowhere.pth"], "nowhere.pth does not exist"),
         (["--node", "2", "--nodes", "2"], "nodes are counted from 0"),
     ],
 )

@@ -1,5 +1,6 @@
 """Trackers from files, by stubs of the networks' interfaces: everything moves by (2, 1) a frame."""
 
+import pickle
 import sys
 import types
 
@@ -9,7 +10,15 @@ import torch
 from torch import nn
 
 from mi2v_lite.flow.files import read_npz, write_flo, write_npz
-from mi2v_lite.flow.trackers import DenseTracker, FieldFile, PointTracker, RaftFlow, load_tracker, read_tracks
+from mi2v_lite.flow.trackers import (
+    DenseTracker,
+    FieldFile,
+    PointTracker,
+    RaftFlow,
+    TrackerMaker,
+    load_tracker,
+    read_tracks,
+)
 from mi2v_lite.flow.tracking import ChainTracker
 
 FRAMES = np.random.default_rng(0).integers(0, 255, (4, 36, 50, 3), dtype=np.uint8)
@@ -122,6 +131,17 @@ def test_unknown_flow_is_taken_from_beside_and_not_seen(tmp_path):
     write_npz(tmp_path / "f.npz", flow)
     with pytest.raises(ValueError, match="no known pixel"):
         read_tracks(tmp_path / "f.npz")
+
+
+def test_trackers_of_a_module():
+    assert isinstance(load_tracker("python:mi2v_lite.flow.tracking:ChainTracker"), ChainTracker)
+    with pytest.raises(ValueError, match="'python:json:__doc__' cannot be called"):
+        load_tracker("python:json:__doc__")
+    for spec in ("python:", "python:json", "python:json:Tracker", "python:nowhere:Raft"):
+        with pytest.raises(ValueError, match="cannot be imported .* write python:MODULE:NAME"):
+            load_tracker(spec)
+    maker = TrackerMaker("dis")
+    assert isinstance(maker(), ChainTracker) and pickle.loads(pickle.dumps(maker)) == maker
 
 
 @pytest.mark.parametrize("spec", ["lucas", "raft", "dot:", "dis:file"])

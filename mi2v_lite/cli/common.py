@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mi2v_lite.pipelines import MotionI2VPipeline
 
 Point = tuple[float, float]
+TRACKER_HELP = "what tracks: dis (default), raft:FILE, cotracker:FILE, dot:FILE, python:MODULE:NAME"
 
 
 class _OneLine(logging.Formatter):

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from . import common
 
@@ -44,9 +41,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument("--nodes", type=common.whole(1), default=1, metavar="N", help="machines (default: 1)")
     each.add_argument(
         "--tracker",
-        default="mi2v_lite.flow.tracking:ChainTracker",
-        metavar="MODULE:NAME",
-        help="what makes the tracker when called without arguments (default: the chained DIS)",
+        default="dis",
+        metavar="WHICH",
+        help=common.TRACKER_HELP,
     )
 
 
@@ -54,11 +51,15 @@ def run(options: argparse.Namespace) -> None:
     """`mi2v shards`; prints what was made.
 
     Raises:
-        ValueError: see `sharding.make_shards`; a tracker that cannot be imported; a csv without --videos.
+        ValueError: see `sharding.make_shards`; a tracker that cannot be made; a csv without --videos.
     """
     from mi2v_lite.data.sharding import SKIPPED, Recipe, make_shards
     from mi2v_lite.data.videos import list_folder, read_webvid
+    from mi2v_lite.flow.trackers import TrackerMaker, load_tracker
 
+    if options.tracker.startswith("fields:"):
+        raise ValueError(f"--tracker {options.tracker}: one set of fields cannot be that of all videos; name another.")
+    load_tracker(options.tracker)  # a mistake shows before the work begins
     if options.source.is_dir():
         videos = list_folder(options.source)
     elif options.videos is None:
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
         *options.size, options.frames, options.stride, options.clips, links=options.links, per_shard=options.per_shard
     )
     place = options.processes, options.node, options.nodes
-    report = make_shards(videos, options.output, recipe, _tracker(options.tracker), *place)
+    report = make_shards(videos, options.output, recipe, TrackerMaker(options.tracker), *place)
     silent = sum(not video.caption and not video.trouble for video in videos)
     print(f"{report.videos} of {len(videos)} videos: {report.clips} clips, {report.skipped} skipped")
     if silent:
@@ -87,14 +88,3 @@ def _size(text: str) -> tuple[int, int]:
     if not (found := re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write HEIGHTxWIDTH, e.g. 320x512")
     return int(found[1]), int(found[2])
-
-
-def _tracker(name: str) -> Callable[[], Any]:
-    module, _, attribute = name.partition(":")
-    try:
-        maker = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"--tracker {name}: cannot be imported ({error}); write MODULE:NAME.") from error
-    if not callable(maker):
-        raise ValueError(f"--tracker {name} cannot be called; name a function or class that gives a tracker.")
-    return maker

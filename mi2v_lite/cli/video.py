@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STYLES = ("posterise", "sketch", "oil", "strokes", "colours")  # those of `mi2v_lite.restyle`, known without cv2
 TRACK_SIZE = 256  # short side, pixels
-TRACKER_HELP = "dis (default), raft:FILE, cotracker:FILE, dot:FILE, or fields:PATH for motion computed elsewhere"
+TRACKER_HELP = common.TRACKER_HELP + ", or fields:PATH for motion computed elsewhere"
 
 
 def add(commands: argparse._SubParsersAction) -> None:

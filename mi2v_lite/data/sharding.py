@@ -32,11 +32,11 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write_shard
 from mi2v_lite.data.source import Clip
 from mi2v_lite.data.videos import VideoEntry, read_moments
+from mi2v_lite.flow.trackers import TrackerMaker
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
 from mi2v_lite.writing import atomic
 
 PLAN, SKIPPED = "plan.json", "skipped.csv"
-TrackerMaker = Callable[[], Tracker]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def make_shards(
     videos: Sequence[VideoEntry],
     folder: str | Path,
     recipe: Recipe | None = None,
-    tracker: TrackerMaker = ChainTracker,
+    tracker: Callable[[], Tracker] = ChainTracker,
     processes: int = 1,
     node: int = 0,
     nodes: int = 1,
@@ -109,8 +109,9 @@ def make_shards(
 
     Args:
         videos: from `list_folder` or `read_webvid`. folder: of the set; the same on all nodes.
-        recipe: how. tracker: makes the tracker in each process; with several processes it must be a function or class
-            of a module. processes: on this machine. node, nodes: this machine does every `nodes`-th shard.
+        recipe: how. tracker: makes the tracker in each process: a `TrackerMaker`, or, with several processes, a
+            function or class of a module. processes: on this machine. node, nodes: this machine does every
+            `nodes`-th shard.
 
     Returns:
         the report. The set is finished (shards.json) once all nodes are done.
@@ -150,7 +151,7 @@ class _Task:
     recipe: Recipe
 
 
-def _run(tasks: list[_Task], tracker: TrackerMaker, processes: int) -> Iterator[int]:
+def _run(tasks: list[_Task], tracker: Callable[[], Tracker], processes: int) -> Iterator[int]:
     """Does the tasks; gives their numbers as they are done."""
     if processes == 1 or len(tasks) <= 1:
         with _one_thread():
@@ -176,7 +177,7 @@ def _run(tasks: list[_Task], tracker: TrackerMaker, processes: int) -> Iterator[
 _tracker: Tracker | None = None  # of this process
 
 
-def _start_process(tracker: TrackerMaker) -> None:
+def _start_process(tracker: Callable[[], Tracker]) -> None:
     global _tracker
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -239,10 +240,11 @@ def clips_of(
         yield f"{number:09d}_{i:02d}", clip, {"video": video.name, "start": start}
 
 
-def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: TrackerMaker) -> None:
+def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: Callable[[], Tracker]) -> None:
     """Writes what this set is made of, or compares it with what was begun."""
     digest = hashlib.sha256("\n".join(f"{video.name}\t{video.caption}" for video in videos).encode()).hexdigest()
     name = f"{tracker.__module__}:{tracker.__qualname__}" if hasattr(tracker, "__qualname__") else repr(tracker)
+    name = tracker.spec if isinstance(tracker, TrackerMaker) else name
     plan = {"recipe": asdict(recipe), "tracker": name, "videos": len(videos), "list": digest}
     path = folder / PLAN
     if not path.is_file():

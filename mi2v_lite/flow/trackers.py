@@ -7,6 +7,7 @@
 | cotracker:FILE | TorchScript of CoTracker | tracks of a grid of points, interpolated in between |
 | dot:FILE | TorchScript of DOT | dense tracks from frame 0 |
 | fields:PATH | .npz, or a folder with one .flo or KITTI .png a frame | precomputed |
+| python:MODULE:NAME | an installed module | what its NAME gives when called without arguments: a tracker of your own |
 
 Nothing is fetched. State dicts are read with `weights_only=True`; TorchScript holds a program and no pickled objects of
 yours, but it is a program: load files that you trust.
@@ -22,6 +23,7 @@ import importlib
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,24 +39,40 @@ GRID_STEP = 4  # pixels between CoTracker's points
 RAFT_MULTIPLE, RAFT_LEAST = 8, 128  # what torchvision's RAFT takes
 
 
-def load_tracker(spec: str = "dis", device: torch.device | str = "cpu") -> Tracker:
+def load_tracker(spec: str = "dis", device: torch.device | str | None = None) -> Tracker:
     """A tracker by name, see the table above.
 
     Args:
-        spec: "dis", or "kind:file". device: where a network runs.
+        spec: "dis", or "kind:file". device: where a network runs; None is a GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: unknown kind, a missing or unreadable file, or torchvision is not installed.
+        ValueError: unknown kind, a missing or unreadable file, a module without that name, or torchvision is not
+            installed.
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, name = spec.partition(":")
     if kind == "dis" and not name:
         return ChainTracker()
+    if kind == "python":
+        return _of_module(spec, name)
     kinds = {"raft": _raft, "cotracker": _cotracker, "dot": _dot, "fields": lambda path, _: FieldFile(path)}
     if kind not in kinds or not name:
-        raise ValueError(f"tracker {spec!r} is unknown: write dis, or one of {', '.join(f'{k}:FILE' for k in kinds)}.")
+        files = ", ".join(f"{each}:FILE" for each in kinds)
+        raise ValueError(f"tracker {spec!r} is unknown: write dis, {files}, or python:MODULE:NAME.")
     if not Path(name).exists():
         raise ValueError(f"tracker {spec!r}: {name} does not exist.")
     return kinds[kind](Path(name), torch.device(device))
+
+
+@dataclass(frozen=True)
+class TrackerMaker:
+    """`load_tracker` put off: other processes get this instead of a network, and each makes its own."""
+
+    spec: str
+
+    def __call__(self) -> Tracker:
+        """See `load_tracker`."""
+        return load_tracker(self.spec)
 
 
 class RaftFlow:
@@ -193,6 +211,17 @@ def read_tracks(path: str | Path) -> Tracks:
 
 def _video(frames: np.ndarray, top: float) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float()[None] * (top / 255)  # (1, F, 3, H, W)
+
+
+def _of_module(spec: str, name: str) -> Tracker:
+    module, _, attribute = name.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"tracker {spec!r} cannot be imported ({error}): write python:MODULE:NAME.") from error
+    if not callable(maker):
+        raise ValueError(f"tracker {spec!r} cannot be called; name a function or class that gives a tracker.")
+    return maker()
 
 
 def _raft(path: Path, device: torch.device) -> Tracker:
