@@ -23,7 +23,7 @@ from mi2v_lite.export import export
 from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import latents, trainer
-from mi2v_lite.training.batches import FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.batches import Draws, FlowFields, PhotoCrops, generator_for
 from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.curriculum import Config, parse_config
 
@@ -45,7 +45,8 @@ MODELS = {
     "text_encoder": {"kind": "text_encoder", "tokenizer": "weights/tokenizer", **TEXT},
     "stage1_unet": {**UNET, "in_channels": 6, "out_channels": 2, "use_stride_embedding": True},
     "controlnet": {"kind": "controlnet", "trunk": "stage1_unet", "condition_channels": 3, "condition_hidden": 8},
-    "stage2_unet": {**UNET, "in_channels": 4, "out_channels": 4, "fusion": "attention", "first_frame_timestep": 1},
+    "stage2_unet": {**UNET, "in_channels": 4, "out_channels": 4, "fusion": "attention", "first_frame_timestep": 1}
+    | {"detach_reference": False, "offset_code": True},
 }
 NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 STORE = {"store": "stores/train", "heldout": "stores/heldout"}
@@ -109,6 +110,7 @@ def curriculum() -> Config:
             **{**video, "others": ["text_encoder", "image_vae"]},
             start_from={**text, "image_vae": "image_vae"},
             trainable=["stage2_unet.*"],
+            options={"start": "warped", "noise_emphasis": 2.0},
             gradient_checkpointing=True,
             precision="bf16",
         ),
@@ -233,6 +235,32 @@ def test_a_controlnet_of_single_frames_grows_the_trunks_motion_modules(runs):
     assert gained and all("motion_modules" in name for name in gained)
     assert all(torch.equal(grown[name], single[name]) for name in single)
     assert all(torch.equal(grown[name], trunk[name]) for name in gained & trunk.keys())
+
+
+def test_a_warped_start_is_for_fresh_models_and_has_a_known_name(runs):
+    made = curriculum()
+    fresh = build_models(made, made.step("stage2"), runs)
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    animation = trainer.OBJECTIVES["animation"]
+    animation(made, made.step("stage2"), runs, fresh)
+    changed = {name for name, value in fresh.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all("motion_modules" in name for name in changed)
+    going_on = replace(made.step("ablation"), options={"start": "warped"}, model_overrides={}, fresh=())
+    models = build_models(made, going_on, runs)
+    before = {name: value.clone() for name, value in models.state_dict().items()}
+    animation(made, going_on, runs, models)
+    assert all(torch.equal(value, before[name]) for name, value in models.state_dict().items())
+    with pytest.raises(ValueError, match="start is 'hot', expected 'zero' or 'warped'"):
+        animation(made, replace(going_on, options={"start": "hot"}), runs, models)
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 0.5), ({"noise_emphasis": 2.0}, 0.75), ({"noise_from": 0.5}, 1.0)])
+def test_where_the_noise_is_drawn(runs, options, share):
+    made = curriculum()
+    chosen = replace(made.step("stage2"), options=options)
+    objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
+    _, timesteps, _ = objective._noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400))
+    assert (timesteps >= 500).float().mean() == pytest.approx(share, abs=0.02)
 
 
 def test_pattern_without_a_parameter():

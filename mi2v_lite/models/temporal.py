@@ -44,6 +44,7 @@ class SplatPyramid:
         self.flow = flow.float()
         self.official_batch_quirk = official_batch_quirk
         self._operators: dict[tuple[int, int], SplatOperator] = {}
+        self._travels: dict[tuple[int, int], Tensor] = {}
 
     @property
     def num_frames(self) -> int:
@@ -55,6 +56,19 @@ class SplatPyramid:
         if size not in self._operators:
             self._operators[size] = SplatOperator(resize(self.flow, size))
         return self._operators[size]
+
+    def travelled(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """How far what lands on each feature pixel has come; built once a size.
+
+        Returns:
+            the splatted displacement ``(B, N, 2, h, w)``, feature pixels, channels (x, y), 0 where nothing lands; and
+            ``(B, N, 1, h, w)`` bool, False there.
+        """
+        if size not in self._travels:
+            flow = resize(self.flow, size)
+            moved, _ = splat_average(flow.flatten(0, 1), flow.flatten(0, 1))
+            self._travels[size] = moved.unflatten(0, flow.shape[:2])
+        return self._travels[size], self.operator(size).valid
 
     def warp(self, features: Tensor) -> Tensor:
         """Splat the reference frame's features to every later frame.
@@ -111,6 +125,30 @@ class PositionCode(nn.Module):
         return x + self.pe[:, : x.shape[1]].to(x.dtype)
 
 
+class OffsetCode(nn.Module):
+    """Tells a warped feature how far it has come, above all the fraction of a feature pixel: ours, not the paper's.
+
+    Bilinear splatting mixes four neighbours, and from the mixture alone nobody can tell by which fraction the picture
+    moved. Where a feature pixel is 8x8 pixels of the picture and stands for a whole patch, that fraction decides what
+    the patch looks like. Sine and cosine of one and two turns a feature pixel, the displacement and a constant, through
+    a learned linear map; exactly 0 where nothing lands.
+    """
+
+    INPUTS = 11
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.proj = nn.Linear(self.INPUTS, channels, bias=False)
+
+    def forward(self, motion: SplatPyramid, size: tuple[int, int]) -> Tensor:
+        """The code of every landing feature, ``(B, N, h*w, C)``, to add to the warped features of size ``(h, w)``."""
+        moved, valid = motion.travelled(size)
+        turns = 2 * math.pi * moved
+        waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
+        inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * valid
+        return self.proj(rearrange(inputs, "b n c h w -> b n (h w) c").to(self.proj.weight.dtype))
+
+
 class TemporalAttention(Attention):
     """Self-attention over frames, separately for each feature pixel; with a motion field, motion-augmented.
 
@@ -119,15 +157,25 @@ class TemporalAttention(Attention):
         fusion: what to do with the warped reference features z': ``"attention"`` interleaves them into keys and
             values (the method), ``"addition"`` adds them to z (ablation), ``"none"`` ignores them.
         detach_reference: no gradient through the warp to z[0], as in the release.
+        offset_code: add an `OffsetCode` to the warped features (not in the release).
     """
 
-    def __init__(self, channels: int, heads: int, max_length: int, fusion: str = "none", detach_reference: bool = True):
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        max_length: int,
+        fusion: str = "none",
+        detach_reference: bool = True,
+        offset_code: bool = False,
+    ):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion is {fusion!r}; expected one of {', '.join(FUSIONS)}")
         super().__init__(query_dim=channels, heads=heads, dim_head=channels // heads)
         self.pos_encoder = PositionCode(channels, max_length)
         self.fusion = fusion
         self.detach_reference = detach_reference
+        self.offset_code = OffsetCode(channels) if offset_code else None
         self.slice_size: int | None = None  # feature pixels at once, see VideoEncoder.set_attention_slice
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None) -> Tensor:
@@ -140,7 +188,7 @@ class TemporalAttention(Attention):
         Returns:
             ``(B*F, h*w, C)``, without the residual.
         """
-        warped = None if motion is None or self.fusion == "none" else self.warp(z, num_frames, size, motion)
+        warped = self._fused(z, num_frames, size, motion)
         parts = []
         for part in slices(z.shape[1], self.slice_size):  # pixels do not see each other: some at a time is the same
             own, context = self._sequences(z[:, part], num_frames, None if warped is None else warped[:, :, part])
@@ -157,8 +205,17 @@ class TemporalAttention(Attention):
             queries' side ``(B*h*w, F, C)``, and keys' and values' side ``(B*h*w, M, C)``: M = 2F - 1 entries
             z0, z'1, z1, ..., z'N, zN for ``"attention"`` with a motion field, otherwise M = F.
         """
-        warped = None if motion is None or self.fusion == "none" else self.warp(z, num_frames, size, motion)
-        return self._sequences(z, num_frames, warped)
+        return self._sequences(z, num_frames, self._fused(z, num_frames, size, motion))
+
+    def _fused(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None) -> Tensor | None:
+        """The warped features with their offset code, ``(B, N, h*w, C)``; None where none are used."""
+        if motion is None or self.fusion == "none":
+            return None
+        warped = self.warp(z, num_frames, size, motion)
+        if self.offset_code is None:
+            return warped
+        code = self.offset_code(motion, size)
+        return warped + code.repeat(len(warped) // len(code), 1, 1, 1).to(warped.dtype)  # once for each guidance half
 
     def _sequences(self, z: Tensor, num_frames: int, warped: Tensor | None) -> tuple[Tensor, Tensor]:
         """`entries` of some pixels: z ``(B*F, d, C)`` and warped ``(B, N, d, C)``."""
@@ -220,15 +277,13 @@ class TemporalTransformer(nn.Module):
         max_length: int,
         num_blocks: int = 1,
         num_attentions: int = 2,
-        fusion: str = "none",
-        detach_reference: bool = True,
+        **attention: object,
     ):
         super().__init__()
         self.norm = nn.GroupNorm(MOTION_NORM_GROUPS, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList(
-            TemporalBlock(channels, heads, max_length, num_attentions, fusion=fusion, detach_reference=detach_reference)
-            for _ in range(num_blocks)
+            TemporalBlock(channels, heads, max_length, num_attentions, **attention) for _ in range(num_blocks)
         )
         self.proj_out = nn.Linear(channels, channels)
         nn.init.zeros_(

@@ -72,6 +72,7 @@ class Layer:
             num_attentions=self.config["motion_num_attentions"],
             fusion=self.config["fusion"],
             detach_reference=self.config["detach_reference"],
+            offset_code=self.config.get("offset_code", False),
         )
 
 
@@ -267,6 +268,7 @@ class VideoUNet(VideoEncoder):
         fusion: ``"attention"``, ``"addition"`` or ``"none"``, see :class:`mi2v_lite.models.temporal.TemporalAttention`.
         first_frame_timestep: time of frame 0, or None for the same time as the others.
         detach_reference: stop gradients at the warped reference features, as the release does.
+        offset_code: tell warped features how far they came, see :class:`mi2v_lite.models.temporal.OffsetCode`.
         official_batch_quirk: reproduce the release's mixed-up batch items; for comparison only.
     """
 
@@ -291,6 +293,7 @@ class VideoUNet(VideoEncoder):
         fusion: str = "none",
         first_frame_timestep: int | None = None,
         detach_reference: bool = True,
+        offset_code: bool = False,
         official_batch_quirk: bool = False,
     ):
         super().__init__()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mi2v_lite import control
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.models.autoencoder import start_pca
+from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields, PhotoCrops, generator_for
 from mi2v_lite.training.builders import load_tokenizer, make_scheduler, prediction_target
@@ -182,6 +183,8 @@ class _Diffusion:
         self.scheduler, self.pipeline = make_scheduler(config.noise), config.pipeline
         # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
         self.noise_from = float(step.options.get("noise_from", 0.0))
+        # Above 1, the density of the drawn timesteps t grows as t ** (noise_emphasis - 1): 2 doubles it at the end.
+        self.noise_emphasis = float(step.options.get("noise_emphasis", 1.0))
         tokenizer = load_tokenizer(config)
         length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -210,10 +213,10 @@ class _Diffusion:
         return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
 
     def _noised(self, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy latents, timesteps `(B,)` uniform from the share `noise_from` on, and the target of the prediction."""
+        """Noisy latents, timesteps `(B,)` from the share `noise_from` on, and the target of the prediction."""
         noise = draws.randn(*clean.shape[1:]).to(clean.device)
         last = self.scheduler.config.num_train_timesteps
-        u = self.noise_from + (1 - self.noise_from) * draws.strata()
+        u = self.noise_from + (1 - self.noise_from) * draws.strata() ** (1 / self.noise_emphasis)
         timesteps = (u * last).long().clamp(max=last - 1).to(clean.device)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         return noisy, timesteps, prediction_target(self.scheduler, clean, noise, timesteps)
@@ -301,10 +304,21 @@ class TrajectoryControl(_Diffusion):
 
 
 class Animation(_Diffusion):
-    """Stage 2: frame 0 stays clean, frames 1..N are denoised with frame 0's features warped to them (section 3.3)."""
+    """Stage 2: frame 0 stays clean, frames 1..N are denoised with frame 0's features warped to them (section 3.3).
+
+    With the option `start: warped`, fresh motion modules begin as `motion_start.start_warped` sets them.
+    """
 
     uses_flow_latents = False
     uses_flow = True
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        super().__init__(config, step, runs, models)
+        start = step.options.get("start", "zero")
+        if start not in ("zero", "warped"):
+            raise ValueError(f"Step {step.name}: start is {start!r}, expected 'zero' or 'warped'.")
+        if start == "warped" and (step.fresh or step.model not in step.start_from):
+            start_warped(models[step.model])
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels. The loss is on frames 1..N only."""

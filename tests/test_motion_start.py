@@ -1,0 +1,97 @@
+"""What Stage 2 has for a training from nothing: the offset code, motion modules that begin by copying, more noise."""
+
+import pytest
+import torch
+
+from mi2v_lite.models.motion_start import start_warped
+from mi2v_lite.models.temporal import OffsetCode, SplatPyramid, TemporalAttention
+from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.viz.features import record
+
+
+def shifted(x: float, y: float = 0.0, frames: int = 3, side: int = 8) -> SplatPyramid:
+    """Everything moves by (x, y) feature pixels."""
+    return SplatPyramid(torch.tensor([x, y]).view(1, 1, 2, 1, 1).expand(1, frames, 2, side, side).contiguous())
+
+
+def test_how_far_the_landed_features_have_come():
+    moved, valid = shifted(1.25, -0.5).travelled((8, 8))
+    assert moved.shape == (1, 3, 2, 8, 8) and valid.shape == (1, 3, 1, 8, 8)
+    landed = valid.expand_as(moved)
+    assert not valid.all() and valid.any()
+    torch.testing.assert_close(moved[:, :, 0][valid[:, :, 0]], torch.full((int(valid.sum()),), 1.25))
+    torch.testing.assert_close(moved[:, :, 1][valid[:, :, 0]], torch.full((int(valid.sum()),), -0.5))
+    assert (moved[~landed] == 0).all()
+    half, _ = shifted(1.25, -0.5).travelled((4, 4))  # a coarser grid has larger places
+    assert half.abs().max() == pytest.approx(0.625)
+
+
+@torch.no_grad()
+def test_the_code_tells_fractions_and_is_zero_in_holes():
+    torch.manual_seed(0)
+    code = OffsetCode(16)
+    quarter, same, half = (code(shifted(x), (8, 8)) for x in (0.25, 0.25, 0.5))
+    assert quarter.shape == (1, 3, 64, 16)
+    assert torch.equal(quarter, same) and (quarter - half).abs().max() > 0.1
+    far = code(shifted(5.0), (8, 8)).unflatten(2, (8, 8))
+    assert (far[:, :, :, :5] == 0).all() and (far[:, :, :, 5:] != 0).any()
+
+
+@torch.no_grad()
+def test_the_code_is_added_to_the_warped_features_alone():
+    torch.manual_seed(0)
+    layer = TemporalAttention(16, 2, 32, fusion="attention", offset_code=True)
+    z, motion = torch.randn(4, 64, 16), shifted(0.5)
+    own, context = layer.entries(z, 4, (8, 8), motion)
+    code, layer.offset_code = layer.offset_code, None
+    own_without, without = layer.entries(z, 4, (8, 8), motion)
+    torch.testing.assert_close(own, own_without)
+    torch.testing.assert_close(context[:, ::2], without[:, ::2])
+    difference = (context - without)[:, 1::2]  # (h*w, N, C)
+    torch.testing.assert_close(difference, code(motion, (8, 8))[0].transpose(0, 1), atol=1e-6, rtol=1e-5)
+    layer.offset_code = code
+    both = layer(torch.cat([z, z]), 4, (8, 8), motion)  # the two guidance halves share one field
+    torch.testing.assert_close(both[:4], layer(z, 4, (8, 8), motion))
+    torch.testing.assert_close(both[4:], both[:4])
+
+
+def unet(**settings) -> VideoUNet:
+    torch.manual_seed(0)
+    common = {"cross_attention_dim": 8, "motion_num_attention_heads": 4, "norm_num_groups": 16}
+    return VideoUNet(4, 4, (64, 64), 1, (False, True), 2, **{**common, "fusion": "attention", **settings}).eval()
+
+
+@torch.no_grad()
+def test_warped_start_looks_at_the_warped_feature():
+    model = unet(offset_code=True)
+    start_warped(model)
+    inputs = (torch.randn(1, 4, 4, 8, 8), 500, torch.zeros(1, 2, 8))
+    with record(model) as seen:
+        output = model(*inputs, flow=shifted(2.0))
+    assert output.isfinite().all()
+    first = [name for name in seen.names if name.endswith("attention_blocks.0")]
+    assert len(first) == 7
+    for name in first:
+        weights = seen.call(name, 0).weights()[1:]  # (N, heads, h, w, M)
+        wanted = torch.stack([weights[i, ..., 2 * i + 1] for i in range(3)])
+        assert wanted.mean() > 0.6, f"{name}: {wanted.mean()}"
+    with record(model) as seen:
+        changed = model(*inputs, flow=shifted(-2.0))
+    assert (changed - output)[:, :, 1:].abs().mean() > 0.1 * output.abs().mean()  # and what it brings is used
+
+
+@pytest.mark.parametrize("settings", [{"fusion": "none"}, {"fusion": "addition"}, {"motion_modules": False}])
+def test_warped_start_needs_attention(settings):
+    with pytest.raises(ValueError, match="fusion"):
+        start_warped(unet(**settings))
+
+
+def test_gradients_reach_the_reference_unless_detached():
+    z, motion = torch.randn(4, 64, 16), shifted(2.0)
+    for detach in (True, False):
+        torch.manual_seed(0)
+        layer = TemporalAttention(16, 2, 32, fusion="attention", detach_reference=detach)
+        x = z.clone().requires_grad_()
+        out = layer(x, 4, (8, 8), motion).unflatten(1, (8, 8))
+        (gradient,) = torch.autograd.grad(out[3, 4, 5].sum(), x)
+        assert bool(gradient.unflatten(1, (8, 8))[0, 4, 3].abs().sum() > 0) is not detach  # 2 to the left, in the photo
