@@ -112,7 +112,7 @@ def panels(
     titles: Sequence[str] | None = None,
     *,
     columns: int | None = None,
-    width: int = 900,
+    width: int = 760,
     alt: str,
 ) -> Picture:
     """Pictures side by side, each under its title, all at one width.
