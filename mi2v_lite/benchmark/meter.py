@@ -94,7 +94,7 @@ class Resident:
 
 
 class ShapesOnly(SplatPyramid):
-    """A motion field without numbers: its warp gives features of the right shape. The splat itself is not counted.
+    """A motion field without numbers: what it gives has the right shape. The splat itself is not counted.
 
     Args:
         frames: of the clip, with the reference.
@@ -106,6 +106,12 @@ class ShapesOnly(SplatPyramid):
     def warp(self, features: Tensor) -> Tensor:
         """`(B, C, h, w)` -> `(B, N, C, h, w)`."""
         return features.new_empty(len(features), self.flow.shape[1], *features.shape[1:])
+
+    def travelled(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """`(B, N, 2, h, w)` and `(B, N, 1, h, w)`, as `SplatPyramid.travelled` gives."""
+        batch, later = self.flow.shape[:2]
+        moved = self.flow.new_empty(batch, later, 2, *size)
+        return moved, torch.empty(batch, later, 1, *size, dtype=torch.bool, device="meta")
 
 
 class _Counter(TorchDispatchMode):
