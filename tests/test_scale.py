@@ -290,8 +290,7 @@ def test_sharded_parameters_train_as_whole_ones_and_share_checkpoints(uninterrup
         )
     once, twice = weights(whole / "final" / "stage1_unet"), weights(folder / "final" / "stage1_unet")
     assert once.keys() == twice.keys()
-    # An update moves a weight by up to 1e-2; where a gradient is near zero, Adam makes its rounding as large as others.
-    assert max(float((twice[name] - value).abs().max()) for name, value in once.items()) < 5e-4
+    assert max(float((twice[name] - value).abs().max()) for name, value in once.items()) < 1e-4
     saved = torch.load(folder / "checkpoint-6" / "optimizer.pt", weights_only=True)
     before = torch.load(whole / "checkpoint-6" / "optimizer.pt", weights_only=True)
     assert saved["state"].keys() == before["state"].keys()

@@ -33,6 +33,7 @@ UNET = {
     "kind": "video_unet",
     "block_out_channels": [32, 32],
     "layers_per_block": 1,
+    "norm_num_groups": 8,  # a channel a group leaves biases before a norm no gradient but rounding, which Adam enlarges
     "attention_levels": [True, False],
     "num_attention_heads": 2,
     "motion_num_attention_heads": 2,
