@@ -44,7 +44,7 @@ class SplatPyramid:
         self.flow = flow.float()
         self.official_batch_quirk = official_batch_quirk
         self._operators: dict[tuple[int, int], SplatOperator] = {}
-        self._travels: dict[tuple[int, int], Tensor] = {}
+        self._offsets: dict[tuple[int, int], Tensor] = {}
 
     @property
     def num_frames(self) -> int:
@@ -58,17 +58,25 @@ class SplatPyramid:
         return self._operators[size]
 
     def travelled(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """How far what lands on each feature pixel has come; built once a size.
+        """How far what lands on each feature pixel has come.
 
         Returns:
             the splatted displacement ``(B, N, 2, h, w)``, feature pixels, channels (x, y), 0 where nothing lands; and
             ``(B, N, 1, h, w)`` bool, False there.
         """
-        if size not in self._travels:
-            flow = resize(self.flow, size)
-            moved, _ = splat_average(flow.flatten(0, 1), flow.flatten(0, 1))
-            self._travels[size] = moved.unflatten(0, flow.shape[:2])
-        return self._travels[size], self.operator(size).valid
+        flow = resize(self.flow, size)
+        moved, weight = splat_average(flow.flatten(0, 1), flow.flatten(0, 1))
+        return moved.unflatten(0, flow.shape[:2]), (weight > 0).unflatten(0, flow.shape[:2])
+
+    def offsets(self, size: tuple[int, int]) -> Tensor:
+        """What every `OffsetCode` of this size reads, ``(B, N, h*w, 11)``; built on the first call."""
+        if size not in self._offsets:
+            moved, valid = self.travelled(size)
+            turns = 2 * math.pi * moved
+            waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
+            inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * valid
+            self._offsets[size] = rearrange(inputs, "b n c h w -> b n (h w) c")
+        return self._offsets[size]
 
     def warp(self, features: Tensor) -> Tensor:
         """Splat the reference frame's features to every later frame.
@@ -142,11 +150,7 @@ class OffsetCode(nn.Module):
 
     def forward(self, motion: SplatPyramid, size: tuple[int, int]) -> Tensor:
         """The code of every landing feature, ``(B, N, h*w, C)``, to add to the warped features of size ``(h, w)``."""
-        moved, valid = motion.travelled(size)
-        turns = 2 * math.pi * moved
-        waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
-        inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * valid
-        return self.proj(rearrange(inputs, "b n c h w -> b n (h w) c").to(self.proj.weight.dtype))
+        return self.proj(motion.offsets(size).to(self.proj.weight.dtype))
 
 
 class TemporalAttention(Attention):
