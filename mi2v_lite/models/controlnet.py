@@ -70,6 +70,7 @@ class TrajectoryControlNet(VideoEncoder):
         fusion: str = "none",
         first_frame_timestep: int | None = None,
         detach_reference: bool = True,
+        offset_code: bool = False,
     ):
         super().__init__()
         self._build_encoder()

@@ -72,7 +72,7 @@ class Layer:
             num_attentions=self.config["motion_num_attentions"],
             fusion=self.config["fusion"],
             detach_reference=self.config["detach_reference"],
-            offset_code=self.config.get("offset_code", False),
+            offset_code=self.config["offset_code"],
         )
 
 
