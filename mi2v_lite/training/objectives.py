@@ -28,6 +28,14 @@ Batch = dict[str, Tensor]
 Logs = dict[str, Tensor]
 
 
+def _start_of(step: Step, default: str, other: str) -> str:
+    """The option `start` of a step; ValueError unless it is one of the two."""
+    start = step.options.get("start", default)
+    if start not in (default, other):
+        raise ValueError(f"Step {step.name}: start is {start!r}, expected {default!r} or {other!r}.")
+    return start
+
+
 class _Autoencoder:
     """What both autoencoders share: the sampled reconstruction, the pull to N(0, 1), the scale of the latents."""
 
@@ -37,9 +45,7 @@ class _Autoencoder:
 
     def _start(self, models: nn.ModuleDict, step: Step) -> None:
         """With the option `start: pca`, sets a fresh model to the principal components of training patches."""
-        start = step.options.get("start", "random")
-        if start not in ("random", "pca"):
-            raise ValueError(f"Step {step.name}: start is {start!r}, expected 'random' or 'pca'.")
+        start = _start_of(step, "random", "pca")
         if start == "pca" and step.model not in step.start_from:
             batches = (self.source.batch([generator_for(step.seed, i, 3)] * 16) for i in range(32))
             start_pca(models[step.model], map(self._input, batches))
@@ -314,9 +320,7 @@ class Animation(_Diffusion):
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         super().__init__(config, step, runs, models)
-        start = step.options.get("start", "zero")
-        if start not in ("zero", "warped"):
-            raise ValueError(f"Step {step.name}: start is {start!r}, expected 'zero' or 'warped'.")
+        start = _start_of(step, "zero", "warped")
         if start == "warped" and (step.fresh or step.model not in step.start_from):
             start_warped(models[step.model])
 
