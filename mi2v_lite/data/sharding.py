@@ -32,7 +32,6 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write_shard
 from mi2v_lite.data.source import Clip
 from mi2v_lite.data.videos import VideoEntry, read_moments
-from mi2v_lite.flow.trackers import TrackerMaker
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
 from mi2v_lite.writing import atomic
 
@@ -244,7 +243,6 @@ def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: C
     """Writes what this set is made of, or compares it with what was begun."""
     digest = hashlib.sha256("\n".join(f"{video.name}\t{video.caption}" for video in videos).encode()).hexdigest()
     name = f"{tracker.__module__}:{tracker.__qualname__}" if hasattr(tracker, "__qualname__") else repr(tracker)
-    name = tracker.spec if isinstance(tracker, TrackerMaker) else name
     plan = {"recipe": asdict(recipe), "tracker": name, "videos": len(videos), "list": digest}
     path = folder / PLAN
     if not path.is_file():

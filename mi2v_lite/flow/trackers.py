@@ -70,6 +70,10 @@ class TrackerMaker:
 
     spec: str
 
+    def __repr__(self) -> str:
+        """The spec: how a set of shards notes what tracked it."""
+        return self.spec
+
     def __call__(self) -> Tracker:
         """See `load_tracker`."""
         return load_tracker(self.spec)
