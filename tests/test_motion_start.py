@@ -1,10 +1,10 @@
-"""What Stage 2 has for a training from nothing: the offset code, motion modules that begin by copying, more noise."""
+"""What Stage 2 has for a training from nothing: the offset code, warping in pieces, modules that begin by copying."""
 
 import pytest
 import torch
 
 from mi2v_lite.models.motion_start import start_warped
-from mi2v_lite.models.temporal import OffsetCode, SplatPyramid, TemporalAttention
+from mi2v_lite.models.temporal import OffsetCode, PieceWarp, SplatPyramid, TemporalAttention
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.viz.features import record
 
@@ -53,6 +53,47 @@ def test_the_code_is_added_to_the_warped_features_alone():
     both = layer(torch.cat([z, z]), 4, (8, 8), motion)  # the two guidance halves share one field
     torch.testing.assert_close(both[:4], layer(z, 4, (8, 8), motion))
     torch.testing.assert_close(both[4:], both[:4])
+
+
+def by_identity(channels: int, pieces: int) -> PieceWarp:
+    """A piece warp whose two maps only reorder: each channel of a feature is one piece of it."""
+    warp = PieceWarp(channels, pieces)
+    with torch.no_grad():
+        warp.spread.weight.copy_(torch.eye(channels))
+        warp.spread.bias.zero_()
+        warp.gather.weight.copy_(torch.eye(channels))
+    return warp
+
+
+@torch.no_grad()
+def test_pieces_move_by_themselves():
+    torch.manual_seed(0)
+    fine = torch.randn(2, 1, 16, 16)  # a picture whose 2x2 blocks are features of an 8x8 grid
+    features = torch.nn.functional.pixel_unshuffle(fine, 2)
+    moved = by_identity(4, 2)(features, shifted(1.5, frames=3))  # half a feature pixel, which is a whole piece
+    moved = moved.transpose(2, 3).unflatten(3, (8, 8)).flatten(0, 1)  # (B*N, 4, 8, 8)
+    picture = torch.nn.functional.pixel_shuffle(moved, 2).unflatten(0, (2, 3))
+    for frame in range(3):
+        torch.testing.assert_close(picture[:, frame, :, :, 3:], fine[..., :-3], atol=1e-5, rtol=1e-5)
+    assert (picture[..., :3] == 0).all()  # nothing lands there
+
+
+def test_a_fresh_piece_warp_changes_nothing_and_learns():
+    z, motion = torch.randn(4, 64, 16), shifted(1.5)
+    torch.manual_seed(0)
+    layer = TemporalAttention(16, 2, 32, fusion="attention", warp_pieces=4)
+    out = layer(z, 4, (8, 8), motion)
+    out.sum().backward()
+    assert layer.piece_warp.gather.weight.grad.abs().sum() > 0
+    assert layer.piece_warp.spread.weight.shape == (16, 16)  # 16 pieces of one number
+    pieces, layer.piece_warp = layer.piece_warp, None
+    torch.testing.assert_close(layer(z, 4, (8, 8), motion), out)
+    layer.piece_warp = pieces
+    torch.nn.init.normal_(pieces.gather.weight)
+    changed = layer(z, 4, (8, 8), motion)
+    assert (changed - out).abs().mean() > 1e-2
+    both = layer(torch.cat([z, z]), 4, (8, 8), motion)  # the two guidance halves share one field
+    torch.testing.assert_close(both, torch.cat([changed, changed]))
 
 
 def unet(**settings) -> VideoUNet:

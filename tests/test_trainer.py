@@ -23,9 +23,10 @@ from mi2v_lite.export import export
 from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import latents, trainer
-from mi2v_lite.training.batches import Draws, FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.batches import Draws, FlowFields, InTurn, PhotoCrops, generator_for
 from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.curriculum import Config, parse_config
+from mi2v_lite.training.objectives import _on_objects
 
 SIZE, FRAMES = 16, 4
 VAE = {"kind": "autoencoder", "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4}
@@ -47,7 +48,7 @@ MODELS = {
     "stage1_unet": {**UNET, "in_channels": 6, "out_channels": 2, "use_stride_embedding": True},
     "controlnet": {"kind": "controlnet", "trunk": "stage1_unet", "condition_channels": 3, "condition_hidden": 8},
     "stage2_unet": {**UNET, "in_channels": 4, "out_channels": 4, "fusion": "attention", "first_frame_timestep": 1}
-    | {"detach_reference": False, "offset_code": True},
+    | {"detach_reference": False, "offset_code": True, "warp_pieces": 2},
 }
 NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 STORE = {"store": "stores/train", "heldout": "stores/heldout"}
@@ -262,6 +263,46 @@ def test_where_the_noise_is_drawn(runs, options, share):
     objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
     _, timesteps, _ = objective._noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400))
     assert (timesteps >= 500).float().mean() == pytest.approx(share, abs=0.02)
+
+
+def test_two_stores_are_drawn_from_in_turn(runs, tmp_path):
+    made = curriculum()
+    others = clips(3, 9)
+    for clip in others:
+        clip.stride = 8
+    write_store(runs / "stores" / "others", others, 3)
+    chosen = made.step("stage1_single")
+    chosen = replace(chosen, data={**chosen.data, "mixed_with": "stores/others"})
+    objective = trainer.OBJECTIVES["motion_field"](made, chosen, runs, build_models(made, chosen, runs))
+    assert isinstance(objective.source, InTurn)
+    whole = objective.batch(chosen, Draws.of(3, 1, count=4))
+    assert whole["stride"][:, 0].tolist() == [2, 8, 2, 8]
+    halves = [objective.batch(chosen, Draws.of(3, 1, count=2, rank=rank, processes=2)) for rank in (0, 1)]
+    for name, value in whole.items():
+        assert torch.equal(value, torch.cat([half[name] for half in halves])), name
+
+
+def test_what_moves_by_itself_counts_more(runs):
+    flow = torch.zeros(2, 3, 2, 16, 16)
+    flow[0, :, 0] = 5.0  # all moves alike
+    flow[1, 2, 0, :4, :4] = 9.0  # a corner moves
+    weight = _on_objects(flow, 4.0, (8, 8))
+    assert weight.shape == (2, 1, 3, 8, 8)
+    assert (weight[0] == 1).all() and (weight[1, :, :2] == 1).all()
+    assert (weight[1, 0, 2, :2, :2] == 5).all() and weight[1, 0, 2].sum() == 64 + 4 * 4
+    made = curriculum()
+    losses = []
+    for options in ({"single": True}, {"single": True, "object_weight": 1e-9}, {"single": True, "object_weight": 4.0}):
+        chosen = replace(made.step("stage1_single"), options=options)
+        torch.manual_seed(0)
+        models = build_models(made, chosen, runs)
+        objective = trainer.OBJECTIVES["motion_field"](made, chosen, runs, models)
+        draws = Draws.of(1, count=3)
+        batch = objective.batch(chosen, draws)
+        if objective.uses_flow:
+            batch["flow"][:, :, 0, :4, :4] += 20
+        losses.append(float(objective.loss(models, batch, draws, chosen)[0].detach()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5) and losses[2] != pytest.approx(losses[0], rel=1e-3)
 
 
 def test_pattern_without_a_parameter():

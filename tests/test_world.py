@@ -124,6 +124,15 @@ def test_the_first_edition_makes_the_clips_it_always_made() -> None:
         assert clip.frames.mean() == pytest.approx(frames, abs=0.05)
 
 
+def test_a_world_of_objects_alone_has_a_resting_camera_and_something_in_every_clip(world: World) -> None:
+    for edition in (1, 2):
+        alone = World(world.photos, SAMPLES / "sprites", split="heldout", edition=edition, objects_only=True)
+        scenes = [alone.scene(seed) for seed in range(30)]
+        assert all(scene.camera.kind == "still" and scene.layers for scene in scenes)
+    corners = alone.clip(3).flow[:, :, :2, :2]
+    assert (corners == 0).all()
+
+
 def smooth_pixels(clip_flow: np.ndarray, visible: np.ndarray, jump: float = 0.75) -> np.ndarray:
     """Visible pixels that are 3 or more pixels away from a motion edge and from what is not visible."""
     edge = np.abs(np.diff(clip_flow, axis=-1, append=clip_flow[..., -1:])).max(0) > jump

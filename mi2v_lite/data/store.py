@@ -118,6 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--edition", type=int, choices=(1, 2), default=2, help="of the world; 1 is the shipped weights'"
     )
+    parser.add_argument("--objects-only", action="store_true", help="clips of the world whose camera rests")
     parser.add_argument("--film", type=Path, help="Big Buck Bunny as a video file: clips of its still shots")
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--count", type=int, required=True, help="number of clips")
@@ -144,7 +145,8 @@ def _source(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tup
     if not (options.photos and options.sprites):
         parser.error("give --photos and --sprites for clips of the world, or --film for clips of Big Buck Bunny")
     photos = [photo for folder in options.photos for photo in list_images(folder)]
-    return World(photos, options.sprites, edition=options.edition, **shape), f"{len(photos)} photos"
+    world = World(photos, options.sprites, edition=options.edition, objects_only=options.objects_only, **shape)
+    return world, f"{len(photos)} photos"
 
 
 if __name__ == "__main__":

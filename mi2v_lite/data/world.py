@@ -55,8 +55,9 @@ class World:
 
     photos: image files. sprites: a folder of glyph PNGs, or one that holds `train/` and `heldout/`. split: "train" or
     "heldout"; it chooses the sprite folder and keeps the seeds of the splits apart (give each split its own photos,
-    too). size: the side of the square frames in pixels. edition: 1 or 2, see the module's header. Raises ValueError if
-    there is nothing to draw from. A `ClipSource`.
+    too). size: the side of the square frames in pixels. edition: 1 or 2, see the module's header. objects_only: the
+    camera rests in every clip, and there is at least one sprite. Raises ValueError if there is nothing to draw from. A
+    `ClipSource`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class World:
         size: int = 128,
         num_frames: int = 16,
         edition: int = 2,
+        objects_only: bool = False,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
@@ -83,6 +85,7 @@ class World:
             raise ValueError(f"no PNG glyphs in {sprites} or {folder}; the repository has some in data_samples/sprites")
         self.habitual = [glyph for glyph in self.glyphs if glyph.stem.replace("_", " ") in HABITS]
         self.split, self.size, self.num_frames, self.edition = split, size, num_frames, edition
+        self.objects_only = objects_only
         self._cache: OrderedDict[Path, np.ndarray] = OrderedDict()
 
     def clip(self, seed: int) -> Clip:
@@ -93,13 +96,13 @@ class World:
         """The plan of the clip of this seed: photo, camera, sprites, stride, caption."""
         rng = np.random.default_rng([SPLITS[self.split], seed])
         stride = int(rng.choice(STRIDES, p=STRIDE_WEIGHTS))
-        camera = draw_motion(rng, camera=True, edition=self.edition)
+        camera = Motion("still") if self.objects_only else draw_motion(rng, camera=True, edition=self.edition)
         far = replace(camera, amount=camera.amount * PLANES[0]) if camera.kind == "parallax" else camera
         background, origin = self._background(far, stride, rng)
         ridges = self._ridges(camera, rng) if camera.kind == "parallax" else []
         layers: list[Layer] = []
         shares = SPRITE_SHARES[self.edition]
-        for _ in range(int(rng.choice(len(shares), p=shares))):
+        for _ in range(max(int(rng.choice(len(shares), p=shares)), int(self.objects_only))):
             layers.append(self._layer(layers, stride, rng))
         told = [(layer.sprite.name, None if layer.silent else layer.motion) for layer in layers]
         if rng.random() < 0.5:

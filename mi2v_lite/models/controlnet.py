@@ -71,6 +71,7 @@ class TrajectoryControlNet(VideoEncoder):
         first_frame_timestep: int | None = None,
         detach_reference: bool = True,
         offset_code: bool = False,
+        warp_pieces: int = 1,
     ):
         super().__init__()
         self._build_encoder()

@@ -153,6 +153,31 @@ class OffsetCode(nn.Module):
         return self.proj(motion.offsets(size).to(self.proj.weight.dtype))
 
 
+class PieceWarp(nn.Module):
+    """Warps a feature in smaller pieces, each by its own displacement: ours, not the paper's.
+
+    A feature that stands for 8x8 pixels moves as one block, and what has moved by half of it arrives blurred. Here a
+    linear map spreads every feature over ``pieces x pieces`` places of a finer grid, about as many numbers in all; the
+    field splats these at that resolution, and a second map gathers what lands within each feature pixel. The result is
+    added to the warped features; the second map begins at zero, and nothing is added where nothing lands.
+    """
+
+    def __init__(self, channels: int, pieces: int):
+        super().__init__()
+        self.pieces = pieces
+        inner = pieces**2 * max(1, channels // pieces**2)
+        self.spread = nn.Linear(channels, inner)
+        self.gather = nn.Linear(inner, channels, bias=False)
+        nn.init.zeros_(self.gather.weight)
+
+    def forward(self, reference: Tensor, motion: SplatPyramid) -> Tensor:
+        """z[0] ``(k * B, C, h, w)`` as for `SplatPyramid.warp` -> what to add to z', ``(k * B, N, h*w, C)``."""
+        grid = {"p": self.pieces, "q": self.pieces}
+        fine = rearrange(self.spread(reference.movedim(1, -1)), "b h w (c p q) -> b c (h p) (w q)", **grid)
+        landed = motion.warp(fine)
+        return self.gather(rearrange(landed, "b n c (h p) (w q) -> b n (h w) (c p q)", **grid))
+
+
 class TemporalAttention(Attention):
     """Self-attention over frames, separately for each feature pixel; with a motion field, motion-augmented.
 
@@ -162,6 +187,7 @@ class TemporalAttention(Attention):
             values (the method), ``"addition"`` adds them to z (ablation), ``"none"`` ignores them.
         detach_reference: no gradient through the warp to z[0], as in the release.
         offset_code: add an `OffsetCode` to the warped features (not in the release).
+        warp_pieces: above 1, also warp the features in so many by so many pieces, see `PieceWarp` (not in the release).
     """
 
     def __init__(
@@ -172,6 +198,7 @@ class TemporalAttention(Attention):
         fusion: str = "none",
         detach_reference: bool = True,
         offset_code: bool = False,
+        warp_pieces: int = 1,
     ):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion is {fusion!r}; expected one of {', '.join(FUSIONS)}")
@@ -180,6 +207,7 @@ class TemporalAttention(Attention):
         self.fusion = fusion
         self.detach_reference = detach_reference
         self.offset_code = OffsetCode(channels) if offset_code else None
+        self.piece_warp = PieceWarp(channels, warp_pieces) if warp_pieces > 1 else None
         self.slice_size: int | None = None  # feature pixels at once, see VideoEncoder.set_attention_slice
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None) -> Tensor:
@@ -212,14 +240,16 @@ class TemporalAttention(Attention):
         return self._sequences(z, num_frames, self._fused(z, num_frames, size, motion))
 
     def _fused(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None) -> Tensor | None:
-        """The warped features with their offset code, ``(B, N, h*w, C)``; None where none are used."""
+        """The warped features with what is added to them, ``(B, N, h*w, C)``; None where none are used."""
         if motion is None or self.fusion == "none":
             return None
         warped = self.warp(z, num_frames, size, motion)
-        if self.offset_code is None:
-            return warped
-        code = self.offset_code(motion, size)
-        return warped + code.repeat(len(warped) // len(code), 1, 1, 1).to(warped.dtype)  # once for each guidance half
+        if self.piece_warp is not None:
+            warped = warped + self.piece_warp(self._reference(z, num_frames, size), motion)
+        if self.offset_code is not None:
+            code = self.offset_code(motion, size)  # once for each guidance half
+            warped = warped + code.repeat(len(warped) // len(code), 1, 1, 1).to(warped.dtype)
+        return warped
 
     def _sequences(self, z: Tensor, num_frames: int, warped: Tensor | None) -> tuple[Tensor, Tensor]:
         """`entries` of some pixels: z ``(B*F, d, C)`` and warped ``(B, N, d, C)``."""
@@ -244,10 +274,12 @@ class TemporalAttention(Attention):
                 f"the motion field belongs to {motion.num_frames} frames, the features to {num_frames}; "
                 "expected one displacement map for each frame after the first"
             )
+        return rearrange(motion.warp(self._reference(z, num_frames, size)), "b n c h w -> b n (h w) c")
+
+    def _reference(self, z: Tensor, num_frames: int, size: tuple[int, int]) -> Tensor:
+        """z[0], ``(B, C, h, w)``."""
         reference = rearrange(z, "(b f) (h w) c -> b f c h w", f=num_frames, h=size[0])[:, 0]
-        if self.detach_reference:
-            reference = reference.detach()
-        return rearrange(motion.warp(reference), "b n c h w -> b n (h w) c")
+        return reference.detach() if self.detach_reference else reference
 
 
 class TemporalBlock(nn.Module):

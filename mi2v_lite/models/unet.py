@@ -73,6 +73,7 @@ class Layer:
             fusion=self.config["fusion"],
             detach_reference=self.config["detach_reference"],
             offset_code=self.config["offset_code"],
+            warp_pieces=self.config["warp_pieces"],
         )
 
 
@@ -269,6 +270,7 @@ class VideoUNet(VideoEncoder):
         first_frame_timestep: time of frame 0, or None for the same time as the others.
         detach_reference: stop gradients at the warped reference features, as the release does.
         offset_code: tell warped features how far they came, see :class:`mi2v_lite.models.temporal.OffsetCode`.
+        warp_pieces: warp features also in so many by so many pieces, see :class:`mi2v_lite.models.temporal.PieceWarp`.
         official_batch_quirk: reproduce the release's mixed-up batch items; for comparison only.
     """
 
@@ -294,6 +296,7 @@ class VideoUNet(VideoEncoder):
         first_frame_timestep: int | None = None,
         detach_reference: bool = True,
         offset_code: bool = False,
+        warp_pieces: int = 1,
         official_batch_quirk: bool = False,
     ):
         super().__init__()

@@ -47,6 +47,10 @@ class Draws:
         first = rank * count
         return cls(tuple(generator_for(*key, first + i) for i in range(count)), first, count * processes, batch)
 
+    def only(self, i: int) -> Draws:
+        """The draws of the sample with the generator `i` alone."""
+        return Draws(self.generators[i : i + 1], self.first + i, self.total, self.batch)
+
     def positions(self) -> range:
         """Places of the samples among all that the training draws: what an `Order` of shards is asked with."""
         start = self.batch * self.total + self.first
@@ -220,6 +224,21 @@ class ClipBatches(_Clips):
         if self.with_flow:
             batch["flow"] = _stack(self.store.flow, indices)
         return batch
+
+
+class InTurn:
+    """Batches from several sources: the first sample from the first of them, the second from the second, and so on."""
+
+    def __init__(self, sources: Sequence[ClipBatches]) -> None:
+        self.sources = tuple(sources)
+
+    def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:
+        """A clip for each generator, as `ClipBatches.draw`; a sample has the same source in any number of processes."""
+        drawn = [
+            self.sources[(draws.first + i) % len(self.sources)].draw(draws.only(i), text_dropout)
+            for i in range(len(draws.generators))
+        ]
+        return {name: torch.cat([batch[name] for batch in drawn]) for name in drawn[0]}
 
 
 class FlowFields(_Clips):

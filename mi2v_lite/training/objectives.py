@@ -19,7 +19,7 @@ from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.models.autoencoder import start_pca
 from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
-from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields, PhotoCrops, generator_for
+from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields, InTurn, PhotoCrops, generator_for
 from mi2v_lite.training.builders import load_tokenizer, make_scheduler, prediction_target
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.latents import cached_latents, estimate_scale
@@ -183,8 +183,9 @@ class _Diffusion:
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         train, heldout, rest = data_folders(step, runs)
+        mixed = rest.pop("mixed_with", None)  # another store: every other sample comes from it
         if rest:
-            known = "store or shards, and heldout"
+            known = "store or shards, mixed_with, and heldout"
             raise ValueError(f"Step {step.name}: unknown data settings {sorted(rest)}; known are {known}.")
         self.scheduler, self.pipeline = make_scheduler(config.noise), config.pipeline
         # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
@@ -201,6 +202,8 @@ class _Diffusion:
             return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
 
         self.source = open_store(train)
+        if mixed is not None:
+            self.source = InTurn([self.source, open_store(runs / mixed)])
         self.heldout = open_store(heldout) if heldout else None
 
     def batch(self, step: Step, draws: Draws) -> Batch:
@@ -250,11 +253,29 @@ def _pick(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
     return torch.stack([item.narrow(dim - 1, int(i), 1) for item, i in zip(x, chosen, strict=True)])
 
 
+def _on_objects(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor:
+    """Weights `(B, 1, N, h, w)` for the error of fields `(B, N, 2, H, W)` in pixels: 1 where a place moves as most do,
+    and up to 1 + `amount` where it moves otherwise than the median place, in the measure of the farthest from it.
+    """
+    usual = flow.flatten(3).median(dim=3).values[..., None, None]
+    apart = (flow - usual).norm(dim=2, keepdim=True)
+    share = apart / apart.amax(dim=(3, 4), keepdim=True).clamp(min=2.0)
+    share = F.adaptive_avg_pool2d(share.flatten(0, 1), size).unflatten(0, flow.shape[:2])
+    return 1 + amount * share.transpose(1, 2)
+
+
 class MotionField(_Diffusion):
     """Stage 1: denoise the latents of f_{0->i} beside the image latent, given text and stride (paper, section 3.2).
 
-    The option `single` trains on one random future frame (curriculum step 1), otherwise on all N.
+    The option `single` trains on one random future frame (curriculum step 1), otherwise on all N. With `object_weight`
+    above 0 the error counts up to that many times more where something moves otherwise than most of the picture: moving
+    things are small, and beside a moving camera a small network from nothing does not learn at all to move them.
     """
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        self.object_weight = float(step.options.get("object_weight", 0.0))
+        self.uses_flow = self.object_weight > 0
+        super().__init__(config, step, runs, models)
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`."""
@@ -267,7 +288,12 @@ class MotionField(_Diffusion):
         sample = torch.cat([image.expand(-1, -1, flow.shape[2], -1, -1), noisy], dim=1)
         text = self._text(models, batch["tokens"])
         prediction = models[step.model](sample, timesteps, text, stride=stride)
-        return F.mse_loss(prediction.float(), target), {}
+        error = (prediction.float() - target).square()
+        if not self.object_weight:
+            return error.mean(), {}
+        pixels = batch["flow"] if not step.options.get("single", False) else _pick(batch["flow"], chosen, 1)
+        weight = _on_objects(pixels, self.object_weight, flow.shape[-2:])
+        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean()}
 
 
 class TrajectoryControl(_Diffusion):
