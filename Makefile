@@ -69,15 +69,17 @@ clean:
 # All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
 # runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
 LITE := mi2v_lite/configs/lite.yaml
-STEPS := image_vae flow_vae stage1_single stage2 stage1_temporal stage1_full controlnet_single controlnet
+STEPS := image_vae flow_vae stage1_single stage1_objects stage1_both stage1_temporal stage1_full \
+	controlnet_single controlnet stage2_coarse stage2
 STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --edition 1
 .PHONY: weights
 weights: .venv
 	test -f runs/stores/train/clips.json || $(STORE) --photos runs/photos/train --split train --count 2000 --out runs/stores/train
+	test -f runs/stores/objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 100000 --count 2000 --out runs/stores/objects
 	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
 	for step in $(STEPS); do \
 	  test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; \
-	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/heldout || exit 1; fi; \
+	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/objects --store stores/heldout || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 

@@ -191,11 +191,14 @@ def test_film_and_judges_have_names_of_their_own(world):
         clips=2,
         measures=("autoencoders", "stage1", "brush"),
         film=world,
+        objects=world,
         judges=[lambda frames, photo, prompt: {"beauty": 7.0}],
     )
     assert metrics["film.motion_px"] == metrics["world.motion_px"]
     assert metrics["film.image_vae.psnr_db"] == metrics["image_vae.world_psnr_db"]
     assert "film.stage1.epe_relative" in metrics and not any(name.startswith("film.brush") for name in metrics)
+    assert metrics["objects.stage1.epe_px"] == metrics["stage1.epe_px"]
+    assert not any(name.startswith("objects.") and "stage1" not in name and "mean" not in name for name in metrics)
     assert metrics["whole.beauty"] == {"value": 7.0, "spread": 0.0, "n": 2}
 
 

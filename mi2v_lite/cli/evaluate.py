@@ -74,6 +74,7 @@ def evaluate(options: argparse.Namespace) -> None:
         measures=measures,
         fusions=fusions,
         film=evaluation.sample_film(),
+        objects=evaluation.heldout_world(objects_only=True),
         judges=judges,
     )
     print(evaluation.markdown(metrics))

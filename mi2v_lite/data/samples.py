@@ -22,15 +22,17 @@ def sample_world(split: str, samples: Path = SAMPLES, **options: int) -> World:
     return World(sorted((samples / "photos").glob("*.jpg")), samples / "sprites", split, **options)
 
 
-def heldout_world(samples: Path = SAMPLES, size: int = 128, num_frames: int = 16, edition: int = 1) -> World:
+def heldout_world(
+    samples: Path = SAMPLES, size: int = 128, num_frames: int = 16, edition: int = 1, objects_only: bool = False
+) -> World:
     """The world of photos and sprites that no training saw, built from ``data_samples/`` alone.
 
-    edition: 1 is the world that the shipped weights know (`World`).
+    edition: 1 is the world that the shipped weights know; objects_only: with a resting camera (`World`).
 
     Raises:
         ValueError: when the folder has no photos or sprites.
     """
-    return sample_world("heldout", samples, size=size, num_frames=num_frames, edition=edition)
+    return sample_world("heldout", samples, size=size, num_frames=num_frames, edition=edition, objects_only=objects_only)
 
 
 def sample_film(samples: Path = SAMPLES) -> Film:

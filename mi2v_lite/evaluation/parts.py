@@ -91,7 +91,8 @@ def stage1(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
 
     `stage1.epe_px`; `world.training_mean_epe_px`, the error of the mean motion of the training clips of that stride
     (`training_mean`); `stage1.direction_accuracy`: whether the mean flow of the last frame's moving pixels (above 1 px)
-    points within 45 degrees of the true one, only where that mean is at least 2 px.
+    points within 45 degrees of the true one, only where that mean is at least 2 px; `stage1.followed`: there, how far it
+    goes along the true one, as a share of its length (1 is right, 0 is no obedience).
     """
     flow = flow_tensor(clip)
     found = pipe.predict_motion(clip.frames[0], clip.caption, stride=clip.stride, generator=noise(seed)).flow
@@ -104,6 +105,8 @@ def stage1(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
         right = direction_accuracy(found[:, -1:], flow[:, -1:], moving, least=2.0).item()
         if np.isfinite(right):
             numbers["stage1.direction_accuracy"] = right
+            wanted, got = (field[0, -1][:, moving[0, -1, 0]].mean(dim=1) for field in (flow, found.cpu()))
+            numbers["stage1.followed"] = float(got @ wanted / wanted.square().sum())
     return numbers
 
 

@@ -40,6 +40,8 @@ FIRST_CLIPS = {
 }
 # What a film's clips, whose flow is an estimate, can be measured on. Their keys begin with "film.".
 FILM_MEASURES, FILM_CLIPS = ("autoencoders", "stage1", "drags", "stage2"), 3
+# Where the camera rests, only a thing that obeys its words can be right. Their keys begin with "objects.".
+OBJECT_MEASURES = ("stage1",)
 
 
 def evaluate(
@@ -50,9 +52,10 @@ def evaluate(
     measures: Collection[str] = tuple(MEASURES),
     fusions: dict[str, VideoUNet] | None = None,
     film: ClipSource | None = None,
+    objects: ClipSource | None = None,
     judges: Collection[networks.Judge] = (),
 ) -> dict[str, dict[str, float]]:
-    """Measure a pipeline on ``clips`` clips of ``world``, and apart from them on a few of ``film``.
+    """Measure a pipeline on ``clips`` clips of ``world``, and apart from them on those of ``film`` and ``objects``.
 
     Args:
         pipe: both stages. world: clips with exact flow. clips: how many. seed: of the clips and of all noise.
@@ -60,6 +63,7 @@ def evaluate(
         fusions: name -> Stage 2 UNet: the ablation, ``ablation.NAME.psnr_large_motion_db`` (``parts.fusion``).
         film: clips of real video with tracked flow. Their figures have the same names after ``film.``; where a pixel is
         hidden their flow is the tracker's guess, so errors against it are not all the model's.
+        objects: clips whose camera rests (``World``); what Stage 1 makes of them stands after ``objects.``.
         judges: of whole clips, made by both stages (``networks.whole``): figures after ``whole.``.
 
     Returns:
@@ -85,6 +89,10 @@ def evaluate(
         own = [name for name in FILM_MEASURES if name in measures]
         found = _measured(pipe, film, min(clips, FILM_CLIPS), seed, own, {}, ())
         metrics |= {f"film.{name.removeprefix('world.').replace('world_', '')}": each for name, each in found.items()}
+    if objects is not None:
+        own = [name for name in OBJECT_MEASURES if name in measures]
+        found = _measured(pipe, objects, clips, seed, own, {}, ())
+        metrics |= {f"objects.{name.removeprefix('world.')}": each for name, each in found.items()}
     return metrics
 
 

@@ -20,7 +20,7 @@ from mi2v_lite.writing import atomic
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12
-LARGE = 40_000  # bytes: a larger still is stored in 256 colours, half of the room
+LARGE = 25_000  # bytes: a larger still is stored in 128 colours, less than half of the room
 TEXT = 17
 
 
@@ -63,7 +63,7 @@ class Picture:
         self.image.save(buffer, "PNG", optimize=True)
         if buffer.tell() > LARGE:
             # Dithered, or the smooth colours of the flow wheel would fall into patches.
-            palette = self.image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=3)
+            palette = self.image.quantize(128, method=Image.Quantize.MEDIANCUT, kmeans=3)
             few = self.image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
             buffer = io.BytesIO()
             few.save(buffer, "PNG", optimize=True)
