@@ -32,7 +32,9 @@ def heldout_world(
     Raises:
         ValueError: when the folder has no photos or sprites.
     """
-    return sample_world("heldout", samples, size=size, num_frames=num_frames, edition=edition, objects_only=objects_only)
+    return sample_world(
+        "heldout", samples, size=size, num_frames=num_frames, edition=edition, objects_only=objects_only
+    )
 
 
 def sample_film(samples: Path = SAMPLES) -> Film:

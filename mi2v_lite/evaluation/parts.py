@@ -91,8 +91,8 @@ def stage1(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
 
     `stage1.epe_px`; `world.training_mean_epe_px`, the error of the mean motion of the training clips of that stride
     (`training_mean`); `stage1.direction_accuracy`: whether the mean flow of the last frame's moving pixels (above 1 px)
-    points within 45 degrees of the true one, only where that mean is at least 2 px; `stage1.followed`: there, how far it
-    goes along the true one, as a share of its length (1 is right, 0 is no obedience).
+    points within 45 degrees of the true one, only where that mean is at least 2 px; `stage1.followed`: there, how far
+    it goes along the true one, as a share of its length (1 is right, 0 is no obedience).
     """
     flow = flow_tensor(clip)
     found = pipe.predict_motion(clip.frames[0], clip.caption, stride=clip.stride, generator=noise(seed)).flow
