@@ -69,7 +69,7 @@ clean:
 # All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
 # runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
 LITE := mi2v_lite/configs/lite.yaml
-STEPS := image_vae flow_vae stage1_single stage1_objects stage1_both stage1_temporal stage1_full \
+STEPS := image_vae flow_vae stage1_single stage1_objects stage1_both stage1_world stage1_temporal stage1_full \
 	controlnet_single controlnet stage2_coarse stage2
 STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --edition 1
 .PHONY: weights
