@@ -341,8 +341,9 @@ def test_the_size_of_the_clip(size, expected):
 def test_evaluate(here, loaded, capsys, monkeypatch):
     calls = {}
 
-    def measured(pipe, world, clips, seed, measures, fusions, film, judges):
+    def measured(pipe, world, clips, seed, measures, fusions, film, objects, judges):
         assert fusions == {} and film.clip(0).frames.shape == (16, 128, 128, 3)
+        assert objects.objects_only and not world.objects_only
         calls.update(clips=clips, seed=seed, size=world.clip(0).frames.shape)
         nothing = {"value": float("nan"), "spread": float("nan"), "n": 0}
         return {"a.b_px": {"value": 1.5, "spread": 0.5, "n": clips}, "c": nothing}
