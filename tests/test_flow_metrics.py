@@ -8,6 +8,7 @@ import torch
 from mi2v_lite.flow.metrics import (
     direction_accuracy,
     endpoint_error,
+    followed_share,
     hole_fraction,
     leakage,
     psnr,
@@ -108,6 +109,16 @@ def test_direction_accuracy_counts_fields_within_45_degrees():
     still[0] = true[0]
     assert direction_accuracy(pred, still) == 1  # only the first has a direction, and that is met
     assert direction_accuracy(pred, torch.zeros_like(true)).isnan()
+
+
+def test_followed_share_is_the_way_along_the_true_one():
+    true = torch.stack([constant(4, 0)] * 3)
+    pred = torch.stack([constant(2, 7), constant(-4, 0), constant(0, 0)])  # half the way and aside, back, nothing
+    assert followed_share(pred, true) == pytest.approx((0.5 - 1 + 0) / 3)
+    assert followed_share(true, true) == pytest.approx(1)
+    assert followed_share(pred, torch.zeros_like(true)).isnan()
+    pred[..., 3:] = 9.0
+    assert followed_share(pred[:1], true[:1], left_half()) == pytest.approx(0.5)
 
 
 def test_direction_accuracy_inside_a_mask():

@@ -280,6 +280,8 @@ def test_two_stores_are_drawn_from_in_turn(runs, tmp_path):
     halves = [objective.batch(chosen, Draws.of(3, 1, count=2, rank=rank, processes=2)) for rank in (0, 1)]
     for name, value in whole.items():
         assert torch.equal(value, torch.cat([half[name] for half in halves])), name
+    with pytest.raises(ValueError, match="from stores, not from shards"):
+        InTurn([SimpleNamespace(order=None), SimpleNamespace(order=[0, 1])])
 
 
 def test_what_moves_by_itself_counts_more(runs):

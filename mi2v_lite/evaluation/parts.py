@@ -16,7 +16,7 @@ from torch import Tensor
 from mi2v_lite.data.source import Clip
 from mi2v_lite.evaluation import appearance
 from mi2v_lite.flow.fields import from_unit, to_unit
-from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, psnr
+from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, followed_share, psnr
 from mi2v_lite.flow.similarity import ssim
 from mi2v_lite.flow.warp import splat_average
 from mi2v_lite.models.autoencoder import decode, encode
@@ -102,11 +102,10 @@ def stage1(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
         numbers["world.training_mean_epe_px"] = endpoint_error(mean[None], flow).item()
     moving = flow[:, -1:].norm(dim=2, keepdim=True) > 1
     if moving.any():
-        right = direction_accuracy(found[:, -1:], flow[:, -1:], moving, least=2.0).item()
-        if np.isfinite(right):
-            numbers["stage1.direction_accuracy"] = right
-            wanted, got = (field[0, -1][:, moving[0, -1, 0]].mean(dim=1) for field in (flow, found.cpu()))
-            numbers["stage1.followed"] = float(got @ wanted / wanted.square().sum())
+        for name, measure in {"direction_accuracy": direction_accuracy, "followed": followed_share}.items():
+            value = measure(found[:, -1:], flow[:, -1:], moving, least=2.0).item()
+            if np.isfinite(value):
+                numbers[f"stage1.{name}"] = value
     return numbers
 
 

@@ -85,14 +85,13 @@ def evaluate(
     if "video" in measures:
         found = video.real_clips(pipe, SAMPLES / "clips")
         metrics |= {name: summary([each[name] for each in found if name in each]) for name in found[0]}
-    if film is not None:
-        own = [name for name in FILM_MEASURES if name in measures]
-        found = _measured(pipe, film, min(clips, FILM_CLIPS), seed, own, {}, ())
-        metrics |= {f"film.{name.removeprefix('world.').replace('world_', '')}": each for name, each in found.items()}
-    if objects is not None:
-        own = [name for name in OBJECT_MEASURES if name in measures]
-        found = _measured(pipe, objects, clips, seed, own, {}, ())
-        metrics |= {f"objects.{name.removeprefix('world.')}": each for name, each in found.items()}
+    apart = (("film", film, FILM_MEASURES, min(clips, FILM_CLIPS)), ("objects", objects, OBJECT_MEASURES, clips))
+    for prefix, source, possible, count in apart:
+        if source is not None:
+            own = [name for name in possible if name in measures]
+            found = _measured(pipe, source, count, seed, own, {}, ())
+            found = {name.removeprefix("world.").replace("world_", ""): each for name, each in found.items()}
+            metrics |= {f"{prefix}.{name}": each for name, each in found.items()}
     return metrics
 
 

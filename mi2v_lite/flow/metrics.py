@@ -176,15 +176,30 @@ def direction_accuracy(pred: Tensor, true: Tensor, mask: Tensor | None = None, l
 
     Source: ours, to check that a prompt or a drag is followed.
     """
+    p, t = _mean_flows(pred, true, mask)
+    length_p, length_t = torch.linalg.vector_norm(p, dim=-1), torch.linalg.vector_norm(t, dim=-1)
+    right = (p * t).sum(-1) > math.cos(math.radians(45)) * length_p * length_t
+    return right[length_t >= least].float().mean()
+
+
+def followed_share(pred: Tensor, true: Tensor, mask: Tensor | None = None, least: float = 0.5) -> Tensor:
+    """How far the mean flow goes along the true mean flow, as a share of its length; the mean of the fields.
+
+    Args, errors and source as of `direction_accuracy`.
+
+    Returns:
+        scalar: 1 is all the way, 0 is no motion along it, below 0 is the other way; nan when no field is left.
+    """
+    p, t = _mean_flows(pred, true, mask)
+    share = (p * t).sum(-1) / t.square().sum(-1)
+    return share[torch.linalg.vector_norm(t, dim=-1) >= least].mean()
+
+
+def _mean_flows(pred: Tensor, true: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The mean displacements (..., 2) of both over the pixels that count."""
     pred, true = _check_flow(pred, "pred"), _check_flow(true, "true")
     _check_same(pred, true)
     counted = _mask_for(mask, pred)
     pixels = counted.sum(dim=(-2, -1))
-
-    def mean(flow: Tensor) -> Tensor:
-        return torch.where(counted, flow, 0).sum(dim=(-2, -1)) / pixels
-
-    p, t = mean(pred), mean(true)
-    length_p, length_t = torch.linalg.vector_norm(p, dim=-1), torch.linalg.vector_norm(t, dim=-1)
-    right = (p * t).sum(-1) > math.cos(math.radians(45)) * length_p * length_t
-    return right[length_t >= least].float().mean()
+    p, t = (torch.where(counted, flow, 0).sum(dim=(-2, -1)) / pixels for flow in (pred, true))
+    return p, t

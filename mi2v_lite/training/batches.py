@@ -227,9 +227,17 @@ class ClipBatches(_Clips):
 
 
 class InTurn:
-    """Batches from several sources: the first sample from the first of them, the second from the second, and so on."""
+    """Batches from several stores: the first sample from the first of them, the second from the second, and so on.
+
+    Raises:
+        ValueError: if one of them is a set of shards, whose clips come once an epoch: here some would miss their turn.
+    """
 
     def __init__(self, sources: Sequence[ClipBatches]) -> None:
+        if any(source.order is not None for source in sources):
+            raise ValueError(
+                "mixed_with takes clips in turn from stores, not from shards; give stores, or shards alone."
+            )
         self.sources = tuple(sources)
 
     def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:

@@ -253,6 +253,11 @@ def _pick(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
     return torch.stack([item.narrow(dim - 1, int(i), 1) for item, i in zip(x, chosen, strict=True)])
 
 
+def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
+    """The mean of `error (B, C, N, h, w)` with the weights `(B, 1, N, h, w)`."""
+    return (error * weight).mean() / weight.mean()
+
+
 def _on_objects(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor:
     """Weights `(B, 1, N, h, w)` for the error of fields `(B, N, 2, H, W)` in pixels: 1 where a place moves as most do,
     and up to 1 + `amount` where it moves otherwise than the median place, in the measure of the farthest from it.
@@ -280,20 +285,20 @@ class MotionField(_Diffusion):
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`."""
         image = self._scaled(models, batch, "image")[:, :, :1]
-        flow, stride = self._scaled(models, batch, "flow"), batch["stride"]
+        flow, stride, pixels = self._scaled(models, batch, "flow"), batch["stride"], batch.get("flow")
         if step.options.get("single", False):
             chosen = _one_frame(flow.shape[2], draws)
             flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
+            pixels = None if pixels is None else _pick(pixels, chosen, 1)
         noisy, timesteps, target = self._noised(flow, draws)
         sample = torch.cat([image.expand(-1, -1, flow.shape[2], -1, -1), noisy], dim=1)
         text = self._text(models, batch["tokens"])
         prediction = models[step.model](sample, timesteps, text, stride=stride)
         error = (prediction.float() - target).square()
-        if not self.object_weight:
+        if pixels is None:
             return error.mean(), {}
-        pixels = batch["flow"] if not step.options.get("single", False) else _pick(batch["flow"], chosen, 1)
         weight = _on_objects(pixels, self.object_weight, flow.shape[-2:])
-        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean()}
+        return _weighted_mean(error, weight), {"plain": error.detach().mean()}
 
 
 class TrajectoryControl(_Diffusion):
@@ -332,7 +337,7 @@ class TrajectoryControl(_Diffusion):
         weight = 1 + (float(step.options.get("inside_weight", 1.0)) - 1) * inside
         error = (prediction.float() - target).square()
         logs = {"mask_share": mask.mean(), "inside": (error.detach() * inside).mean() / inside.mean().clamp(min=1e-6)}
-        return (error * weight).mean() / weight.mean(), logs
+        return _weighted_mean(error, weight), logs
 
 
 class Animation(_Diffusion):
