@@ -50,6 +50,20 @@ def test_drags_move_as_their_centre_does():
         assert moves <= {(0.0, 0.0), tuple(flow[2, :, 15, 15].tolist())}, "no vector that is not in the flow"
 
 
+def test_a_square_that_laps_over_the_edge_tells_the_truth_on_the_thing_alone():
+    flow = field(3)
+    true = flow[:, :, 15, 15]
+    sparse, mask = torch.zeros_like(flow), torch.zeros(3, 1, 48, 64)
+    sparse[:, :, 8:24, 8:24], mask[:, :, 8:24, 8:24] = true[:, :, None, None], 1
+    told = masks.told(flow[None], sparse[None], mask[None], (6, 8))
+    assert told.shape == (1, 3, 1, 6, 8)
+    assert true[2].norm() > 2 * masks.CLOSE, "or the square would be nearly right everywhere"
+    of_the_thing = (flow.norm(dim=1, keepdim=True) > 0).float()
+    assert torch.equal(told[0, 2], torch.nn.functional.avg_pool2d((of_the_thing * mask)[2], 8))
+    sparse, mask = masks.brush(flow, generator_for(0))
+    assert torch.equal(masks.told(flow[None], sparse[None], mask[None], (48, 64))[0], mask), "still is still"
+
+
 def test_brush_holds_what_is_still():
     flow = field(4)
     sparse, mask = masks.brush(flow, generator_for(0))

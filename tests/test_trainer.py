@@ -94,7 +94,7 @@ def curriculum() -> Config:
             **{**video, "others": ["stage1_unet", *video["others"]]},
             start_from={**VAES, **text, "stage1_unet": "stage1_single"},
             trainable=["controlnet.*"],
-            options={"single": True, "inside_weight": 5.0, "shares": {"blocks": 1, "drags": 1, "brush": 1}},
+            options={"single": True, "told_share": 0.5, "shares": {"blocks": 1, "drags": 1, "brush": 1}},
         ),
         step(
             "controlnet",
@@ -263,6 +263,25 @@ def test_where_the_noise_is_drawn(runs, options, share):
     objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
     _, timesteps, _ = objective._noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400))
     assert (timesteps >= 500).float().mean() == pytest.approx(share, abs=0.02)
+
+
+def test_told_share_moves_the_loss_to_where_the_control_tells_the_flow(runs):
+    made = curriculum()
+    chosen = made.step("controlnet_single")
+
+    def loss(share: float) -> tuple[float, float]:
+        torch.manual_seed(0)
+        step = replace(chosen, start_from={}, options={**chosen.options, "told_share": share})
+        models = build_models(made, step, runs)
+        objective = trainer.OBJECTIVES["trajectory_control"](made, step, runs, models)
+        value, logs = objective.loss(models, objective.batch(step, Draws.of(0, count=4)), Draws.of(1, count=4), step)
+        return float(value.detach()), float(logs["inside"])
+
+    (everywhere, inside), (half, _), (there, _) = loss(0), loss(0.5), loss(1)
+    assert there == pytest.approx(inside) and there != pytest.approx(everywhere, rel=0.01)
+    assert half == pytest.approx((everywhere + there) / 2)
+    with pytest.raises(ValueError, match="told_share is 5.0, expected a share from 0 to 1"):
+        loss(5)
 
 
 def test_two_stores_are_drawn_from_in_turn(runs, tmp_path):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 BLOCK = 8
 STILL = 0.5  # pixels: what moves less over the whole clip counts as staying
+CLOSE = 1.0  # pixels
 
 
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -110,6 +111,24 @@ def draw(flow: Tensor, generator: torch.Generator, shares: dict[str, float]) -> 
     picks = torch.multinomial(weights, len(flow), replacement=True, generator=generator).tolist()
     drawn = [KINDS[names[pick]](item, generator) for item, pick in zip(flow, picks, strict=True)]
     return torch.stack([item for item, _ in drawn]), torch.stack([mask for _, mask in drawn])
+
+
+def told(flow: Tensor, sparse: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where the control tells the truth. A drag's square moves as its centre does: where it laps over the edge of the
+    thing, what it says of the background is wrong.
+
+    Args:
+        flow: the true one, `(B, N, 2, H, W)` pixels.
+        sparse, mask: the control, as of `draw`.
+        size: `(h, w)` of the result.
+
+    Returns:
+        `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and off by less than
+        `CLOSE` pixels and a twentieth of their motion.
+    """
+    off = (flow - sparse).norm(dim=2, keepdim=True)
+    right = mask * (off < CLOSE + sparse.norm(dim=2, keepdim=True) / 20)
+    return F.adaptive_avg_pool2d(right.flatten(0, 1), size).unflatten(0, flow.shape[:2])
 
 
 def _masked(flow: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -304,13 +304,22 @@ class MotionField(_Diffusion):
 class TrajectoryControl(_Diffusion):
     """The ControlNet on the frozen Stage 1: the same task, given part of the flow (paper, section 3.4).
 
-    The option `shares` says how often each kind of control of `masks.KINDS` is drawn. `inside_weight` (1 in the paper)
-    counts the error where the flow is known that many times: with a few drags those positions are few, and a short
-    training would hardly feel them. The option `single` trains on one random future frame, as curriculum step 1 does:
-    for the same work many more different drags.
+    The option `shares` says how often each kind of control of `masks.KINDS` is drawn. `told_share` (0 in the paper) is
+    what part of each sample's loss is the error where the control tells the true flow (`masks.told`): with a few drags
+    those positions are few, and a short training hardly feels them. The option `single` trains on one random future
+    frame, as curriculum step 1 does: for the same work many more different drags.
+
+    Raises:
+        ValueError: for a `told_share` outside [0, 1].
     """
 
     uses_flow = True
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        self.told_share = float(step.options.get("told_share", 0.0))
+        if not 0 <= self.told_share <= 1:
+            raise ValueError(f"Step {step.name}: told_share is {self.told_share}, expected a share from 0 to 1.")
+        super().__init__(config, step, runs, models)
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels."""
@@ -319,10 +328,11 @@ class TrajectoryControl(_Diffusion):
         controls = zip(batch["flow"].cpu().split(1), draws.generators, strict=True)
         drawn = [masks.draw(flow, generator, step.options["shares"]) for flow, generator in controls]
         sparse, mask = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        true = batch["flow"]
         if step.options.get("single", False):
             chosen = _one_frame(flow.shape[2], draws)
             flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
-            sparse, mask = _pick(sparse, chosen, 1), _pick(mask, chosen, 1)
+            sparse, mask, true = (_pick(field, chosen, 1) for field in (sparse, mask, true))
         noisy, timesteps, target = self._noised(flow, draws)
         sample = torch.cat([image.expand(-1, -1, noisy.shape[2], -1, -1), noisy], dim=1)
         with torch.no_grad():
@@ -333,11 +343,11 @@ class TrajectoryControl(_Diffusion):
         prediction = models["stage1_unet"](
             sample, timesteps, text, stride=stride, down_residuals=down, mid_residual=mid
         )
-        inside = condition[:, -1:]  # (B, 1, N, h, w), 0 or 1
-        weight = 1 + (float(step.options.get("inside_weight", 1.0)) - 1) * inside
         error = (prediction.float() - target).square()
-        logs = {"mask_share": mask.mean(), "inside": (error.detach() * inside).mean() / inside.mean().clamp(min=1e-6)}
-        return _weighted_mean(error, weight), logs
+        told = masks.told(true, sparse, mask, tuple(sample.shape[-2:])).transpose(1, 2)  # (B, 1, N, h, w)
+        inside = (error * told).mean((1, 2, 3, 4)) / told.mean((1, 2, 3, 4)).clamp(min=1e-6)  # (B,)
+        loss = (1 - self.told_share) * error.mean() + self.told_share * inside.mean()
+        return loss, {"mask_share": mask.mean(), "inside": inside.detach().mean()}
 
 
 class Animation(_Diffusion):
