@@ -14,7 +14,7 @@ from torch import Tensor
 
 BLOCK = 8
 STILL = 0.5  # pixels: what moves less over the whole clip counts as staying
-CLOSE = 1.0  # pixels
+CLOSE = 1.0  # pixels: what is off by no more tells the truth
 
 
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -123,8 +123,8 @@ def told(flow: Tensor, sparse: Tensor, mask: Tensor, size: tuple[int, int]) -> T
         size: `(h, w)` of the result.
 
     Returns:
-        `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and off by less than
-        `CLOSE` pixels and a twentieth of their motion.
+        `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and whose told displacement
+        is off by less than `CLOSE` pixels plus a twentieth of its length.
     """
     off = (flow - sparse).norm(dim=2, keepdim=True)
     right = mask * (off < CLOSE + sparse.norm(dim=2, keepdim=True) / 20)

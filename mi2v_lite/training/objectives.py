@@ -253,11 +253,6 @@ def _pick(x: Tensor, chosen: Tensor, dim: int) -> Tensor:
     return torch.stack([item.narrow(dim - 1, int(i), 1) for item, i in zip(x, chosen, strict=True)])
 
 
-def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
-    """The mean of `error (B, C, N, h, w)` with the weights `(B, 1, N, h, w)`."""
-    return (error * weight).mean() / weight.mean()
-
-
 def _on_objects(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor:
     """Weights `(B, 1, N, h, w)` for the error of fields `(B, N, 2, H, W)` in pixels: 1 where a place moves as most do,
     and up to 1 + `amount` where it moves otherwise than the median place, in the measure of the farthest from it.
@@ -298,7 +293,7 @@ class MotionField(_Diffusion):
         if pixels is None:
             return error.mean(), {}
         weight = _on_objects(pixels, self.object_weight, flow.shape[-2:])
-        return _weighted_mean(error, weight), {"plain": error.detach().mean()}
+        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean()}
 
 
 class TrajectoryControl(_Diffusion):
