@@ -24,7 +24,7 @@ from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import latents, trainer
 from mi2v_lite.training.batches import Draws, FlowFields, InTurn, PhotoCrops, generator_for
-from mi2v_lite.training.builders import build_models
+from mi2v_lite.training.builders import build_models, predicted_clean
 from mi2v_lite.training.curriculum import Config, parse_config
 from mi2v_lite.training.objectives import _on_objects
 
@@ -261,8 +261,57 @@ def test_where_the_noise_is_drawn(runs, options, share):
     made = curriculum()
     chosen = replace(made.step("stage2"), options=options)
     objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
-    _, timesteps, _ = objective._noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400))
+    _, timesteps, _ = objective._noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400), predict=None)
     assert (timesteps >= 500).float().mean() == pytest.approx(share, abs=0.02)
+
+
+class DrawsOfTheMiddle(Draws):
+    """Draws that put every sample at the second timestep of a sampling in two steps."""
+
+    def strata(self) -> torch.Tensor:
+        return torch.full((len(self.generators),), 0.4999)
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon"])
+def test_with_own_guess_a_network_learns_from_where_its_sampling_leads(runs, kind):
+    made = curriculum()
+    noise = {**made.noise, "prediction_type": kind, "rescale_betas_zero_snr": kind != "epsilon", "clip_sample": False}
+    made = replace(made, noise=noise)
+    chosen = replace(made.step("stage2"), options={"own_guess": 0.5})
+    objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
+    clean, draws = torch.randn(16, 2, 3, 4, 4), DrawsOfTheMiddle.of(0, count=16)
+    noisy, timesteps, target = objective._noised(clean, draws, predict=lambda x, t: x.flip(-1) * 0.5 + 0.1)
+    scheduler, noise = objective.scheduler, Draws.of(0, count=16).randn(2, 3, 4, 4)
+    assert torch.allclose(predicted_clean(scheduler, target, noisy, timesteps), clean, atol=1e-4)
+
+    scheduler.set_timesteps(2)
+    first, second = scheduler.timesteps
+    assert (timesteps == second).all()
+    start = scheduler.add_noise(clean, noise, first.expand(16))
+    sampled = scheduler.step(start.flip(-1) * 0.5 + 0.1, first, start).prev_sample
+    told = scheduler.add_noise(clean, noise, timesteps)
+    from_guess = (noisy - sampled).abs().amax((1, 2, 3, 4)) < 1e-2
+    from_truth = (noisy - told).abs().amax((1, 2, 3, 4)) < 1e-2
+    assert (from_guess ^ from_truth).all() and 3 < from_guess.sum() < 13
+
+    with pytest.raises(ValueError, match="own_guess is 2.0, expected a share from 0 to 1"):
+        trainer.OBJECTIVES["animation"](made, replace(chosen, options={"own_guess": 2}), runs, {})
+
+
+@pytest.mark.parametrize("name", ["stage1_temporal", "controlnet", "stage2"])
+def test_every_objective_can_learn_from_its_own_guess(runs, name):
+    made = curriculum()
+    chosen = replace(made.step(name), options={**made.step(name).options, "own_guess": 1.0})
+    models = build_models(made, chosen, runs)
+    objective = trainer.OBJECTIVES[chosen.objective](made, chosen, runs, models)
+    batch = objective.batch(chosen, Draws.of(0, count=2))
+    objective.own_guess = 0.0
+    before, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
+    objective.own_guess = 1.0
+    loss, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
+    again, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
+    assert loss == again and loss.isfinite() and loss != before
+    loss.backward()
 
 
 def test_told_share_moves_the_loss_to_where_the_control_tells_the_flow(runs):

@@ -195,3 +195,13 @@ def prediction_target(
     if kind == "v_prediction":
         return scheduler.get_velocity(clean, noise, timestep)
     raise ValueError(f"prediction_type is {kind!r}, expected epsilon or v_prediction.")
+
+
+def predicted_clean(
+    scheduler: DDIMScheduler, prediction: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """The clean latents that a network's `prediction` at `timestep` `(B,)` means: `prediction_target` backwards."""
+    signal = scheduler.alphas_cumprod.to(noisy)[timestep].view(-1, *[1] * (noisy.ndim - 1))
+    if scheduler.config.prediction_type == "epsilon":
+        return (noisy - (1 - signal).sqrt() * prediction) / signal.sqrt()
+    return signal.sqrt() * noisy - (1 - signal).sqrt() * prediction

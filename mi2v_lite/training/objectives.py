@@ -7,6 +7,7 @@ runs before the result is saved. Serves notebooks 01 (autoencoders), 02 (motion 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from mi2v_lite.models.autoencoder import start_pca
 from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields, InTurn, PhotoCrops, generator_for
-from mi2v_lite.training.builders import load_tokenizer, make_scheduler, prediction_target
+from mi2v_lite.training.builders import load_tokenizer, make_scheduler, predicted_clean, prediction_target
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.latents import cached_latents, estimate_scale
 
 Batch = dict[str, Tensor]
 Logs = dict[str, Tensor]
+Predict = Callable[[Tensor, Tensor], Tensor]  # of noisy latents and timesteps
 
 
 def _start_of(step: Step, default: str, other: str) -> str:
@@ -192,6 +194,10 @@ class _Diffusion:
         self.noise_from = float(step.options.get("noise_from", 0.0))
         # Above 1, the density of the drawn timesteps t grows as t ** (noise_emphasis - 1): 2 doubles it at the end.
         self.noise_emphasis = float(step.options.get("noise_emphasis", 1.0))
+        # How often the noise hides the network's own first guess instead of the truth, as it does in sampling.
+        self.own_guess = float(step.options.get("own_guess", 0.0))
+        if not 0 <= self.own_guess <= 1:
+            raise ValueError(f"Step {step.name}: own_guess is {self.own_guess}, expected a share from 0 to 1.")
         tokenizer = load_tokenizer(config)
         length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -221,12 +227,30 @@ class _Diffusion:
         """Latents `(B, C, F or N, h, w)` with their autoencoder's scale."""
         return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
 
-    def _noised(self, clean: Tensor, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
-        """Noisy latents, timesteps `(B,)` from the share `noise_from` on, and the target of the prediction."""
+    def _noised(self, clean: Tensor, draws: Draws, predict: Predict) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, timesteps `(B,)` from the share `noise_from` on, and the target of the prediction.
+
+        With the option `own_guess`, the noisy latents of that share of the samples are what DDIM's first step makes of
+        the network's guess from noise alone, with the truth as the target all the same: scheduled sampling (Deng et
+        al., "Markup-to-Image Diffusion Models with Scheduled Sampling", ICLR 2023). Without it a training shows the
+        truth through the noise, which sampling never does, and errors of the first step stay or grow. Where there is
+        less noise than signal only part of the guess's error is kept, as after several steps.
+        """
         noise = draws.randn(*clean.shape[1:]).to(clean.device)
         last = self.scheduler.config.num_train_timesteps
         u = self.noise_from + (1 - self.noise_from) * draws.strata() ** (1 / self.noise_emphasis)
         timesteps = (u * last).long().clamp(max=last - 1).to(clean.device)
+        if self.own_guess > 0:
+            chosen = draws.stack(lambda generator: torch.rand((), generator=generator)) < self.own_guess
+            with torch.no_grad():
+                end = torch.full_like(timesteps, last - 1)
+                start = self.scheduler.add_noise(clean, noise, end)
+                guess = predicted_clean(self.scheduler, predict(start, end).float(), start, end)
+                # The noise that would lead from the truth to where the step from the guess leads.
+                signal = self.scheduler.alphas_cumprod.to(clean)
+                ratio = (1 / signal - 1).rsqrt()  # of signal to noise; at zero terminal SNR the last is 0
+                kept = (ratio[timesteps].clamp(max=1) - ratio[-1]) * chosen.to(clean.device)
+                noise = noise + kept.view(-1, *[1] * (clean.ndim - 1)) * (guess - clean)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         return noisy, timesteps, prediction_target(self.scheduler, clean, noise, timesteps)
 
@@ -285,10 +309,14 @@ class MotionField(_Diffusion):
             chosen = _one_frame(flow.shape[2], draws)
             flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
             pixels = None if pixels is None else _pick(pixels, chosen, 1)
-        noisy, timesteps, target = self._noised(flow, draws)
-        sample = torch.cat([image.expand(-1, -1, flow.shape[2], -1, -1), noisy], dim=1)
+        image = image.expand(-1, -1, flow.shape[2], -1, -1)
         text = self._text(models, batch["tokens"])
-        prediction = models[step.model](sample, timesteps, text, stride=stride)
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return models[step.model](torch.cat([image, noisy], dim=1), timesteps, text, stride=stride)
+
+        noisy, timesteps, target = self._noised(flow, draws, predict)
+        prediction = predict(noisy, timesteps)
         error = (prediction.float() - target).square()
         if pixels is None:
             return error.mean(), {}
@@ -328,18 +356,21 @@ class TrajectoryControl(_Diffusion):
             chosen = _one_frame(flow.shape[2], draws)
             flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
             sparse, mask, true = (_pick(field, chosen, 1) for field in (sparse, mask, true))
-        noisy, timesteps, target = self._noised(flow, draws)
-        sample = torch.cat([image.expand(-1, -1, noisy.shape[2], -1, -1), noisy], dim=1)
+        image = image.expand(-1, -1, flow.shape[2], -1, -1)
         with torch.no_grad():
-            sparse, mask = sparse.to(sample.device), mask.to(sample.device)
-            condition = control.condition(sparse, mask, models["flow_vae"], tuple(sample.shape[-2:])).float()
+            sparse, mask = sparse.to(flow.device), mask.to(flow.device)
+            condition = control.condition(sparse, mask, models["flow_vae"], tuple(flow.shape[-2:])).float()
             text = self._text(models, batch["tokens"])
-        down, mid = models[step.model](sample, timesteps, text, condition, stride=stride)
-        prediction = models["stage1_unet"](
-            sample, timesteps, text, stride=stride, down_residuals=down, mid_residual=mid
-        )
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            sample = torch.cat([image, noisy], dim=1)
+            down, mid = models[step.model](sample, timesteps, text, condition, stride=stride)
+            return models["stage1_unet"](sample, timesteps, text, stride=stride, down_residuals=down, mid_residual=mid)
+
+        noisy, timesteps, target = self._noised(flow, draws, predict)
+        prediction = predict(noisy, timesteps)
         error = (prediction.float() - target).square()
-        told = masks.told(true, sparse, mask, tuple(sample.shape[-2:])).transpose(1, 2)  # (B, 1, N, h, w)
+        told = masks.told(true, sparse, mask, tuple(flow.shape[-2:])).transpose(1, 2)  # (B, 1, N, h, w)
         inside = (error * told).mean((1, 2, 3, 4)) / told.mean((1, 2, 3, 4)).clamp(min=1e-6)  # (B,)
         loss = (1 - self.told_share) * error.mean() + self.told_share * inside.mean()
         return loss, {"mask_share": mask.mean(), "inside": inside.detach().mean()}
@@ -363,10 +394,14 @@ class Animation(_Diffusion):
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels. The loss is on frames 1..N only."""
         frames = self._scaled(models, batch, "image")
-        noisy, timesteps, target = self._noised(frames, draws)
-        sample = torch.cat([frames[:, :, :1], noisy[:, :, 1:]], dim=2)
         text = self._text(models, batch["tokens"])
-        prediction = models[step.model](sample, timesteps, text, flow=batch["flow"])
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            sample = torch.cat([frames[:, :, :1], noisy[:, :, 1:]], dim=2)
+            return models[step.model](sample, timesteps, text, flow=batch["flow"])
+
+        noisy, timesteps, target = self._noised(frames, draws, predict)
+        prediction = predict(noisy, timesteps)
         return F.mse_loss(prediction.float()[:, :, 1:], target[:, :, 1:]), {}
 
 
