@@ -333,7 +333,7 @@ def test_told_share_moves_the_loss_to_where_the_control_tells_the_flow(runs):
         loss(5)
 
 
-def test_two_stores_are_drawn_from_in_turn(runs, tmp_path):
+def test_stores_are_drawn_from_in_turn(runs, tmp_path):
     made = curriculum()
     others = clips(3, 9)
     for clip in others:
@@ -348,6 +348,12 @@ def test_two_stores_are_drawn_from_in_turn(runs, tmp_path):
     halves = [objective.batch(chosen, Draws.of(3, 1, count=2, rank=rank, processes=2)) for rank in (0, 1)]
     for name, value in whole.items():
         assert torch.equal(value, torch.cat([half[name] for half in halves])), name
+
+    # Three in turn, one of them twice: small batches get to all of them.
+    three = replace(chosen, data={**chosen.data, "mixed_with": ["stores/others", "stores/train"]})
+    objective = trainer.OBJECTIVES["motion_field"](made, three, runs, build_models(made, three, runs))
+    drawn = [objective.batch(three, Draws.of(3, 1, i, count=2, batch=i))["stride"][:, 0].tolist() for i in range(3)]
+    assert drawn == [[2, 8], [2, 2], [8, 2]]
     with pytest.raises(ValueError, match="from stores, not from shards"):
         InTurn([SimpleNamespace(order=None), SimpleNamespace(order=[0, 1])])
 

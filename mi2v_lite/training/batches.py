@@ -227,7 +227,7 @@ class ClipBatches(_Clips):
 
 
 class InTurn:
-    """Batches from several stores: the first sample from the first of them, the second from the second, and so on.
+    """Batches from several stores: a training's first sample from the first, its second from the second, and so on.
 
     Raises:
         ValueError: if one of them is a set of shards, whose clips come once an epoch: here some would miss their turn.
@@ -243,8 +243,8 @@ class InTurn:
     def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:
         """A clip for each generator, as `ClipBatches.draw`; a sample has the same source in any number of processes."""
         drawn = [
-            self.sources[(draws.first + i) % len(self.sources)].draw(draws.only(i), text_dropout)
-            for i in range(len(draws.generators))
+            self.sources[position % len(self.sources)].draw(draws.only(i), text_dropout)
+            for i, position in enumerate(draws.positions())
         ]
         return {name: torch.cat([batch[name] for batch in drawn]) for name in drawn[0]}
 

@@ -185,7 +185,8 @@ class _Diffusion:
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         train, heldout, rest = data_folders(step, runs)
-        mixed = rest.pop("mixed_with", None)  # another store: every other sample comes from it
+        # Other stores, one or a list: samples come from the first and from these in turn; one may be named twice.
+        mixed = rest.pop("mixed_with", [])
         if rest:
             known = "store or shards, mixed_with, and heldout"
             raise ValueError(f"Step {step.name}: unknown data settings {sorted(rest)}; known are {known}.")
@@ -208,8 +209,9 @@ class _Diffusion:
             return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
 
         self.source = open_store(train)
-        if mixed is not None:
-            self.source = InTurn([self.source, open_store(runs / mixed)])
+        if mixed:
+            named = [mixed] if isinstance(mixed, str) else mixed
+            self.source = InTurn([self.source, *(open_store(runs / name) for name in named)])
         self.heldout = open_store(heldout) if heldout else None
 
     def batch(self, step: Step, draws: Draws) -> Batch:
