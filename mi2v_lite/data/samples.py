@@ -38,7 +38,10 @@ def heldout_world(
 
 
 def sample_film(samples: Path = SAMPLES) -> Film:
-    """Clips of the sample clip of Big Buck Bunny (48 frames of one shot, so all at stride 2), which no training saw."""
+    """Clips of the sample clip of Big Buck Bunny (48 frames of one shot, so all at stride 2).
+
+    No training saw it move; single frames of the film, also of this shot, were among the photos.
+    """
     from mi2v_lite.data.film import Film, Shot  # its tracker needs torch; the world does not
 
     shot = Shot(0, 48, "a fat white rabbit comes out of its burrow", "heldout")
