@@ -261,7 +261,7 @@ def test_where_the_noise_is_drawn(runs, options, share):
     made = curriculum()
     chosen = replace(made.step("stage2"), options=options)
     objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
-    _, timesteps, _ = objective._noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400), predict=None)
+    _, timesteps, _ = objective.noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400), predict=None)
     assert (timesteps >= 500).float().mean() == pytest.approx(share, abs=0.02)
 
 
@@ -280,7 +280,7 @@ def test_with_own_guess_a_network_learns_from_where_its_sampling_leads(runs, kin
     chosen = replace(made.step("stage2"), options={"own_guess": 0.5})
     objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
     clean, draws = torch.randn(16, 2, 3, 4, 4), DrawsOfTheMiddle.of(0, count=16)
-    noisy, timesteps, target = objective._noised(clean, draws, predict=lambda x, t: x.flip(-1) * 0.5 + 0.1)
+    noisy, timesteps, target = objective.noised(clean, draws, predict=lambda x, t: x.flip(-1) * 0.5 + 0.1)
     scheduler, noise = objective.scheduler, Draws.of(0, count=16).randn(2, 3, 4, 4)
     assert torch.allclose(predicted_clean(scheduler, target, noisy, timesteps), clean, atol=1e-4)
 

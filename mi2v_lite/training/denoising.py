@@ -1,0 +1,109 @@
+"""What all denoising objectives share: clips with latents, text, timesteps, target, held-out loss.
+
+`objectives.py` says what an objective is. Serves notebooks 02, 03 and 04.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mi2v_lite.training.batches import ClipBatches, Draws, InTurn
+from mi2v_lite.training.builders import load_tokenizer, make_scheduler, predicted_clean, prediction_target
+from mi2v_lite.training.common import Batch, Predict, data_folders
+from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.latents import cached_latents
+
+
+class Denoising:
+    """A denoising objective without its loss. `uses_flow_latents` and `uses_flow` say what its batches must hold."""
+
+    uses_flow_latents = True
+    uses_flow = False
+
+    def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
+        train, heldout, rest = data_folders(step, runs)
+        # Other stores, one or a list: samples come from the first and from these in turn; one may be named twice.
+        mixed = rest.pop("mixed_with", [])
+        if rest:
+            known = "store or shards, mixed_with, and heldout"
+            raise ValueError(f"Step {step.name}: unknown data settings {sorted(rest)}; known are {known}.")
+        self.scheduler, self.pipeline = make_scheduler(config.noise), config.pipeline
+        # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
+        self.noise_from = float(step.options.get("noise_from", 0.0))
+        # Above 1, the density of the drawn timesteps t grows as t ** (noise_emphasis - 1): 2 doubles it at the end.
+        self.noise_emphasis = float(step.options.get("noise_emphasis", 1.0))
+        # How often the noise hides the network's own first guess instead of the truth, as it does in sampling.
+        self.own_guess = float(step.options.get("own_guess", 0.0))
+        if not 0 <= self.own_guess <= 1:
+            raise ValueError(f"Step {step.name}: own_guess is {self.own_guess}, expected a share from 0 to 1.")
+        tokenizer = load_tokenizer(config)
+        length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+
+        def open_store(folder: Path) -> ClipBatches:
+            kinds = ("image", "flow") if self.uses_flow_latents else ("image",)
+            latents = [cached_latents(folder, models[f"{kind}_vae"], kind, step.precision, device) for kind in kinds]
+            return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
+
+        self.source = open_store(train)
+        if mixed:
+            named = [mixed] if isinstance(mixed, str) else mixed
+            self.source = InTurn([self.source, *(open_store(runs / name) for name in named)])
+        self.heldout = open_store(heldout) if heldout else None
+
+    def batch(self, step: Step, draws: Draws) -> Batch:
+        """A training batch, see `ClipBatches.draw`."""
+        return self.source.draw(draws, step.text_dropout)
+
+    def finish(self, models: nn.ModuleDict, step: Step) -> None:
+        """Nothing to do."""
+
+    def text(self, models: nn.ModuleDict, tokens: Tensor) -> Tensor:
+        """`(B, L)` to `(B, L, D)`; gradients flow if the text encoder trains."""
+        return models["text_encoder"](input_ids=tokens).last_hidden_state
+
+    def scaled(self, models: nn.ModuleDict, batch: Batch, kind: str) -> Tensor:
+        """Latents `(B, C, F or N, h, w)` with their autoencoder's scale."""
+        return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
+
+    def noised(self, clean: Tensor, draws: Draws, predict: Predict) -> tuple[Tensor, Tensor, Tensor]:
+        """Noisy latents, timesteps `(B,)` from the share `noise_from` on, and the target of the prediction.
+
+        With the option `own_guess`, the noisy latents of that share of the samples are what DDIM's first step makes of
+        the network's guess from noise alone, with the truth as the target all the same: scheduled sampling (Deng et
+        al., "Markup-to-Image Diffusion Models with Scheduled Sampling", ICLR 2023). Without it a training shows the
+        truth through the noise, which sampling never does, and errors of the first step stay or grow. Where there is
+        less noise than signal only part of the guess's error is kept, as after several steps.
+        """
+        noise = draws.randn(*clean.shape[1:]).to(clean.device)
+        last = self.scheduler.config.num_train_timesteps
+        u = self.noise_from + (1 - self.noise_from) * draws.strata() ** (1 / self.noise_emphasis)
+        timesteps = (u * last).long().clamp(max=last - 1).to(clean.device)
+        if self.own_guess > 0:
+            chosen = draws.stack(lambda generator: torch.rand((), generator=generator)) < self.own_guess
+            with torch.no_grad():
+                end = torch.full_like(timesteps, last - 1)
+                start = self.scheduler.add_noise(clean, noise, end)
+                guess = predicted_clean(self.scheduler, predict(start, end).float(), start, end)
+                # The noise that would lead from the truth to where the step from the guess leads.
+                signal = self.scheduler.alphas_cumprod.to(clean)
+                ratio = (1 / signal - 1).rsqrt()  # of signal to noise; at zero terminal SNR the last is 0
+                kept = (ratio[timesteps].clamp(max=1) - ratio[-1]) * chosen.to(clean.device)
+                noise = noise + kept.view(-1, *[1] * (clean.ndim - 1)) * (guess - clean)
+        noisy = self.scheduler.add_noise(clean, noise, timesteps)
+        return noisy, timesteps, prediction_target(self.scheduler, clean, noise, timesteps)
+
+    @torch.no_grad()
+    def validate(self, models: nn.ModuleDict, step: Step) -> dict[str, float]:
+        """The loss on up to 32 held-out clips with fixed noise and timesteps."""
+        if self.heldout is None:
+            return {}
+        device, losses = next(models.parameters()).device, []
+        for start in range(0, min(32, len(self.heldout)), 8):
+            batch = self.heldout.clips(list(range(start, min(start + 8, len(self.heldout)))))
+            batch = {name: value.to(device) for name, value in batch.items()}
+            losses.append(float(self.loss(models, batch, Draws.of(0, start, count=len(batch["tokens"])), step)[0]))
+        return {"heldout_loss": sum(losses) / len(losses)}
