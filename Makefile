@@ -67,7 +67,8 @@ clean:
 	find mi2v_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} + 
 
 # All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
-# runs/photos/{train,heldout} must be filled first: mi2v_lite/data/photos.py says from what and how.
+# runs/photos/{train,heldout} must be filled first, and FILM be there: mi2v_lite/data/photos.py says from what and how.
+FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
 STEPS := image_vae flow_vae stage1_single stage1_objects stage1_both stage1_world stage1_temporal stage1_full \
 	controlnet_single controlnet stage2_coarse stage2
@@ -76,10 +77,11 @@ STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --e
 weights: .venv
 	test -f runs/stores/train/clips.json || $(STORE) --photos runs/photos/train --split train --count 2000 --out runs/stores/train
 	test -f runs/stores/objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 100000 --count 2000 --out runs/stores/objects
+	test -f runs/stores/film/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --out runs/stores/film
 	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
 	for step in $(STEPS); do \
 	  test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; \
-	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/objects --store stores/heldout || exit 1; fi; \
+	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/objects --store stores/film --store stores/heldout || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 

@@ -15,7 +15,8 @@ Sources used for the published checkpoints (training only, none of these files i
   4.0, CC0, per file.
 - Debian package ukui-wallpapers 20.04.3: CC BY-SA 3.0.
 - Big Buck Bunny from the moviepy 2.2.1 source archive, `--every 1.5 --start 20 --end 490`: CC BY 3.0,
-  (c) 2008, Blender Foundation / www.bigbuckbunny.org. Single frames, scaled down and saved as JPEG.
+  (c) 2008, Blender Foundation / www.bigbuckbunny.org. Single frames, scaled down and saved as JPEG. (The clips of
+  `film.py` come from the same file: `make weights FILM=bbb.mp4`.)
 
 Unpack a Debian package without installing it by `dpkg -x package.deb folder`.
 """
