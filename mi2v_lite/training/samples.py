@@ -64,7 +64,7 @@ def _fields(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
 def _motion(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
     """Stage 1's fields, of a step on single frames the last one; with part of the truth given to a ControlNet."""
     batch = _batch(objective, models, step)
-    image = objective._scaled(models, batch, "image")[:, :, :1]
+    image = objective.scaled(models, batch, "image")[:, :, :1]
     first = batch["flow_latents"].shape[2] - 1 if step.options.get("single", False) else 0
     stride, shape = batch["stride"][:, first:], batch["flow_latents"][:, :, first:].shape
     truth = [objective.heldout.store.flow[i][first:] for i in range(len(stride))]
@@ -95,7 +95,7 @@ def _control(models: nn.ModuleDict, step: Step, truth: list[np.ndarray], shape: 
 
 def _frames(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
     batch = _batch(objective, models, step)
-    clean = objective._scaled(models, batch, "image")
+    clean = objective.scaled(models, batch, "image")
 
     def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         sample = torch.cat([clean[:, :, :1], latents[:, :, 1:]], dim=2)
@@ -120,8 +120,8 @@ def _denoise(
     scheduler, device = type(objective.scheduler).from_config(objective.scheduler.config), _device(models)
     scheduler.set_timesteps(int(objective.pipeline.get(f"{stage}_steps", 10)), device=device)
     scale = float(objective.pipeline.get(f"{stage}_guidance_scale", 1.0))
-    text = objective._text(models, batch["tokens"])
-    empty = objective._text(models, objective.heldout.tokens([""] * len(text)).to(device)) if scale != 1 else None
+    text = objective.text(models, batch["tokens"])
+    empty = objective.text(models, objective.heldout.tokens([""] * len(text)).to(device)) if scale != 1 else None
     latents = torch.stack([torch.randn(shape[1:], generator=generator_for(SEED, i)) for i in range(shape[0])])
     latents = latents.to(device) * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
