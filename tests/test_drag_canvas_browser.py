@@ -90,6 +90,7 @@ def test_the_hand_draws_exactly(open_notebook, scale):
 
     hand.press("Select")
     hand.stroke((40, 60), (45, 80))  # the whole drag by its start, which is no point of its own yet
+    hand.control()  # as a person does, it looks where the drag now is before it takes hold of its end
     hand.stroke((205, 120), (310, 230))  # now its end
     hand.stroke((150, 200), (10, 20))
     moved = MotionControl(hand.size, [Drag([(45, 80), (310, 230)]), drawn.drags[1]], [Anchor((10, 20))])
