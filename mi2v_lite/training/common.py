@@ -1,4 +1,4 @@
-"""What objectives of all kinds share: the names of their tensors, where a step's clips are, its choice of a start."""
+"""What objectives of all kinds share: names of their tensors, where a step's clips are, options that are checked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def start_of(step: Step, default: str, other: str) -> str:
     if start not in (default, other):
         raise ValueError(f"Step {step.name}: start is {start!r}, expected {default!r} or {other!r}.")
     return start
+
+
+def share_of(step: Step, name: str) -> float:
+    """The option `name` of a step, 0 without it; ValueError unless it lies in [0, 1]."""
+    share = float(step.options.get(name, 0.0))
+    if not 0 <= share <= 1:
+        raise ValueError(f"Step {step.name}: {name} is {share}, expected a share from 0 to 1.")
+    return share
 
 
 def data_folders(step: Step, runs: Path) -> tuple[Path, Path | None, dict[str, Any]]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from mi2v_lite.training.batches import ClipBatches, Draws, InTurn
 from mi2v_lite.training.builders import load_tokenizer, make_scheduler, predicted_clean, prediction_target
-from mi2v_lite.training.common import Batch, Predict, data_folders
+from mi2v_lite.training.common import Batch, Predict, data_folders, share_of
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.latents import cached_latents
 
@@ -36,13 +37,12 @@ class Denoising:
         # Above 1, the density of the drawn timesteps t grows as t ** (noise_emphasis - 1): 2 doubles it at the end.
         self.noise_emphasis = float(step.options.get("noise_emphasis", 1.0))
         # How often the noise hides the network's own first guess instead of the truth, as it does in sampling.
-        self.own_guess = float(step.options.get("own_guess", 0.0))
-        if not 0 <= self.own_guess <= 1:
-            raise ValueError(f"Step {step.name}: own_guess is {self.own_guess}, expected a share from 0 to 1.")
+        self.own_guess = share_of(step, "own_guess")
         tokenizer = load_tokenizer(config)
         length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
 
+        @cache  # a store that is named twice is opened once
         def open_store(folder: Path) -> ClipBatches:
             kinds = ("image", "flow") if self.uses_flow_latents else ("image",)
             latents = [cached_latents(folder, models[f"{kind}_vae"], kind, step.precision, device) for kind in kinds]

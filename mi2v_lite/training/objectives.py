@@ -18,7 +18,7 @@ from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.autoencoding import FlowAutoencoder, ImageAutoencoder
 from mi2v_lite.training.batches import Draws
-from mi2v_lite.training.common import Batch, Logs, start_of
+from mi2v_lite.training.common import Batch, Logs, share_of, start_of
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.denoising import Denoising
 
@@ -95,9 +95,7 @@ class TrajectoryControl(Denoising):
     uses_flow = True
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
-        self.told_share = float(step.options.get("told_share", 0.0))
-        if not 0 <= self.told_share <= 1:
-            raise ValueError(f"Step {step.name}: told_share is {self.told_share}, expected a share from 0 to 1.")
+        self.told_share = share_of(step, "told_share")
         super().__init__(config, step, runs, models)
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
