@@ -91,3 +91,12 @@ ablation: .venv
 	for name in none addition attention; do \
 	  test -d runs/ablation_$$name/final || $(BIN)/mi2v train $(LITE) --step ablation_$$name --resume || exit 1; \
 	done
+
+# What the stages would gain from a start that knows frames from text, as the paper's do: stand-ins, then short trainings
+# from them and from nothing, after `make weights`.
+STARTS := stage1_start_image stage1_start_video stage2_start_image stage2_start_video \
+	stage1_trial_nothing stage1_trial_image stage1_trial_temporal_nothing stage1_trial_temporal_video \
+	stage2_trial_nothing stage2_trial_image stage2_trial_video
+.PHONY: starts
+starts: .venv
+	for step in $(STARTS); do test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; done

@@ -1,6 +1,7 @@
 """The curriculum as data: what a config may say, and what the lite one says."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,28 @@ def test_lite_follows_the_paper():
     assert models["stage1_unet"]["in_channels"] == sum(latents)
     assert models["controlnet"]["condition_channels"] == latents[1] + 1
     assert models["stage2_unet"]["in_channels"] == latents[0]
+
+
+@pytest.mark.parametrize("trial", ["stage1_trial_{}", "stage1_trial_temporal_{}", "stage2_trial_{}"])
+def test_trials_of_a_start_differ_in_their_start_alone(trial):
+    config = load_config(LITE)
+    nothing = config.step(trial.format("nothing"))
+    others = [step for step in config.steps if step.name in (trial.format("image"), trial.format("video"))]
+    assert others
+    for other in others:
+        assert other.start_from != nothing.start_from
+        start = {"name": nothing.name, "start_from": nothing.start_from, "fresh": (), "options": nothing.options}
+        assert replace(other, **start) == nothing
+        assert {**other.options, "start": nothing.options.get("start")} == {"start": None, **nothing.options}
+
+
+def test_what_ships_is_trained_last():
+    """`export` takes a model from the last step that has trained it: none of the trials' text encoders."""
+    config = load_config(LITE)
+    wanted = {"text_encoder": "stage1_world", "stage1_unet": "stage1_full", "controlnet": "controlnet"}
+    for model, name in (wanted | {"stage2_unet": "stage2"}).items():
+        steps = [step for step in config.steps if any(part.startswith(f"{model}.") for part in step.trainable)]
+        assert steps[-1].name == name
 
 
 def test_every_objective_exists():

@@ -309,6 +309,7 @@ def test_validation_writes_clips_beside_the_log(uninterrupted):
 PICTURES = {
     "image_autoencoder": ("image_vae", {"folder": "photos", "heldout": "photos", "size": SIZE}, (1, SIZE)),
     "flow_autoencoder": ("flow_vae", {"store": "heldout", "heldout": "heldout"}, (1, SIZE)),
+    "text_to_video": ("start_unet", {"store": "heldout", "heldout": "heldout"}, (4, SIZE)),
     "trajectory_control": ("controlnet", {"store": "heldout", "heldout": "heldout"}, (3, SIZE)),
     "animation": ("stage2_unet", {"store": "heldout", "heldout": "heldout"}, (4, SIZE)),
 }
@@ -329,14 +330,19 @@ def test_every_objective_draws_held_out_samples(imported, runs, tmp_path, object
         options={"shares": {"drags": 1}} if model == "controlnet" else {},
     )  # fmt: skip
     pipeline = {"motion_steps": 2, "animation_steps": 2}
-    config = parse_config({"models": MODELS, "noise": NOISE, "steps": [made], "pipeline": pipeline})
+    start = {
+        key: value for key, value in MODELS["stage2_unet"].items() if key not in ("fusion", "first_frame_timestep")
+    }
+    config = parse_config(
+        {"models": {**MODELS, "start_unet": start}, "noise": NOISE, "steps": [made], "pipeline": pipeline}
+    )
     trainer.train(config, "a", tmp_path)
     paths = sorted((tmp_path / "a" / "validation").iterdir())
     assert len(paths) == 2
     with Image.open(paths[0]) as image:
         assert image.size == (2 * side, side) and image.n_frames == frames
         left = np.asarray(image.convert("RGB"))[:, :side]
-    if objective == "animation":
+    if objective in ("animation", "text_to_video"):
         assert np.array_equal(left, ClipStore(tmp_path / "heldout").frames[0][0])
 
 

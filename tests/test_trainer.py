@@ -50,6 +50,7 @@ MODELS = {
     "stage2_unet": {**UNET, "in_channels": 4, "out_channels": 4, "fusion": "attention", "first_frame_timestep": 1}
     | {"detach_reference": False, "offset_code": True, "warp_pieces": 2},
 }
+MODELS["start_unet"] = {**UNET, "in_channels": 4, "out_channels": 4}
 NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 STORE = {"store": "stores/train", "heldout": "stores/heldout"}
 VAES = {"image_vae": "image_vae", "flow_vae": "flow_vae"}
@@ -117,6 +118,26 @@ def curriculum() -> Config:
             precision="bf16",
         ),
     ]
+    steps += [
+        step(
+            "start_image",
+            "start_unet",
+            "text_to_video",
+            **{**video, "others": ["text_encoder", "image_vae"]},
+            start_from={"image_vae": "image_vae"},
+            model_overrides={"motion_modules": False},
+            trainable=["start_unet.*", "text_encoder.*"],
+            options={"single": True},
+        ),
+        step(
+            "start_video",
+            "start_unet",
+            "text_to_video",
+            **{**video, "others": ["text_encoder", "image_vae"]},
+            start_from={"image_vae": "image_vae", "text_encoder": "start_image", "start_unet": "start_image"},
+            trainable=["start_unet.*motion_modules*"],
+        ),
+    ]
     steps.append(
         step(
             "ablation",
@@ -178,7 +199,8 @@ def test_all_steps_leave_logs_checkpoints_and_float32_results(runs):
         rows = (folder / "log.csv").read_text().splitlines()
         assert rows[0].startswith("step,loss,lr,seconds") and rows[-1].startswith("4,")
         trained = {path.name for path in (folder / "final").iterdir()}
-        assert trained == {one.model, *(["text_encoder"] if one.name == "stage1_single" else [])}
+        with_text = one.name in ("stage1_single", "start_image")
+        assert trained == {one.model, *(["text_encoder"] if with_text else [])}
     header, *rows = (runs / "stage1_temporal" / "log.csv").read_text().splitlines()
     assert "heldout_loss" in header and len(rows) == 6
 
@@ -225,6 +247,53 @@ def test_fresh_parameters_forget_what_the_model_starts_from(runs):
             assert not value.any() and trained[name].any(), name
     with pytest.raises(ValueError, match="fresh: the pattern 'nothing'"):
         build_models(config, replace(config.step("ablation"), fresh=("nothing",)), runs)
+
+
+def test_both_stages_can_start_from_models_that_make_frames_from_text(runs):
+    """As the paper's start from Stable Diffusion and AnimateDiff: what fits is taken, what the task adds is new."""
+    config = curriculum()
+    image, video = (weights(runs / name / "final" / "start_unet") for name in ("start_image", "start_video"))
+    assert image.keys() == {name for name in video if "motion_modules" not in name}
+    assert all(torch.equal(video[name], value) for name, value in image.items()), "only the motion modules moved"
+    assert any(video[name].any() for name in video if name.endswith("temporal_transformer.proj_out.weight"))
+    begun = {**VAES, "text_encoder": "start_image", "stage1_unet": "start_video/start_unet"}
+    fresh = ("conv_in.*", "conv_out.*", "stride_embedding.*")
+    single = replace(config.step("stage1_single"), start_from=begun, fresh=fresh)
+    built = build_models(config, single, runs)["stage1_unet"].state_dict()
+    anew = tuple(pattern.removesuffix("*") for pattern in fresh)
+    assert all(name.startswith(anew) or torch.equal(value, image[name]) for name, value in built.items())
+    assert built["conv_in.weight"].shape[1] == 6 and not any("motion_modules" in name for name in built)
+    begun = {**config.step("stage2").start_from, "stage2_unet": "start_video/start_unet"}
+    built = build_models(config, replace(config.step("stage2"), start_from=begun), runs)["stage2_unet"]
+    assert built.config.fusion == "attention"
+    assert all(torch.equal(built.state_dict()[name], value) for name, value in video.items())
+    with pytest.raises(ValueError, match="missing \\['stride_embedding"):
+        build_models(config, replace(single, fresh=fresh[:2]), runs)
+
+
+def test_frames_from_text_are_made_all_alike(runs):
+    """The first frame, too, and none of them from anything but the text."""
+    config = curriculum()
+    step = config.step("start_video")
+    models = build_models(config, step, runs)
+    objective = trainer.OBJECTIVES["text_to_video"](config, step, runs, models)
+    seen = []
+    unet = models["start_unet"].forward
+
+    def watched(noisy, timesteps, text, **conditions):
+        seen.append((tuple(noisy.shape), conditions))
+        return unet(noisy, timesteps, text, **conditions)
+
+    models["start_unet"].forward = watched
+    draws = Draws.of(0, count=2)
+    batch = objective.batch(step, draws)
+    whole, _ = objective.loss(models, batch, Draws.of(1, count=2), step)
+    objective.loss(models, batch, Draws.of(1, count=2), replace(step, options={"single": True}))
+    channels, side = batch["image_latents"].shape[1], batch["image_latents"].shape[-1]
+    assert seen == [((2, channels, FRAMES, side, side), {}), ((2, channels, 1, side, side), {})]
+    batch["image_latents"][:, :, 0] += 5
+    moved, _ = objective.loss(models, batch, Draws.of(1, count=2), step)
+    assert moved != whole, "the first frame counts"
 
 
 def test_a_controlnet_of_single_frames_grows_the_trunks_motion_modules(runs):

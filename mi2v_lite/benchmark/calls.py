@@ -128,7 +128,8 @@ def _forward(config: Config, models: nn.ModuleDict, step: Step, clip: Clip) -> C
         vae = models[step.model]
         pictures = _zeros(clip, step.batch_size, vae.config.in_channels, clip.height, clip.width)
         return lambda: decode(vae, encode(vae, pictures))
-    frames = clip.frames if step.objective == "animation" else 1 if step.options.get("single") else clip.frames - 1
+    whole = clip.frames if step.objective in ("animation", "text_to_video") else clip.frames - 1
+    frames = 1 if step.options.get("single") else whole
     return _denoise(config, models, step.model, clip, step.batch_size, frames)
 
 

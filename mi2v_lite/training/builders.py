@@ -170,8 +170,8 @@ def _take(model: nn.Module, kind: str, folders: list[Path], fresh: tuple[str, ..
     told = " and ".join(map(str, folders))
     for pattern in fresh:
         matched = fnmatch.filter(state, pattern)
-        if not matched:
-            raise ValueError(f"fresh: the pattern {pattern!r} matches no parameter in {told}.")
+        if not matched and not fnmatch.filter(model.state_dict(), pattern):
+            raise ValueError(f"fresh: the pattern {pattern!r} matches no parameter, in {told} or in this step's model.")
         state = {name: value for name, value in state.items() if name not in matched}
     if not model.config.motion_modules:
         state = {name: value for name, value in state.items() if "motion_modules" not in name}

@@ -17,6 +17,7 @@ import yaml
 NEEDS: dict[str, tuple[str, ...]] = {
     "image_autoencoder": (),
     "flow_autoencoder": (),
+    "text_to_video": ("text_encoder", "image_vae"),
     "motion_field": ("text_encoder", "image_vae", "flow_vae"),
     "trajectory_control": ("text_encoder", "image_vae", "flow_vae", "stage1_unet"),
     "animation": ("text_encoder", "image_vae"),

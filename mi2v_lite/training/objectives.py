@@ -44,6 +44,29 @@ def _on_objects(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor:
     return 1 + amount * share.transpose(1, 2)
 
 
+class TextToVideo(Denoising):
+    """Frames from text alone: what Stable Diffusion and AnimateDiff had learned before both stages began (section 4.1).
+
+    With the option `single` a text-to-image model of single frames, otherwise its temporal extension. The first frame
+    is made like all others, so the model has no `first_frame_timestep`.
+    """
+
+    uses_flow_latents = False
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
+        """`batch` as in `ClipBatches.clips`."""
+        frames = self.scaled(models, batch, "image")
+        if step.options.get("single", False):
+            frames = _pick(frames, _one_frame(frames.shape[2], draws), 2)
+        text = self.text(models, batch["tokens"])
+
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return models[step.model](noisy, timesteps, text)
+
+        noisy, timesteps, target = self.noised(frames, draws, predict)
+        return F.mse_loss(predict(noisy, timesteps).float(), target), {}
+
+
 class MotionField(Denoising):
     """Stage 1: denoise the latents of f_{0->i} beside the image latent, given text and stride (paper, section 3.2).
 
@@ -162,6 +185,7 @@ class Animation(Denoising):
 OBJECTIVES = {
     "image_autoencoder": ImageAutoencoder,
     "flow_autoencoder": FlowAutoencoder,
+    "text_to_video": TextToVideo,
     "motion_field": MotionField,
     "trajectory_control": TrajectoryControl,
     "animation": Animation,

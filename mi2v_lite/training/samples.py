@@ -93,6 +93,17 @@ def _control(models: nn.ModuleDict, step: Step, truth: list[np.ndarray], shape: 
     return control.condition(sparse, mask, models["flow_vae"], tuple(shape[-2:])).float()
 
 
+def _from_text(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
+    """Clips made from captions alone, of a step on single frames one frame each, beside the clips of the captions."""
+    batch = _batch(objective, models, step)
+    clean = objective.scaled(models, batch, "image")[:, :, : 1 if step.options.get("single", False) else None]
+
+    def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        return models[step.model](latents, timestep, text)
+
+    return _beside_truth(objective, models, _denoise(objective, models, batch, clean.shape, predict, "animation"))
+
+
 def _frames(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
     batch = _batch(objective, models, step)
     clean = objective.scaled(models, batch, "image")
@@ -102,9 +113,13 @@ def _frames(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
         return models[step.model](sample, timestep, text, flow=batch["flow"])
 
     latents = _denoise(objective, models, batch, clean.shape, predict, "animation")
-    latents = torch.cat([clean[:, :, :1], latents[:, :, 1:]], dim=2)
+    return _beside_truth(objective, models, torch.cat([clean[:, :, :1], latents[:, :, 1:]], dim=2))
+
+
+def _beside_truth(objective: Any, models: nn.ModuleDict, latents: Tensor) -> list[Pair]:
+    """Decoded latents `(B, C, F, h, w)` beside the first F frames of the first B held-out clips."""
     made = decode(models["image_vae"], latents.transpose(1, 2), batch=1)
-    truth = [objective.heldout.store.frames[i] for i in range(len(clean))]
+    truth = [objective.heldout.store.frames[i][: latents.shape[2]] for i in range(len(latents))]
     return [(np.array(a), _pixels(b)) for a, b in zip(truth, made, strict=True)]
 
 
@@ -162,6 +177,7 @@ def _colours(truth: Tensor, made: Tensor) -> Pair:
 SAMPLERS: dict[str, Callable[[Any, nn.ModuleDict, Step], list[Pair]]] = {
     "image_autoencoder": _photos,
     "flow_autoencoder": _fields,
+    "text_to_video": _from_text,
     "motion_field": _motion,
     "trajectory_control": _motion,
     "animation": _frames,
