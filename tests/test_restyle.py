@@ -221,6 +221,24 @@ def test_warp_error_follows_the_tracks_and_leaves_out_what_is_hidden(world_clip)
 def test_a_perfect_renderer_flickers_less_than_painting_anew(world_clip):
     numbers = measured.restyled(Splat(), world_clip, 0)
     assert numbers["video.warp_error_ratio"] > 2 and numbers["video.displacement_source_px"] > 1
+    assert numbers["video.same_motion_share"] > 0.5 and numbers["video.same_motion_warp_error_ratio"] > 2
+    assert numbers["video.same_motion_of_source"] == pytest.approx(1, abs=0.05)
+
+
+class Frozen(Splat):
+    """A renderer that repeats its photo."""
+
+    def render(self, photo, flow, **options):
+        made = super().render(photo, flow, **options)
+        made.frames[:] = made.frames[:, :1]
+        return made
+
+
+def test_where_nothing_moves_counts_as_the_same_motion_only_where_the_source_rests(world_clip):
+    numbers = measured.restyled(Frozen(), world_clip, 0)
+    length = np.linalg.norm(world_clip.flow, axis=1)[world_clip.visibility]
+    assert numbers["video.same_motion_share"] == pytest.approx((length <= 0.5).mean(), abs=0.02)
+    assert numbers["video.displacement_ours_px"] < 0.01
 
 
 def test_real_clips_are_cut_into_takes(tmp_path):

@@ -330,12 +330,7 @@ def test_every_objective_draws_held_out_samples(imported, runs, tmp_path, object
         options={"shares": {"drags": 1}} if model == "controlnet" else {},
     )  # fmt: skip
     pipeline = {"motion_steps": 2, "animation_steps": 2}
-    start = {
-        key: value for key, value in MODELS["stage2_unet"].items() if key not in ("fusion", "first_frame_timestep")
-    }
-    config = parse_config(
-        {"models": {**MODELS, "start_unet": start}, "noise": NOISE, "steps": [made], "pipeline": pipeline}
-    )
+    config = parse_config({"models": MODELS, "noise": NOISE, "steps": [made], "pipeline": pipeline})
     trainer.train(config, "a", tmp_path)
     paths = sorted((tmp_path / "a" / "validation").iterdir())
     assert len(paths) == 2

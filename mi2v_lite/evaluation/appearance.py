@@ -101,10 +101,15 @@ def over_time(clip: Clip, rendered: Tensor, frames: Tensor) -> dict[str, float]:
 
 
 def displacement(frames: Tensor, tracker: Tracker | None = None) -> float:
-    """Mean length in pixels of the tracked flow from frame 0 of `frames`, `(F, 3, H, W)` in [-1, 1].
+    """Mean length in pixels of the tracked flow from frame 0 of `frames`, see `tracked`."""
+    return tracked(frames, tracker).norm(dim=1).mean().item()
+
+
+def tracked(frames: Tensor, tracker: Tracker | None = None) -> Tensor:
+    """The flow from frame 0 of `frames`, `(F, 3, H, W)` in [-1, 1], as tracked: `(F-1, 2, H, W)` pixels.
 
     tracker: by default the chained one without its refinement.
     """
     levels = ((frames + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
     tracker = ChainTracker(refine=False) if tracker is None else tracker
-    return tracker(levels).flow.norm(dim=1).mean().item()
+    return tracker(levels).flow

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mi2v_lite.data.video import read_video, resize_frames
 from mi2v_lite.data.world import Clip
-from mi2v_lite.evaluation.appearance import displacement
+from mi2v_lite.evaluation.appearance import LEAST_SHARE, tracked
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX, Numbers, noise
 from mi2v_lite.flow.metrics import psnr
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks
@@ -26,6 +26,7 @@ from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.restyle import restyle
 
 SMALL_MOTION_PX = 4.0
+SAME_MOTION = 0.1  # of the displacement, but half a pixel at least: so near it counts as the same
 STYLE = "strokes"  # painted frame by frame it flickers of itself: each frame gets strokes of its own
 
 
@@ -43,12 +44,12 @@ def tracking(pipe: MotionI2VPipeline | None, clip: Clip, seed: int, tracker: Tra
     small, large = length <= SMALL_MOTION_PX, length > LARGE_MOTION_PX
     numbers = {}
     for name, part in {"small": small, "medium": ~small & ~large, "large": large}.items():
-        if (part & seen).float().mean() >= 0.002:
+        if (part & seen).float().mean() >= LEAST_SHARE:
             numbers[f"tracking.epe_{name}_px"] = error[part & seen].mean().item()
             if name == "large":
                 numbers["tracking.zero_large_px"] = length[part & seen].mean().item()
     hidden, called = ~seen, ~found.visibility
-    if hidden.float().mean() >= 0.002:
+    if hidden.float().mean() >= LEAST_SHARE:
         numbers["tracking.hidden_found"] = called[hidden].float().mean().item()
         numbers["tracking.hidden_right"] = hidden[called].float().mean().item()
     return numbers
@@ -85,10 +86,19 @@ def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, see
     """A source uint8 `(F, H, W, 3)` restyled by driving its first frame, and frame by frame: see `restyled`."""
     each = per_frame(frames, style)
     ours = pipe.render(each[:1], tracks.flow[None], generator=noise(seed), output_type="pt").frames[0].cpu()
-    numbers = {"displacement_source_px": tracks.flow.norm(dim=1).mean().item()}
+    length = tracks.flow.norm(dim=1)  # (N, H, W)
+    flows = {name: tracked(clip, ChainTracker()) for name, clip in {"ours": ours, "per_frame": each}.items()}
+    same = (flows["ours"] - tracks.flow).norm(dim=1) <= SAME_MOTION * length.clamp(min=0.5 / SAME_MOTION)
+    same &= tracks.visibility
+    numbers = {"displacement_source_px": length.mean().item()}
     for name, clip in {"ours": ours, "per_frame": each}.items():
         numbers[f"warp_error_{name}"], numbers[f"drift_{name}"] = warp_error(clip, tracks)
-        numbers[f"displacement_{name}_px"] = displacement(clip, ChainTracker())
+        numbers[f"displacement_{name}_px"] = flows[name].norm(dim=1).mean().item()
+    numbers["same_motion_share"] = (same.sum() / tracks.visibility.sum()).item()
+    if numbers["same_motion_share"] >= LEAST_SHARE:
+        there = Tracks(tracks.flow, same)
+        numbers["same_motion_of_source"] = (flows["ours"].norm(dim=1)[same].sum() / length[same].sum()).item()
+        numbers["same_motion_warp_error_ratio"] = warp_error(each, there)[0] / warp_error(ours, there)[0]
     for name in ("warp_error", "drift"):
         numbers[f"{name}_ratio"] = numbers[f"{name}_per_frame"] / numbers[f"{name}_ours"]
     numbers["detail_kept"] = _detail(ours[1:]) / _detail(each[1:])
@@ -106,7 +116,9 @@ def restyled(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     `video.warp_error_ours`, `_per_frame`: change between neighbouring frames along the true tracks, in levels;
     `video.warp_error_ratio`: per frame over ours, 2 is half the flicker. `video.drift_*`: the same against frame 0.
     `video.displacement_*_px`: mean motion of the source, and as tracked in both outputs. `video.detail_kept`: mean step
-    between neighbouring pixels, ours over per frame: a blurred output is steady, too.
+    between neighbouring pixels, ours over per frame: a blurred output is steady, too. `video.same_motion_*` is about
+    the visible points that ours moves as the source does, to a tenth or half a pixel: what share they are, how long
+    their displacement is over the source's, and the ratio of the warp errors there, so at the same displacement.
     """
     tracks = Tracks(torch.from_numpy(clip.flow), torch.from_numpy(clip.visibility))
     return {f"video.{name}": value for name, value in consistency(pipe, clip.frames, tracks, seed).items()}
