@@ -77,11 +77,13 @@ STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --e
 weights: .venv
 	test -f runs/stores/train/clips.json || $(STORE) --photos runs/photos/train --split train --count 2000 --out runs/stores/train
 	test -f runs/stores/objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 100000 --count 2000 --out runs/stores/objects
+	test -f runs/stores/more/clips.json || $(STORE) --photos runs/photos/train --split train --first-seed 200000 --count 3000 --out runs/stores/more
+	test -f runs/stores/more_objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 300000 --count 2500 --out runs/stores/more_objects
 	test -f runs/stores/film/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --out runs/stores/film
 	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
 	for step in $(STEPS); do \
 	  test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; \
-	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) --store stores/train --store stores/objects --store stores/film --store stores/heldout || exit 1; fi; \
+	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,train objects more more_objects film heldout) || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 

@@ -45,7 +45,7 @@ def _on_objects(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor:
 
 
 class TextToVideo(Denoising):
-    """Frames from text alone: what Stable Diffusion and AnimateDiff had learned before both stages began (section 4.1).
+    """Frames from text alone: what Stable Diffusion and AnimateDiff had learned before the stages began (3.2, 3.3).
 
     With the option `single` a text-to-image model of single frames, otherwise its temporal extension. The first frame
     is made like all others, so the model has no `first_frame_timestep`.
