@@ -70,8 +70,8 @@ clean:
 # runs/photos/{train,heldout} must be filled first, and FILM be there: mi2v_lite/data/photos.py says from what and how.
 FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
-STEPS := image_vae flow_vae stage1_single stage1_objects stage1_both stage1_world stage1_temporal stage1_full \
-	controlnet_single controlnet stage2_coarse stage2
+STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \
+	stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse stage2
 STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --edition 1
 .PHONY: weights
 weights: .venv
@@ -94,11 +94,9 @@ ablation: .venv
 	  test -d runs/ablation_$$name/final || $(BIN)/mi2v train $(LITE) --step ablation_$$name --resume || exit 1; \
 	done
 
-# What the stages would gain from a start that knows frames from text, as the paper's do: stand-ins, then short trainings
-# from them and from nothing, after `make weights`.
-STARTS := stage1_start_image stage1_start_video stage2_start_image stage2_start_video \
-	stage1_trial_nothing stage1_trial_image stage1_trial_temporal_nothing stage1_trial_temporal_video \
+# What it brings the stages to start where the paper's do: short trainings from there and from nothing, after `make weights`.
+TRIALS := stage1_trial_nothing stage1_trial_image stage1_trial_temporal_nothing stage1_trial_temporal_video \
 	stage2_trial_nothing stage2_trial_image stage2_trial_video
 .PHONY: starts
 starts: .venv
-	for step in $(STARTS); do test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; done
+	for step in $(TRIALS); do test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; done
