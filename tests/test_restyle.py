@@ -241,6 +241,12 @@ def test_where_nothing_moves_counts_as_the_same_motion_only_where_the_source_res
     assert numbers["video.displacement_ours_px"] < 0.01
 
 
+def test_a_source_at_rest_moves_the_same_and_has_no_share_of_its_way(photo):
+    frames = np.stack([np.asarray(photo)] * 5)
+    numbers = measured.consistency(Splat(), frames, still(frames), 0)
+    assert numbers["same_motion_share"] > 0.99 and "same_motion_of_source" not in numbers
+
+
 def test_real_clips_are_cut_into_takes(tmp_path):
     found = measured.real_clips(Splat(), SAMPLES / "clips", size=64)
     assert len(found) == 3 and found[0]["video.clip_warp_error_ratio"] > 1.5

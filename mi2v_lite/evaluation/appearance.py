@@ -100,9 +100,9 @@ def over_time(clip: Clip, rendered: Tensor, frames: Tensor) -> dict[str, float]:
     return numbers
 
 
-def displacement(frames: Tensor, tracker: Tracker | None = None) -> float:
-    """Mean length in pixels of the tracked flow from frame 0 of `frames`, see `tracked`."""
-    return tracked(frames, tracker).norm(dim=1).mean().item()
+def displacement(frames: Tensor) -> float:
+    """Mean length in pixels of the `tracked` flow from frame 0 of `frames`, `(F, 3, H, W)` in [-1, 1]."""
+    return tracked(frames).norm(dim=1).mean().item()
 
 
 def tracked(frames: Tensor, tracker: Tracker | None = None) -> Tensor:

@@ -95,7 +95,7 @@ def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, see
         numbers[f"warp_error_{name}"], numbers[f"drift_{name}"] = warp_error(clip, tracks)
         numbers[f"displacement_{name}_px"] = flows[name].norm(dim=1).mean().item()
     numbers["same_motion_share"] = (same.sum() / tracks.visibility.sum()).item()
-    if numbers["same_motion_share"] >= LEAST_SHARE:
+    if numbers["same_motion_share"] >= LEAST_SHARE and length[same].any():
         there = Tracks(tracks.flow, same)
         numbers["same_motion_of_source"] = (flows["ours"].norm(dim=1)[same].sum() / length[same].sum()).item()
         numbers["same_motion_warp_error_ratio"] = warp_error(each, there)[0] / warp_error(ours, there)[0]

@@ -45,7 +45,8 @@ def _on_objects(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor:
 
 
 class TextToVideo(Denoising):
-    """Frames from text alone: what Stable Diffusion and AnimateDiff had learned before the stages began (3.2, 3.3).
+    """Frames from text alone: what Stable Diffusion and AnimateDiff had learned, from which the paper's stages start
+    (sections 3.2 and 3.3).
 
     With the option `single` a text-to-image model of single frames, otherwise its temporal extension. The first frame
     is made like all others, so the model has no `first_frame_timestep`.
