@@ -72,6 +72,7 @@ FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
 STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \
 	stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse stage2
+TRAIN = test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1
 STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --edition 1
 .PHONY: weights
 weights: .venv
@@ -82,7 +83,7 @@ weights: .venv
 	test -f runs/stores/film/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --out runs/stores/film
 	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
 	for step in $(STEPS); do \
-	  test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; \
+	  $(TRAIN); \
 	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,train objects more more_objects film heldout) || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
@@ -90,13 +91,11 @@ weights: .venv
 # The ablation of `mi2v evaluate --ablation runs`: three fusions on the trained spatial weights, after `make weights`.
 .PHONY: ablation
 ablation: .venv
-	for name in none addition attention; do \
-	  test -d runs/ablation_$$name/final || $(BIN)/mi2v train $(LITE) --step ablation_$$name --resume || exit 1; \
-	done
+	for step in ablation_none ablation_addition ablation_attention; do $(TRAIN); done
 
 # What it brings the stages to start where the paper's do: short trainings from there and from nothing, after `make weights`.
 TRIALS := stage1_trial_nothing stage1_trial_image stage1_trial_temporal_nothing stage1_trial_temporal_video \
 	stage2_trial_nothing stage2_trial_image stage2_trial_video
 .PHONY: starts
 starts: .venv
-	for step in $(TRIALS); do test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1; done
+	for step in $(TRIALS); do $(TRAIN); done

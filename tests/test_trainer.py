@@ -47,10 +47,10 @@ MODELS = {
     "text_encoder": {"kind": "text_encoder", "tokenizer": "weights/tokenizer", **TEXT},
     "stage1_unet": {**UNET, "in_channels": 6, "out_channels": 2, "use_stride_embedding": True},
     "controlnet": {"kind": "controlnet", "trunk": "stage1_unet", "condition_channels": 3, "condition_hidden": 8},
+    "start_unet": {**UNET, "in_channels": 4, "out_channels": 4},
     "stage2_unet": {**UNET, "in_channels": 4, "out_channels": 4, "fusion": "attention", "first_frame_timestep": 1}
     | {"detach_reference": False, "offset_code": True, "warp_pieces": 2},
 }
-MODELS["start_unet"] = {**UNET, "in_channels": 4, "out_channels": 4}
 NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 STORE = {"store": "stores/train", "heldout": "stores/heldout"}
 VAES = {"image_vae": "image_vae", "flow_vae": "flow_vae"}

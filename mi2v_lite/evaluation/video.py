@@ -76,6 +76,19 @@ def warp_error(frames: Tensor, tracks: Tracks) -> tuple[float, float]:
     return flicker, change(on_track[1:], on_track[:1].expand_as(on_track[1:]), seen[1:])
 
 
+def same_motion(flow: Tensor, tracks: Tracks) -> Tensor:
+    """Which of the visible points an output moves as its source does: off by a tenth of their way, or half a pixel.
+
+    Args:
+        flow: of the output, `(N, 2, H, W)` pixels. tracks: of the source, same size.
+
+    Returns:
+        bool `(N, H, W)`.
+    """
+    allowed = SAME_MOTION * tracks.flow.norm(dim=1).clamp(min=0.5 / SAME_MOTION)
+    return tracks.visibility & ((flow - tracks.flow).norm(dim=1) <= allowed)
+
+
 def per_frame(frames: np.ndarray, style: str = STYLE) -> Tensor:
     """Each frame restyled on its own, by a seed of its own: `(F, 3, H, W)` in [-1, 1] of uint8 `(F, H, W, 3)`."""
     styled = np.stack([np.asarray(restyle(Image.fromarray(f), style, seed=i)) for i, f in enumerate(frames)])
@@ -88,8 +101,7 @@ def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, see
     ours = pipe.render(each[:1], tracks.flow[None], generator=noise(seed), output_type="pt").frames[0].cpu()
     length = tracks.flow.norm(dim=1)  # (N, H, W)
     flows = {name: tracked(clip, ChainTracker()) for name, clip in {"ours": ours, "per_frame": each}.items()}
-    same = (flows["ours"] - tracks.flow).norm(dim=1) <= SAME_MOTION * length.clamp(min=0.5 / SAME_MOTION)
-    same &= tracks.visibility
+    same = same_motion(flows["ours"], tracks)
     numbers = {"displacement_source_px": length.mean().item()}
     for name, clip in {"ours": ours, "per_frame": each}.items():
         numbers[f"warp_error_{name}"], numbers[f"drift_{name}"] = warp_error(clip, tracks)
