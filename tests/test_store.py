@@ -78,6 +78,32 @@ def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path) -> None:
     assert np.array_equal(read.frames[1], world.clip(8).frames) and read.captions[0] == world.clip(7).caption
 
 
+def test_pairs_are_frame_0_and_different_later_frames_of_the_clips(tmp_path: Path) -> None:
+    photos_and_sprites = ["--photos", str(SAMPLES / "photos"), "--sprites", str(SAMPLES / "sprites")]
+    sizes = ["--size", "64", "--num-frames", "5", "--count", "2", "--first-seed", "7"]
+    store.main([*photos_and_sprites, "--split", "heldout", *sizes, "--pairs", "3", "--out", str(tmp_path)])
+    world = World(photos.list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=5)
+    read = ClipStore(tmp_path)
+    assert read.frames.shape[:2] == (6, 2) and read.flow.shape[:2] == (6, 1)
+    for i, seed in enumerate((7, 7, 7, 8, 8, 8)):
+        whole, pair = world.clip(seed), read.clip(i)
+        step = pair.stride // whole.stride
+        assert pair.stride == step * whole.stride and pair.caption == whole.caption
+        assert np.array_equal(pair.frames, whole.frames[[0, step]])
+        assert np.array_equal(pair.visibility[0], whole.visibility[step - 1])
+        np.testing.assert_allclose(pair.flow[0], whole.flow[step - 1], atol=0.02)
+    assert len(set(read.strides[:3])) == 3, "the same later frame twice"
+
+
+def test_no_more_pairs_than_later_frames() -> None:
+    class Source:
+        clip = staticmethod(random_clip)
+
+    assert len(list(store.pairs(Source(), 0, 3))) == 3
+    with pytest.raises(ValueError, match="each is 4, but a clip has 3 later frames"):
+        list(store.pairs(Source(), 0, 4))
+
+
 def test_photos_are_scaled_and_dull_or_small_ones_left_out(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     (source / "deep").mkdir(parents=True)

@@ -21,7 +21,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     each = commands.add_parser("evaluate", help="measure the model", description="The quality table, in Markdown.")
     each.set_defaults(run=evaluate)
     each.add_argument("-o", "--output", type=Path, metavar="report.json", help="write the figures there")
-    each.add_argument("--clips", type=common.whole(1), default=24, metavar="N", help="held-out clips (default: 24)")
+    each.add_argument("--clips", type=common.whole(1), default=96, metavar="N", help="held-out clips (default: 96)")
     each.add_argument(
         "--only", nargs="+", metavar="MEASURE", help="these measures alone, e.g. stage1 drags; `whole` is the judges"
     )

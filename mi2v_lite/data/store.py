@@ -4,6 +4,9 @@
         --count 1600 --out runs/stores/train
     python -m mi2v_lite.data.store --film bbb.mp4 --split train --count 400 --out runs/stores/film
 
+With `--pairs 4` it holds of each clip only frame 0 and a later frame, for four later frames: all that the steps on
+single displacements read, so that for the same disk and encoding many more clips can be drawn.
+
 A store is a folder with frames.npy (uint8), flow.npy (float16), visibility.npy (bool) and clips.json (captions,
 strides). float16 keeps 40 pixels of motion to within 0.02 pixels.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,20 @@ def write_store(folder: str | Path, clips_iter: Iterable[Clip], count: int) -> N
         array.flush()
     with atomic(folder / "clips.json") as beside:
         beside.write_text(json.dumps({"captions": captions, "strides": strides}, indent=0))
+
+
+def pairs(source: ClipSource, seed: int, each: int) -> Iterator[Clip]:
+    """Clips of two frames, frame 0 and a later one, for `each` different later frames of the clip of this seed.
+
+    Single displacements at random strides (Motion-I2V, section 3.2, step 1 of the curriculum): F = 2 and N = 1, the
+    stride is the number of source frames between the two. Raises ValueError if the clip has fewer later frames.
+    """
+    clip = source.clip(seed)
+    if each > len(clip.flow):
+        raise ValueError(f"each is {each}, but a clip has {len(clip.flow)} later frames; ask for at most as many pairs")
+    for i in np.random.default_rng(seed).choice(len(clip.flow), each, replace=False):
+        steps, later = int(i) + 1, slice(i, i + 1)
+        yield Clip(clip.frames[[0, steps]], clip.flow[later], clip.visibility[later], clip.caption, clip.stride * steps)
 
 
 def _take(clips: Iterable[Clip], count: int) -> Iterable[Clip]:
@@ -123,13 +140,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--split", choices=("train", "heldout"), default="train")
     parser.add_argument("--count", type=int, required=True, help="number of clips")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first clip; the others follow")
+    parser.add_argument("--pairs", type=int, metavar="N", help="instead of each clip N pairs: frame 0 and a later one")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--out", required=True, type=Path, help="folder of the store")
     options = parser.parse_args(arguments)
     source, what = _source(parser, options)
-    write_store(options.out, (source.clip(options.first_seed + i) for i in range(options.count)), options.count)
-    print(f"{options.count} clips from {what} in {options.out}")
+    seeds = range(options.first_seed, options.first_seed + options.count)
+    if options.pairs is None:
+        write_store(options.out, map(source.clip, seeds), options.count)
+        print(f"{options.count} clips from {what} in {options.out}")
+    else:
+        count = options.count * options.pairs
+        write_store(options.out, (pair for seed in seeds for pair in pairs(source, seed, options.pairs)), count)
+        print(f"{count} pairs of {options.count} clips from {what} in {options.out}")
 
 
 def _source(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[ClipSource, str]:
