@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file
 
+from mi2v_lite.data import store
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.export import export
 from mi2v_lite.models.autoencoder import encode
@@ -425,6 +426,23 @@ def test_stores_are_drawn_from_in_turn(runs, tmp_path):
     assert drawn == [[2, 8], [2, 2], [8, 2]]
     with pytest.raises(ValueError, match="from stores, not from shards"):
         InTurn([SimpleNamespace(order=None), SimpleNamespace(order=[0, 1])])
+
+
+def test_single_displacements_are_learnt_from_pairs_of_frames(runs):
+    made = curriculum()
+    source = SimpleNamespace(clip=clips(2, 9).__getitem__)
+    pairs = [pair for seed in range(2) for pair in store.pairs(source, seed, 2)]
+    write_store(runs / "stores" / "pairs", pairs, 4)
+    chosen = made.step("stage1_single")
+    chosen = replace(chosen, data={**chosen.data, "store": "stores/pairs", "mixed_with": "stores/pairs"})
+    models = build_models(made, chosen, runs)
+    objective = trainer.OBJECTIVES["motion_field"](made, chosen, runs, models)
+    batch = objective.batch(chosen, Draws.of(3, 1, count=8))
+    assert batch["flow_latents"].shape[2] == 1 and set(batch["stride"].flatten().tolist()) <= {p.stride for p in pairs}
+    assert torch.isfinite(objective.loss(models, batch, Draws.of(4, count=8), chosen)[0])
+    mixed = replace(chosen, data={**chosen.data, "mixed_with": "stores/train"})
+    with pytest.raises(ValueError, match=f"same frames.*pairs has 2 x {SIZE} x {SIZE}.*train has {FRAMES} x {SIZE}"):
+        trainer.OBJECTIVES["motion_field"](made, mixed, runs, models)
 
 
 def test_what_moves_by_itself_counts_more(runs):

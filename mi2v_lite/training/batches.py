@@ -154,7 +154,7 @@ class _Clips:
     """Clips of a store, of which a random one is drawn each time, or of shards, of which each comes once an epoch."""
 
     def __init__(self, folder: str | Path, seed: int) -> None:
-        self.store = open_clips(folder)
+        self.folder, self.store = Path(folder), open_clips(folder)
         shards = self.store.shards if isinstance(self.store, ShardSet) else None
         self.order = None if shards is None else Order([count for _, count in shards], seed)
 
@@ -230,7 +230,8 @@ class InTurn:
     """Batches from several stores: a training's first sample from the first, its second from the second, and so on.
 
     Raises:
-        ValueError: if one of them is a set of shards, whose clips come once an epoch: here some would miss their turn.
+        ValueError: if one of them is a set of shards, whose clips come once an epoch: here some would miss their turn;
+            or if their clips differ in shape, as pairs of frames and whole clips do.
     """
 
     def __init__(self, sources: Sequence[ClipBatches]) -> None:
@@ -238,6 +239,10 @@ class InTurn:
             raise ValueError(
                 "mixed_with takes clips in turn from stores, not from shards; give stores, or shards alone."
             )
+        shapes = {source.store.frames.shape[1:4]: source.folder for source in sources}
+        if len(shapes) > 1:
+            told = ", ".join(f"{folder} has {' x '.join(map(str, shape))}" for shape, folder in shapes.items())
+            raise ValueError(f"mixed_with: clips of one batch must have the same frames x height x width, but {told}.")
         self.sources = tuple(sources)
 
     def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:
