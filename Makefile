@@ -66,7 +66,7 @@ clean:
 	rm -rf outputs .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find mi2v_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} + 
 
-# All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores.
+# All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores, 50 GB of disk.
 # runs/photos/{train,heldout} must be filled first, and FILM be there: mi2v_lite/data/photos.py says from what and how.
 FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
@@ -80,11 +80,14 @@ weights: .venv
 	test -f runs/stores/objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 100000 --count 2000 --out runs/stores/objects
 	test -f runs/stores/more/clips.json || $(STORE) --photos runs/photos/train --split train --first-seed 200000 --count 3000 --out runs/stores/more
 	test -f runs/stores/more_objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 300000 --count 2500 --out runs/stores/more_objects
+	test -f runs/stores/pairs/clips.json || $(STORE) --photos runs/photos/train --split train --first-seed 400000 --count 24000 --pairs 4 --out runs/stores/pairs
+	test -f runs/stores/pairs_objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 500000 --count 8000 --pairs 4 --out runs/stores/pairs_objects
+	test -f runs/stores/film_pairs/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --pairs 15 --out runs/stores/film_pairs
 	test -f runs/stores/film/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --out runs/stores/film
 	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
 	for step in $(STEPS); do \
 	  $(TRAIN); \
-	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,train objects more more_objects film heldout) || exit 1; fi; \
+	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,train objects more more_objects film pairs pairs_objects film_pairs heldout) || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 
