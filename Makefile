@@ -66,28 +66,32 @@ clean:
 	rm -rf outputs .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find mi2v_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} + 
 
-# All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores, 50 GB of disk.
+# All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores, about 50 GB of disk.
 # runs/photos/{train,heldout} must be filled first, and FILM be there: mi2v_lite/data/photos.py says from what and how.
 FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
 STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \
 	stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse stage2
 TRAIN = test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1
-STORE = $(BIN)/python -m mi2v_lite.data.store --sprites data_samples/sprites --edition 1
+STORES := train objects more more_objects pairs pairs_objects film film_pairs heldout
+# $(call store,NAME,OPTIONS) writes a store unless it is there.
+store = test -f runs/stores/$(1)/clips.json || $(BIN)/python -m mi2v_lite.data.store --out runs/stores/$(1) $(2)
+WORLD := --sprites data_samples/sprites --edition 1
+TRAIN_WORLD := $(WORLD) --photos runs/photos/train --split train
 .PHONY: weights
 weights: .venv
-	test -f runs/stores/train/clips.json || $(STORE) --photos runs/photos/train --split train --count 2000 --out runs/stores/train
-	test -f runs/stores/objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 100000 --count 2000 --out runs/stores/objects
-	test -f runs/stores/more/clips.json || $(STORE) --photos runs/photos/train --split train --first-seed 200000 --count 3000 --out runs/stores/more
-	test -f runs/stores/more_objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 300000 --count 2500 --out runs/stores/more_objects
-	test -f runs/stores/pairs/clips.json || $(STORE) --photos runs/photos/train --split train --first-seed 400000 --count 24000 --pairs 4 --out runs/stores/pairs
-	test -f runs/stores/pairs_objects/clips.json || $(STORE) --photos runs/photos/train --split train --objects-only --first-seed 500000 --count 8000 --pairs 4 --out runs/stores/pairs_objects
-	test -f runs/stores/film_pairs/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --pairs 15 --out runs/stores/film_pairs
-	test -f runs/stores/film/clips.json || $(BIN)/python -m mi2v_lite.data.store --film $(FILM) --split train --count 200 --out runs/stores/film
-	test -f runs/stores/heldout/clips.json || $(STORE) --photos runs/photos/heldout data_samples/photos --split heldout --count 96 --out runs/stores/heldout
+	$(call store,train,$(TRAIN_WORLD) --count 2000)
+	$(call store,objects,$(TRAIN_WORLD) --objects-only --first-seed 100000 --count 2000)
+	$(call store,more,$(TRAIN_WORLD) --first-seed 200000 --count 3000)
+	$(call store,more_objects,$(TRAIN_WORLD) --objects-only --first-seed 300000 --count 2500)
+	$(call store,pairs,$(TRAIN_WORLD) --first-seed 400000 --count 24000 --pairs 4)
+	$(call store,pairs_objects,$(TRAIN_WORLD) --objects-only --first-seed 500000 --count 8000 --pairs 4)
+	$(call store,film,--film $(FILM) --split train --count 200)
+	$(call store,film_pairs,--film $(FILM) --split train --count 200 --pairs 15)
+	$(call store,heldout,$(WORLD) --photos runs/photos/heldout data_samples/photos --split heldout --count 96)
 	for step in $(STEPS); do \
 	  $(TRAIN); \
-	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,train objects more more_objects film pairs pairs_objects film_pairs heldout) || exit 1; fi; \
+	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,$(STORES)) || exit 1; fi; \
 	done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 
