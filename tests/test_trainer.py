@@ -114,7 +114,7 @@ def curriculum() -> Config:
             **{**video, "others": ["text_encoder", "image_vae"]},
             start_from={**text, "image_vae": "image_vae"},
             trainable=["stage2_unet.*"],
-            options={"start": "warped", "noise_emphasis": 2.0},
+            options={"start": "warped", "noise_emphasis": 2.0, "picture_error": True, "hole_weight": 0.5},
             gradient_checkpointing=True,
             precision="bf16",
         ),
@@ -401,6 +401,17 @@ def test_told_share_moves_the_loss_to_where_the_control_tells_the_flow(runs):
     assert half == pytest.approx((everywhere + there) / 2)
     with pytest.raises(ValueError, match="told_share is 5.0, expected a share from 0 to 1"):
         loss(5)
+
+
+def test_what_a_picture_error_takes(runs):
+    made = curriculum()
+    for options, told in (
+        ({"hole_weight": 0.5}, "hole_weight needs picture_error: true"),
+        ({"picture_error": True, "hole_weight": 1.5}, "hole_weight is 1.5, expected a share from 0 to 1"),
+    ):
+        chosen = replace(made.step("ablation"), options=options)
+        with pytest.raises(ValueError, match=told):
+            trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
 
 
 def test_stores_are_drawn_from_in_turn(runs, tmp_path):

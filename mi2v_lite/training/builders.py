@@ -205,3 +205,9 @@ def predicted_clean(
     if scheduler.config.prediction_type == "epsilon":
         return (noisy - (1 - signal).sqrt() * prediction) / signal.sqrt()
     return signal.sqrt() * noisy - (1 - signal).sqrt() * prediction
+
+
+def clean_error(scheduler: DDIMScheduler, timestep: torch.Tensor) -> torch.Tensor:
+    """How much the square error of a prediction at `timestep` `(B,)` grows in `predicted_clean`: factors `(B,)`."""
+    signal = scheduler.alphas_cumprod.to(timestep.device)[timestep]
+    return (1 - signal) / (signal if scheduler.config.prediction_type == "epsilon" else 1)

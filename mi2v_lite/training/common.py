@@ -23,9 +23,9 @@ def start_of(step: Step, default: str, other: str) -> str:
     return start
 
 
-def share_of(step: Step, name: str) -> float:
-    """The option `name` of a step, 0 without it; ValueError unless it lies in [0, 1]."""
-    share = float(step.options.get(name, 0.0))
+def share_of(step: Step, name: str, default: float = 0.0) -> float:
+    """The option `name` of a step, `default` without it; ValueError unless it lies in [0, 1]."""
+    share = float(step.options.get(name, default))
     if not 0 <= share <= 1:
         raise ValueError(f"Step {step.name}: {name} is {share}, expected a share from 0 to 1.")
     return share

@@ -48,7 +48,7 @@ class Denoising:
             latents = [cached_latents(folder, models[f"{kind}_vae"], kind, step.precision, device) for kind in kinds]
             return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
 
-        self.source = open_store(train)
+        self.first = self.source = open_store(train)
         if mixed:
             named = [mixed] if isinstance(mixed, str) else mixed
             self.source = InTurn([self.source, *(open_store(runs / name) for name in named)])

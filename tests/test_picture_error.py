@@ -1,0 +1,98 @@
+"""The error of the decoded picture, estimated from latents: what channels are worth, where frame 0 shows anything."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from mi2v_lite.training import picture_error
+from mi2v_lite.training.builders import clean_error, make_scheduler, predicted_clean
+from mi2v_lite.training.objectives import Animation
+from mi2v_lite.training.picture_error import channel_weights, seen_share
+
+NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+
+
+class ThreeShades(nn.Module):
+    """An autoencoder of one place: latents 0, 1 and 2 draw all three colours, with the strengths 2, 1 and 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.strength = nn.Parameter(torch.tensor([2.0, 1.0, 0.0]), requires_grad=False)
+
+    def decode(self, latents):
+        return (latents * self.strength[:, None, None]).sum(1, keepdim=True).expand(-1, 3, -1, -1) + 0.1
+
+
+@pytest.fixture
+def shades(monkeypatch):
+    monkeypatch.setattr(picture_error, "decode", lambda vae, latents: vae.decode(latents))
+    monkeypatch.setattr(picture_error, "encode", lambda vae, frames: torch.cat([frames[:, :1], 0 * frames[:, 1:]], 1))
+    return ThreeShades()
+
+
+def test_a_channel_is_worth_what_it_moves_the_picture(shades):
+    frames = torch.full((2, 3, 4, 4), 0.5)
+    weights, own = channel_weights(shades, frames)
+    assert torch.allclose(weights, torch.tensor([4.0, 1.0, 0.0]), atol=1e-4)
+    assert own == pytest.approx(0.6**2)  # 2 * 0.5 + 0.1 instead of 0.5
+    latents, error = torch.randn(8, 3, 16, 16), torch.randn(8, 3, 16, 16)
+    true = (shades.decode(latents + error) - shades.decode(latents)).square().mean()
+    estimate = (error.square().mean((0, 2, 3)) * weights).sum()
+    assert float(estimate) == pytest.approx(float(true), rel=0.1)
+
+
+def test_what_frame_0_shows_of_each_block():
+    flow = torch.zeros(1, 2, 2, 16, 16)
+    flow[:, 1, 0] = 4.0  # right by half a block
+    share = seen_share(flow, (2, 2))
+    assert share.shape == (1, 1, 2, 2, 2)
+    assert (share[:, :, 0] == 1).all()
+    assert share[0, 0, 1].tolist() == [[0.5, 1.0], [0.5, 1.0]]
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon"])
+def test_clean_error_is_how_far_a_wrong_prediction_leads(kind):
+    scheduler = make_scheduler({**NOISE, "prediction_type": kind, "rescale_betas_zero_snr": kind != "epsilon"})
+    noisy, wrong, timesteps = torch.zeros(3, 2, 4, 4), torch.randn(3, 2, 4, 4), torch.tensor([10, 500, 900])
+    clean = predicted_clean(scheduler, wrong, noisy, timesteps)
+    assert torch.allclose(clean.square(), wrong.square() * clean_error(scheduler, timesteps)[:, None, None, None])
+
+
+def loss(error, flow, hole_weight, timestep=999, channels=(4.0, 1.0)):
+    """The loss of `Animation` for a network that errs by `error` `(B, C, F, h, w)`."""
+    animation = Animation.__new__(Animation)
+    animation.scheduler = make_scheduler(NOISE)
+    animation.hole_weight, animation.channels, animation.floor = hole_weight, torch.tensor(channels), 0.01
+    animation.scaled, animation.text = lambda models, batch, kind: torch.zeros_like(error), lambda models, tokens: None
+    timesteps = torch.full((len(error),), timestep)
+    animation.noised = lambda clean, draws, predict: (clean, timesteps, torch.zeros_like(clean))
+    models = {"unet": lambda sample, timesteps, text, flow: error}
+    value, logs = animation.loss(models, {"flow": flow, "tokens": None}, None, SimpleNamespace(model="unet"))
+    assert float(logs["plain"]) == pytest.approx(float(error[:, :, 1:].square().mean()))
+    return float(value.exp())
+
+
+def test_the_loss_is_the_log_of_the_pictures_error():
+    flow = torch.zeros(1, 1, 2, 16, 16)
+    error = torch.zeros(1, 2, 2, 2, 2)
+    error[:, :, 0] = 9.0  # frame 0 is given
+    assert loss(error, flow, 1.0) == pytest.approx(0.01)  # the autoencoder's own
+    error[:, 0, 1] = 0.1
+    assert loss(error, flow, 1.0) == pytest.approx(0.01 + 4 * 0.1**2, rel=1e-4)
+    assert loss(error, flow, 1.0, timestep=0) < 0.0101  # hardly any noise, hardly any error
+    both = torch.cat([error, 10 * error])
+    product = loss(error, flow, 1.0) * loss(10 * error, flow, 1.0)
+    assert loss(both, flow.repeat(2, 1, 1, 1, 1), 1.0) == pytest.approx(product**0.5, rel=1e-4)  # a clip, a vote
+
+
+def test_errors_in_holes_count_as_told():
+    flow = torch.zeros(1, 1, 2, 16, 16)
+    flow[:, :, 0] = 8.0  # right by a block: the left half of frame 1 is a hole
+    hole, seen = torch.zeros(2, 1, 2, 2, 2, 2)
+    hole[..., 0], seen[..., 1] = 0.5, 0.5
+    assert loss(hole, flow, 0.0) == pytest.approx(0.01)
+    assert loss(seen, flow, 0.0) == pytest.approx(0.01 + 5 * 0.25, rel=1e-4)
+    assert loss(hole, flow, 1.0) == pytest.approx(loss(seen, flow, 1.0))
+    assert loss(hole, flow, 0.25) == pytest.approx(0.01 + 5 * 0.25 * 0.25 / 1.25, rel=1e-4)
