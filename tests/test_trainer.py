@@ -114,7 +114,7 @@ def curriculum() -> Config:
             **{**video, "others": ["text_encoder", "image_vae"]},
             start_from={**text, "image_vae": "image_vae"},
             trainable=["stage2_unet.*"],
-            options={"start": "warped", "noise_emphasis": 2.0, "picture_error": True, "hole_weight": 0.5},
+            options={"start": "warped", "noise_emphasis": 2.0, "decoded_error": "log", "hole_weight": 0.5},
             gradient_checkpointing=True,
             precision="bf16",
         ),
@@ -403,15 +403,28 @@ def test_told_share_moves_the_loss_to_where_the_control_tells_the_flow(runs):
         loss(5)
 
 
-def test_what_a_picture_error_takes(runs):
+@pytest.mark.parametrize(("measure", "of"), [("log", np.log), ("root", np.sqrt)])
+@pytest.mark.parametrize("name", ["start_video", "stage1_temporal", "controlnet", "stage2"])
+def test_every_objective_can_look_at_what_its_latents_decode_to(runs, name, measure, of):
     made = curriculum()
-    for options, told in (
-        ({"hole_weight": 0.5}, "hole_weight needs picture_error: true"),
-        ({"picture_error": True, "hole_weight": 1.5}, "hole_weight is 1.5, expected a share from 0 to 1"),
-    ):
-        chosen = replace(made.step("ablation"), options=options)
-        with pytest.raises(ValueError, match=told):
-            trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
+    chosen = replace(made.step(name), options={**made.step(name).options, "decoded_error": measure})
+    models = build_models(made, chosen, runs)
+    objective = trainer.OBJECTIVES[chosen.objective](made, chosen, runs, models)
+    vae = models["flow_vae" if "stage1" in name or "controlnet" in name else "image_vae"]
+    assert len(objective.decoded.channels) == vae.config.latent_channels
+    batch = objective.batch(chosen, Draws.of(0, count=2))
+    loss, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
+    loss.backward()
+    objective.decoded.channels *= 0  # nothing but the autoencoder's own error is left
+    floor, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
+    assert float(floor.detach()) == pytest.approx(of(objective.decoded.floor), rel=1e-5) and loss > floor
+
+
+def test_hole_weight_is_a_share(runs):
+    made = curriculum()
+    chosen = replace(made.step("ablation"), options={"hole_weight": 1.5})
+    with pytest.raises(ValueError, match="hole_weight is 1.5, expected a share from 0 to 1"):
+        trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
 
 
 def test_stores_are_drawn_from_in_turn(runs, tmp_path):

@@ -12,14 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from mi2v_lite.training.batches import ClipBatches, Draws, InTurn
-from mi2v_lite.training.builders import load_tokenizer, make_scheduler, predicted_clean, prediction_target
+from mi2v_lite.training.builders import (
+    clean_error,
+    load_tokenizer,
+    make_scheduler,
+    predicted_clean,
+    prediction_target,
+)
 from mi2v_lite.training.common import Batch, Predict, data_folders, share_of
 from mi2v_lite.training.curriculum import Config, Step
-from mi2v_lite.training.latents import cached_latents
+from mi2v_lite.training.decoded_error import DecodedError
+from mi2v_lite.training.latents import READERS, cached_latents
+
+SAMPLES = 16  # that say what the channels of latents are worth
 
 
 class Denoising:
-    """A denoising objective without its loss. `uses_flow_latents` and `uses_flow` say what its batches must hold."""
+    """A denoising objective without its loss. `uses_flow_latents` and `uses_flow` say what its batches must hold; it
+    denoises latents of flow if they have any, of frames otherwise.
+
+    Options of a step that all objectives take: `noise_from`, `noise_emphasis`, `own_guess`, `decoded_error`.
+    """
 
     uses_flow_latents = True
     uses_flow = False
@@ -48,11 +61,16 @@ class Denoising:
             latents = [cached_latents(folder, models[f"{kind}_vae"], kind, step.precision, device) for kind in kinds]
             return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
 
-        self.first = self.source = open_store(train)
+        self.source = first = open_store(train)
         if mixed:
             named = [mixed] if isinstance(mixed, str) else mixed
             self.source = InTurn([self.source, *(open_store(runs / name) for name in named)])
         self.heldout = open_store(heldout) if heldout else None
+        self.decoded: DecodedError | None = None
+        if measure := step.options.get("decoded_error"):
+            kind, clips = "flow" if self.uses_flow_latents else "image", first.store
+            samples = torch.stack([READERS[kind](clips, i)[-1] for i in range(min(SAMPLES, len(clips)))])
+            self.decoded = DecodedError(models[f"{kind}_vae"], samples, measure)
 
     def batch(self, step: Step, draws: Draws) -> Batch:
         """A training batch, see `ClipBatches.draw`."""
@@ -95,6 +113,19 @@ class Denoising:
                 noise = noise + kept.view(-1, *[1] * (clean.ndim - 1)) * (guess - clean)
         noisy = self.scheduler.add_noise(clean, noise, timesteps)
         return noisy, timesteps, prediction_target(self.scheduler, clean, noise, timesteps)
+
+    def clean(self, error: Tensor, timesteps: Tensor) -> Tensor:
+        """Square errors `(B, C, N, h, w)` of the clean latents, from those of a prediction at `timesteps`."""
+        return error * clean_error(self.scheduler, timesteps).view(-1, *[1] * (error.ndim - 1))
+
+    def reduced(self, error: Tensor, timesteps: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss of square errors `(B, C, N, h, w)`, where places count by `weight` `(B, 1, N, h, w)` if given.
+
+        Their mean; with the option `decoded_error` the mean over samples of `DecodedError` in that measure.
+        """
+        if self.decoded is not None:
+            return self.decoded(self.clean(error, timesteps), weight).mean()
+        return error.mean() if weight is None else (error * weight).mean() / weight.mean()
 
     @torch.no_grad()
     def validate(self, models: nn.ModuleDict, step: Step) -> dict[str, float]:

@@ -18,14 +18,10 @@ from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.autoencoding import FlowAutoencoder, ImageAutoencoder
 from mi2v_lite.training.batches import Draws
-from mi2v_lite.training.builders import clean_error
 from mi2v_lite.training.common import Batch, Logs, share_of, start_of
 from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.decoded_error import seen_share
 from mi2v_lite.training.denoising import Denoising
-from mi2v_lite.training.latents import clip_frames
-from mi2v_lite.training.picture_error import channel_weights, seen_share
-
-PICTURES = 16  # that say what the channels of latents are worth
 
 
 def _one_frame(count: int, draws: Draws) -> Tensor:
@@ -70,7 +66,7 @@ class TextToVideo(Denoising):
             return models[step.model](noisy, timesteps, text)
 
         noisy, timesteps, target = self.noised(frames, draws, predict)
-        return F.mse_loss(predict(noisy, timesteps).float(), target), {}
+        return self.reduced((predict(noisy, timesteps).float() - target).square(), timesteps), {}
 
 
 class MotionField(Denoising):
@@ -103,10 +99,8 @@ class MotionField(Denoising):
         noisy, timesteps, target = self.noised(flow, draws, predict)
         prediction = predict(noisy, timesteps)
         error = (prediction.float() - target).square()
-        if pixels is None:
-            return error.mean(), {}
-        weight = _on_objects(pixels, self.object_weight, flow.shape[-2:])
-        return (error * weight).mean() / weight.mean(), {"plain": error.detach().mean()}
+        weight = None if pixels is None else _on_objects(pixels, self.object_weight, flow.shape[-2:])
+        return self.reduced(error, timesteps, weight), {"plain": error.detach().mean()}
 
 
 class TrajectoryControl(Denoising):
@@ -155,22 +149,21 @@ class TrajectoryControl(Denoising):
         error = (prediction.float() - target).square()
         told = masks.told(true, sparse, mask, tuple(flow.shape[-2:])).transpose(1, 2)  # (B, 1, N, h, w)
         inside = (error * told).mean((1, 2, 3, 4)) / told.mean((1, 2, 3, 4)).clamp(min=1e-6)  # (B,)
-        loss = (1 - self.told_share) * error.mean() + self.told_share * inside.mean()
+        # A sample without a place that is told the truth gives a constant there, which has no gradient.
+        there = inside if self.decoded is None else self.decoded(self.clean(error, timesteps), told)
+        loss = (1 - self.told_share) * self.reduced(error, timesteps) + self.told_share * there.mean()
         return loss, {"mask_share": mask.mean(), "inside": inside.detach().mean()}
 
 
 class Animation(Denoising):
     """Stage 2: frame 0 stays clean, frames 1..N are denoised with frame 0's features warped to them (section 3.3).
 
-    With the option `start: warped`, fresh motion modules begin as `motion_start.start_warped` sets them.
-
-    With `picture_error: true` the loss is the logarithm of the error that the decoded picture would have, that of the
-    autoencoder included (`picture_error.channel_weights`): what PSNR measures, alike for plain and for busy clips.
-    `hole_weight` (1 by default) is what an error then counts where frame 0 shows nothing: such places are few, but no
-    network can know them, and their error would outweigh what can be learned.
+    With the option `start: warped`, fresh motion modules begin as `motion_start.start_warped` sets them. `hole_weight`
+    (1 by default) is what an error counts where frame 0 shows nothing: such places are few, but no network can know
+    them, and their error would outweigh what can be learned.
 
     Raises:
-        ValueError: for a `hole_weight` outside [0, 1], or one without `picture_error`.
+        ValueError: for a `hole_weight` outside [0, 1].
     """
 
     uses_flow_latents = False
@@ -182,13 +175,6 @@ class Animation(Denoising):
         if start == "warped" and (step.fresh or step.model not in step.start_from):
             start_warped(models[step.model])
         self.hole_weight = share_of(step, "hole_weight", 1.0)
-        self.channels: Tensor | None = None
-        if step.options.get("picture_error", False):
-            clips = self.first.store
-            pictures = torch.stack([clip_frames(clips, i)[-1] for i in range(min(PICTURES, len(clips)))])
-            self.channels, self.floor = channel_weights(models["image_vae"], pictures)
-        elif "hole_weight" in step.options:
-            raise ValueError(f"Step {step.name}: hole_weight needs picture_error: true.")
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels. The loss is on frames 1..N only."""
@@ -202,14 +188,10 @@ class Animation(Denoising):
         noisy, timesteps, target = self.noised(frames, draws, predict)
         prediction = predict(noisy, timesteps)
         error = (prediction.float() - target)[:, :, 1:].square()
-        if self.channels is None:
-            return error.mean(), {}
-        # The error of the clean latents that a v or noise prediction stands for.
-        clean = error * clean_error(self.scheduler, timesteps).view(-1, 1, 1, 1, 1)
-        picture = torch.einsum("bcnhw,c->bnhw", clean, self.channels.to(clean))[:, None]
-        weight = self.hole_weight + (1 - self.hole_weight) * seen_share(batch["flow"], picture.shape[-2:])
-        each = (picture * weight).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4))  # (B,)
-        return (self.floor + each).log().mean(), {"plain": error.detach().mean()}
+        weight = None
+        if self.hole_weight < 1:
+            weight = self.hole_weight + (1 - self.hole_weight) * seen_share(batch["flow"], error.shape[-2:])
+        return self.reduced(error, timesteps, weight), {"plain": error.detach().mean()}
 
 
 OBJECTIVES = {

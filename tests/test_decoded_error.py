@@ -1,4 +1,4 @@
-"""The error of the decoded picture, estimated from latents: what channels are worth, where frame 0 shows anything."""
+"""The error after decoding, estimated from latents: what channels are worth, where frame 0 shows anything."""
 
 from types import SimpleNamespace
 
@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from mi2v_lite.training import picture_error
+from mi2v_lite.training import decoded_error
 from mi2v_lite.training.builders import clean_error, make_scheduler, predicted_clean
+from mi2v_lite.training.decoded_error import DecodedError, seen_share
 from mi2v_lite.training.objectives import Animation
-from mi2v_lite.training.picture_error import channel_weights, seen_share
 
 NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
@@ -27,20 +27,31 @@ class ThreeShades(nn.Module):
 
 @pytest.fixture
 def shades(monkeypatch):
-    monkeypatch.setattr(picture_error, "decode", lambda vae, latents: vae.decode(latents))
-    monkeypatch.setattr(picture_error, "encode", lambda vae, frames: torch.cat([frames[:, :1], 0 * frames[:, 1:]], 1))
+    monkeypatch.setattr(decoded_error, "decode", lambda vae, latents, batch: vae.decode(latents))
+    monkeypatch.setattr(decoded_error, "encode", lambda vae, x, batch: torch.cat([x[:, :1], 0 * x[:, 1:]], 1))
     return ThreeShades()
 
 
 def test_a_channel_is_worth_what_it_moves_the_picture(shades):
-    frames = torch.full((2, 3, 4, 4), 0.5)
-    weights, own = channel_weights(shades, frames)
-    assert torch.allclose(weights, torch.tensor([4.0, 1.0, 0.0]), atol=1e-4)
-    assert own == pytest.approx(0.6**2)  # 2 * 0.5 + 0.1 instead of 0.5
-    latents, error = torch.randn(8, 3, 16, 16), torch.randn(8, 3, 16, 16)
-    true = (shades.decode(latents + error) - shades.decode(latents)).square().mean()
-    estimate = (error.square().mean((0, 2, 3)) * weights).sum()
-    assert float(estimate) == pytest.approx(float(true), rel=0.1)
+    decoded = DecodedError(shades, torch.full((2, 3, 4, 4), 0.5))
+    assert torch.allclose(decoded.channels, torch.tensor([4.0, 1.0, 0.0]), atol=1e-4)
+    assert decoded.floor == pytest.approx(0.6**2)  # 2 * 0.5 + 0.1 instead of 0.5
+    latents, error = torch.randn(2, 3, 4, 64, 64), torch.randn(2, 3, 4, 64, 64)
+    a, b = (shades.decode(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 4)) for x in (latents, latents + error))
+    true = 0.6**2 + (b - a).square().mean((1, 2, 3, 4))
+    assert torch.allclose(decoded(error.square()), true.log(), atol=0.05)
+
+
+def test_the_root_is_a_mean_over_places(shades):
+    decoded = DecodedError(shades, torch.full((2, 3, 4, 4), 0.1), "root")
+    assert decoded.floor == pytest.approx(0.2**2)
+    error, weight = torch.zeros(1, 3, 1, 1, 2), torch.tensor([1.0, 3.0]).view(1, 1, 1, 1, 2)
+    error[..., 1] = 0.16
+    there = (0.04 + 0.16 * 5) ** 0.5
+    assert float(decoded(error)) == pytest.approx((0.2 + there) / 2, rel=1e-4)
+    assert float(decoded(error, weight)) == pytest.approx((0.2 + 3 * there) / 4, rel=1e-4)
+    with pytest.raises(ValueError, match="decoded_error is 'square', expected one of log, root"):
+        DecodedError(shades, torch.zeros(1, 3, 4, 4), "square")
 
 
 def test_what_frame_0_shows_of_each_block():
@@ -62,9 +73,9 @@ def test_clean_error_is_how_far_a_wrong_prediction_leads(kind):
 
 def loss(error, flow, hole_weight, timestep=999, channels=(4.0, 1.0)):
     """The loss of `Animation` for a network that errs by `error` `(B, C, F, h, w)`."""
-    animation = Animation.__new__(Animation)
-    animation.scheduler = make_scheduler(NOISE)
-    animation.hole_weight, animation.channels, animation.floor = hole_weight, torch.tensor(channels), 0.01
+    animation, decoded = Animation.__new__(Animation), DecodedError.__new__(DecodedError)
+    decoded.channels, decoded.floor, decoded.measure = torch.tensor(channels), 0.01, "log"
+    animation.scheduler, animation.hole_weight, animation.decoded = make_scheduler(NOISE), hole_weight, decoded
     animation.scaled, animation.text = lambda models, batch, kind: torch.zeros_like(error), lambda models, tokens: None
     timesteps = torch.full((len(error),), timestep)
     animation.noised = lambda clean, draws, predict: (clean, timesteps, torch.zeros_like(clean))
