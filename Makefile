@@ -71,8 +71,8 @@ clean:
 FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
 STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \
-	stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse stage2_pieces \
-	stage2
+	stage1_decoded stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse \
+	stage2_pieces stage2
 TRAIN = test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1
 STORES := train objects more more_objects pairs pairs_objects film film_pairs heldout
 # $(call store,NAME,OPTIONS) writes a store unless it is there.
