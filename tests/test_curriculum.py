@@ -35,7 +35,8 @@ def test_lite_follows_the_paper():
     assert config.step("stage1_single").model_overrides == {"motion_modules": False}
     assert config.step("stage1_temporal").trainable == ("stage1_unet.*motion_modules*",)
     assert config.step("stage1_single").sources("stage1_unet") == ("stage1_start_image/stage1_start",)
-    assert config.step("stage1_temporal").sources("stage1_unet") == ("stage1_start_video/stage1_start", "stage1_decoded")
+    temporal = config.step("stage1_temporal").sources("stage1_unet")
+    assert temporal == ("stage1_start_video/stage1_start", "stage1_decoded")
     assert config.step("stage2_coarse").sources("stage2_unet") == ("stage2_start_video/stage2_start",)
     assert not any("text_encoder" in pattern for pattern in config.step("stage1_full").trainable)
     assert config.step("controlnet").trainable == ("controlnet.*",)
