@@ -1,4 +1,4 @@
-"""How far wrong latents put what they decode to: what a mean over latents does not see (notebooks 02 and 03).
+"""What a mean over latents does not see: how far wrong they put what they decode to (told in `weights/README.md`).
 
 A channel of the latents that holds the light of a whole block, or its whole displacement, moves the result far more
 than one of its finest grain; a plain mean over channels counts them alike.
