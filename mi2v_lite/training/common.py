@@ -31,6 +31,18 @@ def share_of(step: Step, name: str, default: float = 0.0) -> float:
     return share
 
 
+def weighted_mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Of each sample the mean of `x` `(B, C, N, h, w)`, where places count by `weight` `(B, 1, N, h, w)` if given.
+
+    Returns:
+        `(B,)`; 0 where all weights are 0.
+    """
+    places = (1, 2, 3, 4)
+    if weight is None:
+        return x.mean(places)
+    return (x * weight).mean(places) / weight.mean(places).clamp(min=1e-6)
+
+
 def data_folders(step: Step, runs: Path) -> tuple[Path, Path | None, dict[str, Any]]:
     """Where the clips of a step are, where the held-out ones, and its other data settings.
 

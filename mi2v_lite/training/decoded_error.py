@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from mi2v_lite.flow.warp import splat_average
 from mi2v_lite.models.autoencoder import decode, encode
+from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.training.common import weighted_mean
 
 NUDGE = 0.35  # of scaled latents, about as far as a trained network errs
 MEASURES = ("log", "root")
@@ -68,15 +69,8 @@ class DecodedError:
         """
         decoded = torch.einsum("bcnhw,c->bnhw", error, self.channels.to(error))[:, None]
         if self.measure == "root":
-            return _mean((self.floor + decoded).sqrt(), weight)
-        return (self.floor + _mean(decoded, weight)).log()
-
-
-def _mean(x: Tensor, weight: Tensor | None) -> Tensor:
-    """Of each sample, weighted if a weight is given; 0 where all weights are 0."""
-    if weight is None:
-        return x.flatten(1).mean(1)
-    return (x * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1e-6)
+            return weighted_mean((self.floor + decoded).sqrt(), weight)
+        return (self.floor + weighted_mean(decoded, weight)).log()
 
 
 def seen_share(flow: Tensor, size: tuple[int, int]) -> Tensor:
@@ -89,7 +83,6 @@ def seen_share(flow: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         `(B, 1, N, h, w)` in [0, 1].
     """
-    fields = flow.flatten(0, 1)
-    _, landed = splat_average(torch.ones_like(fields[:, :1]), fields)
-    share = F.adaptive_avg_pool2d((landed > 0).float(), size)
+    _, seen = SplatPyramid(flow).travelled(tuple(flow.shape[-2:]))  # (B, N, 1, H, W)
+    share = F.adaptive_avg_pool2d(seen.flatten(0, 1).float(), size)
     return share.unflatten(0, flow.shape[:2]).transpose(1, 2)

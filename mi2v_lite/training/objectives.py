@@ -18,7 +18,7 @@ from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.autoencoding import FlowAutoencoder, ImageAutoencoder
 from mi2v_lite.training.batches import Draws
-from mi2v_lite.training.common import Batch, Logs, share_of, start_of
+from mi2v_lite.training.common import Batch, Logs, share_of, start_of, weighted_mean
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.decoded_error import seen_share
 from mi2v_lite.training.denoising import Denoising
@@ -148,7 +148,7 @@ class TrajectoryControl(Denoising):
         prediction = predict(noisy, timesteps)
         error = (prediction.float() - target).square()
         told = masks.told(true, sparse, mask, tuple(flow.shape[-2:])).transpose(1, 2)  # (B, 1, N, h, w)
-        inside = (error * told).mean((1, 2, 3, 4)) / told.mean((1, 2, 3, 4)).clamp(min=1e-6)  # (B,)
+        inside = weighted_mean(error, told)  # (B,)
         # A sample without a place that is told the truth gives a constant there, which has no gradient.
         there = inside if self.decoded is None else self.decoded(self.clean(error, timesteps), told)
         loss = (1 - self.told_share) * self.reduced(error, timesteps) + self.told_share * there.mean()
