@@ -7,8 +7,7 @@ Every model comes from the last step that trained it, or is the imported one. We
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
 from pathlib import Path
 
 import torch
@@ -16,7 +15,8 @@ from torch import nn
 
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler, newest
-from mi2v_lite.training.curriculum import Config
+from mi2v_lite.training.curriculum import FOLDER, Config
+from mi2v_lite.writing import atomic_folder
 
 # What the pipeline calls the curriculum's models.
 PARTS = {
@@ -41,22 +41,68 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
 
     Args:
         config: the curriculum; its section ``pipeline`` gives the pipeline's defaults.
-        runs: where the trainer put its results. output: the folder to write; an old one is replaced.
+        runs: where the trainer put its results.
+        output: the folder to write. An earlier pipeline there, or an empty folder, is replaced; nothing else is.
+
+    Returns:
+        ``output``.
 
     Raises:
-        ValueError: when a model has not been trained.
+        ValueError: before any model is loaded, when ``output`` is something that must not be replaced; when a model
+            has not been trained.
+        OSError: when ``output`` cannot be written.
     """
     runs, output = Path(runs), Path(output)
-    parts = {}
-    for part, model in PARTS.items():
-        kind = config.models[model]["kind"]
-        parts[part] = _half(load_model(kind, newest(config, runs, model)))
-    pipe = MotionI2VPipeline(
-        **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
-    )
-    partial = output.with_name(f"{output.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_pretrained(partial)
-    shutil.rmtree(output, ignore_errors=True)
-    os.replace(partial, output)
+    _check_output(config, runs, output)
+    place = output.resolve()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(place) as partial:
+        parts = {}
+        for part, model in PARTS.items():
+            kind = config.models[model]["kind"]
+            parts[part] = _half(load_model(kind, newest(config, runs, model)))
+        pipe = MotionI2VPipeline(
+            **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
+        )
+        pipe.save_pretrained(partial)
     return output
+
+
+def _check_output(config: Config, runs: Path, output: Path) -> None:
+    """Refuses an output whose replacement would take something away that is not a pipeline."""
+    if output.is_symlink():
+        raise ValueError(
+            f"The output {output} is a symbolic link to {output.readlink()}, expected a folder: name that itself."
+        )
+    place, trained = output.resolve(), [runs / step.name for step in config.steps]
+    for folder in trained:
+        if place.is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"The output {output} is inside {folder}, where the trainer keeps its results: choose a folder "
+                "outside of it."
+            )
+    sources = {source for step in config.steps for name in step.start_from for source in step.sources(name)}
+    imported = [Path(source.removeprefix(FOLDER)) for source in sorted(sources) if source.startswith(FOLDER)]
+    for folder in (runs, *trained, *imported):
+        if folder.resolve().is_relative_to(place):
+            raise ValueError(
+                f"The output {output} would replace {folder}, from which the curriculum reads: choose a folder that "
+                "does not contain it."
+            )
+    if place.is_dir():
+        if any(place.iterdir()) and not _is_pipeline(place):
+            raise ValueError(
+                f"The output {output} holds something other than a pipeline, expected a new or empty folder or that "
+                "of an earlier export: choose another, or move away what it holds."
+            )
+    elif place.exists():
+        raise ValueError(f"The output {output} is a file, expected a folder: choose another name.")
+
+
+def _is_pipeline(folder: Path) -> bool:
+    """Whether diffusers saved a `MotionI2VPipeline` there."""
+    try:
+        index = json.loads((folder / MotionI2VPipeline.config_name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and index.get("_class_name") == MotionI2VPipeline.__name__

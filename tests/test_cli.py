@@ -374,9 +374,15 @@ def test_train_hands_on_its_options(here, capsys, monkeypatch):
     step = trainer.load_config(config).steps[0].name
     calls = []
     monkeypatch.setattr(trainer, "train", lambda *args: calls.append(args) or Path("done"))
-    code, out, err = run(capsys, "train", config, "--step", step, "--runs", "elsewhere", "--resume")
-    assert (code, out, err) == (0, "wrote done\n", "")
-    assert calls[0][1:] == (step, Path("elsewhere"), True)
+    for option in ("--resume", "--restart"):
+        code, out, err = run(capsys, "train", config, "--step", step, "--runs", "elsewhere", option)
+        assert (code, out, err) == (0, "wrote done\n", "")
+    assert [call[1:] for call in calls] == [
+        (step, Path("elsewhere"), True, False),
+        (step, Path("elsewhere"), False, True),
+    ]
+    code, out, err = run(capsys, "train", config, "--step", step, "--resume", "--restart")
+    assert code == 2 and len(calls) == 2 and "--restart: not allowed with argument --resume" in err
 
 
 def test_doctor(here, capsys):

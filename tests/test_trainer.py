@@ -17,7 +17,9 @@ import yaml
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file
+from test_writing import Killed, killer  # noqa: F401 - a fixture
 
+from mi2v_lite import export as exporter
 from mi2v_lite.data import store
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.export import export
@@ -224,6 +226,151 @@ def test_resume_repeats_an_uninterrupted_training_to_the_bit(runs, tmp_path, nam
         return [row.split(",")[1] for row in (folder / name / "log.csv").read_text().splitlines()]
 
     assert losses(tmp_path) == losses(runs)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All that is in a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def trained(runs, tmp_path) -> Path:
+    """A folder with the photos and the results of the step `image_vae`; returns that of the step."""
+    (tmp_path / "photos").symlink_to(runs / "photos")
+    return shutil.copytree(runs / "image_vae", tmp_path / "image_vae")
+
+
+def refuse_to_load(*_: object) -> None:
+    raise AssertionError("this takes minutes")
+
+
+@pytest.mark.parametrize(
+    "left, told",
+    [
+        (("checkpoint-2", "checkpoint-4", "final"), "checkpoint-2, checkpoint-4, final"),
+        (("checkpoint-4",), "checkpoint-4"),
+        (("final",), "final"),
+    ],
+)
+def test_a_training_beside_the_results_of_an_earlier_one_is_refused(trained, monkeypatch, left, told):
+    """Before anything takes long: it would prune its own checkpoints at once, and overwrite the log."""
+    for name in {"checkpoint-2", "checkpoint-4", "final"} - set(left):
+        shutil.rmtree(trained / name)
+    before = tree(trained)
+    monkeypatch.setattr(trainer, "build_models", refuse_to_load)
+    with pytest.raises(ValueError, match=rf"image_vae holds {told} of an earlier training: .*--resume.*--restart"):
+        trainer.train(curriculum(), "image_vae", trained.parent)
+    assert tree(trained) == before
+
+
+def test_a_log_alone_is_no_result(trained):
+    """Whoever was stopped before the first checkpoint may simply begin again."""
+    for name in ("checkpoint-2", "checkpoint-4", "final"):
+        shutil.rmtree(trained / name)
+    (trained / "checkpoint-old").mkdir()  # what people call theirs is theirs
+    trainer.train(curriculum(), "image_vae", trained.parent, stop_at=2)
+    assert len((trained / "log.csv").read_text().splitlines()) == 3 and (trained / "checkpoint-old").is_dir()
+
+
+def test_restart_removes_the_old_results_and_resume_goes_on_from_the_new(runs, trained, capsys):
+    config, before = curriculum(), tree(trained)
+    (trained / "checkpoint-4").rename(trained / "checkpoint-400")
+    (trained / "validation").mkdir()
+    (trained / "validation" / "0000400-0.png").write_bytes(b"old")
+    (trained / "notes.txt").write_text("mine")
+    capsys.readouterr()
+    trainer.train(config, "image_vae", trained.parent, restart=True, stop_at=2)
+    said = [line for line in capsys.readouterr().err.splitlines() if "removing" in line]
+    names = "checkpoint-2, checkpoint-400, final, validation, log.csv"
+    assert said == [f"{trained}: removing {names} of an earlier training"]
+    assert sorted(path.name for path in trained.iterdir()) == ["checkpoint-2", "log.csv", "notes.txt"]
+    assert len((trained / "log.csv").read_text().splitlines()) == 3
+    trainer.train(config, "image_vae", trained.parent, resume=True)
+    again = tree(trained)
+    for name in before:
+        if name.endswith(".safetensors"):
+            assert again[name] == before[name], name
+    assert (runs / "image_vae" / "final").is_dir() and (runs / "photos").is_dir(), "nothing of other folders"
+
+
+def test_restart_where_nothing_is(runs, tmp_path, capsys):
+    (tmp_path / "photos").symlink_to(runs / "photos")
+    trainer.train(curriculum(), "image_vae", tmp_path, restart=True, stop_at=2)
+    assert (tmp_path / "image_vae" / "checkpoint-2").is_dir() and "removing" not in capsys.readouterr().err
+
+
+def test_restart_removes_nothing_before_models_and_data_are_loaded(runs, trained, tmp_path):
+    before = tree(trained)
+    (tmp_path / "photos").unlink()
+    with pytest.raises((ValueError, OSError)):
+        trainer.train(curriculum(), "image_vae", tmp_path, restart=True)
+    assert tree(trained) == before
+    shutil.copytree(runs / "flow_vae", tmp_path / "flow_vae")
+    (tmp_path / "stores").symlink_to(runs / "stores")
+    shutil.rmtree(trained)
+    with pytest.raises(ValueError, match="train the step image_vae first"):
+        trainer.train(curriculum(), "flow_vae", tmp_path, restart=True)
+    assert tree(tmp_path / "flow_vae") == tree(runs / "flow_vae")
+
+
+def test_resume_and_restart_exclude_each_other(trained, tmp_path, capsys):
+    before = tree(trained)
+    with pytest.raises(ValueError, match="ask for one of the two"):
+        trainer.train(curriculum(), "image_vae", tmp_path, resume=True, restart=True)
+    with pytest.raises(SystemExit):
+        trainer.main(["config.yaml", "--step", "image_vae", "--resume", "--restart"])
+    assert "not allowed with argument --resume" in capsys.readouterr().err and tree(trained) == before
+
+
+def test_a_complete_step_may_be_resumed_and_writes_its_result_again(trained):
+    before = tree(trained)
+    (trained / "final" / "image_vae" / "config.json").unlink()
+    assert trainer.train(curriculum(), "image_vae", trained.parent, resume=True) == trained / "final"
+    assert tree(trained) == before
+
+
+def test_resume_does_not_train_over_a_result_without_a_checkpoint(trained, monkeypatch):
+    for name in ("checkpoint-2", "checkpoint-4"):
+        shutil.rmtree(trained / name)
+    before = tree(trained)
+    monkeypatch.setattr(trainer, "build_models", refuse_to_load)
+    with pytest.raises(ValueError, match="holds final, but no checkpoint.*--restart"):
+        trainer.train(curriculum(), "image_vae", trained.parent, resume=True)
+    assert tree(trained) == before
+
+
+def test_a_training_killed_while_it_replaces_its_result_keeps_it(trained, killer):  # noqa: F811
+    before, moved = tree(trained), False
+    for changes in range(20):
+        killer.after(changes)
+        try:
+            trainer.train(curriculum(), "image_vae", trained.parent, resume=True)
+            break
+        except Killed:
+            killer.last = None
+        asides = list(trained.glob(".final.*.old"))
+        moved = moved or not (trained / "final").exists()
+        assert tree(trained / "final" if (trained / "final").exists() else asides[0]) == {
+            name.removeprefix("final/"): content for name, content in before.items() if name.startswith("final/")
+        }
+    assert moved, "one kill came between the two moves"
+    assert tree(trained) == before
+
+
+def test_a_checkpoint_that_a_kill_left_aside_is_found(runs, trained, monkeypatch):
+    """It counts as a result, and `resume` goes on from it."""
+    (trained / "checkpoint-4").rename(trained / ".checkpoint-4.0123abcd.old")
+    for name in ("checkpoint-2", "final"):
+        shutil.rmtree(trained / name)
+    (trained / ".checkpoint-4.89abcdef.part").mkdir()
+    before = sorted(path.name for path in trained.iterdir())
+    with pytest.raises(ValueError, match="image_vae holds checkpoint-4 of"):
+        trainer.train(curriculum(), "image_vae", trained.parent)
+    assert sorted(path.name for path in trained.iterdir()) == before, "a refusal changes nothing"
+    monkeypatch.setattr(trainer, "_update", refuse_to_load)
+    trainer.train(curriculum(), "image_vae", trained.parent, resume=True)
+    assert sorted(path.name for path in trained.iterdir()) == ["checkpoint-4", "final", "log.csv"]
+    assert tree(trained / "final") == tree(runs / "image_vae" / "final")
 
 
 def test_only_what_the_patterns_name_changes(runs):
@@ -581,7 +728,94 @@ def test_the_results_become_a_pipeline_that_samples(runs, tmp_path):
 def test_export_names_a_model_that_was_not_trained(runs, tmp_path):
     with pytest.raises(ValueError, match="model image_vae"):
         export(curriculum(), tmp_path, tmp_path / "lite")
-    assert not (tmp_path / "lite").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def saved_as(folder: Path, name: str) -> Path:
+    """A folder as diffusers saves a pipeline of that class, with one file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    (folder / "weights.txt").write_text("old")
+    return folder
+
+
+def test_export_replaces_an_earlier_pipeline_and_nothing_beside_it(runs, tmp_path):
+    config = curriculum()
+    output = saved_as(tmp_path / "lite", "MotionI2VPipeline")
+    (tmp_path / "lite.partial").mkdir()
+    (tmp_path / "lite.partial" / "mine.txt").write_text("mine")
+    assert export(config, runs, output) == output
+    assert not (output / "weights.txt").exists() and (output / "animation_unet").is_dir()
+    (tmp_path / "new" / "empty").mkdir(parents=True)
+    for name in ("new/empty", "new/below/lite"):
+        assert tree(export(config, runs, tmp_path / name)).keys() == tree(output).keys()
+    assert (tmp_path / "lite.partial" / "mine.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lite", "lite.partial", "new"]
+
+
+def test_export_refuses_what_it_must_not_replace(tmp_path, monkeypatch):
+    """All of it before a model is loaded, and all that was there stays."""
+    content = {"models": MODELS, "noise": NOISE, "steps": [asdict(each) for each in curriculum().steps]}
+    content["steps"][0]["start_from"] = {"image_vae": f"folder:{tmp_path / 'imported' / 'vae'}"}
+    config = parse_config(json.loads(json.dumps(content)))
+    for name in ("runs/stage2/final/stage2_unet", "runs/stores", "docs", "broken", "list"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "kept.txt").write_text("kept")
+    (tmp_path / "broken" / "model_index.json").write_text("{")
+    (tmp_path / "list" / "model_index.json").write_text("[]")
+    saved_as(tmp_path / "other", "StableDiffusionPipeline")
+    saved_as(tmp_path / "imported", "MotionI2VPipeline")
+    (tmp_path / "imported" / "vae").mkdir()
+    saved_as(tmp_path, "MotionI2VPipeline")
+    saved_as(tmp_path / "runs" / "stage2", "MotionI2VPipeline")
+    saved_as(tmp_path / "good", "MotionI2VPipeline")
+    (tmp_path / "link").symlink_to("good")
+    (tmp_path / "nowhere").symlink_to("missing")
+    (tmp_path / "file.txt").write_text("kept")
+    monkeypatch.setattr(exporter, "newest", refuse_to_load)
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    for told, names in {
+        "holds something other than a pipeline.*choose another": ["docs", "broken", "list", "other", "runs/stores"],
+        "is a file, expected a folder": ["file.txt"],
+        "is a symbolic link to": ["link", "nowhere"],
+        "would replace .*runs": ["runs", ".", "docs/..", tmp_path],
+        "is inside .*stage2, where the trainer keeps": ["runs/stage2", "runs/stage2/final/new", "docs/../runs/stage2"],
+        "is inside .*controlnet, where": ["runs/controlnet"],
+        "would replace .*imported.vae": ["imported"],
+    }.items():
+        for name in names:
+            with pytest.raises(ValueError, match=f"^The output {name} {told}"):
+                export(config, "runs", name)
+    assert tree(tmp_path) == before and (tmp_path / "link").is_symlink() and (tmp_path / "nowhere").is_symlink()
+    with pytest.raises(AssertionError, match="minutes"):
+        export(config, "runs", "good")  # it comes as far as the models
+    assert tree(tmp_path) == before
+
+
+def test_a_killed_export_leaves_the_old_pipeline_to_the_next(runs, tmp_path, monkeypatch):
+    config, rename = curriculum(), os.rename
+    output = saved_as(tmp_path / "lite", "MotionI2VPipeline")
+    before = tree(output)
+
+    def killed(source, target):
+        if moved:
+            raise Killed
+        moved.append(target)
+        rename(source, target)
+
+    moved: list[Path] = []
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(os, "rename", killed)
+        export(config, runs, output)
+    (aside,) = tmp_path.glob(".lite.*.old")
+    assert tree(aside) == before and not output.exists()
+    with monkeypatch.context() as patched, pytest.raises(AssertionError, match="minutes"):
+        patched.setattr(exporter, "load_model", refuse_to_load)
+        export(config, runs, output)
+    assert tree(output) == before and [path.name for path in tmp_path.iterdir()] == ["lite"]
+    export(config, runs, output)
+    assert not (output / "weights.txt").exists() and [path.name for path in tmp_path.iterdir()] == ["lite"]
 
 
 def test_the_flow_decoder_may_train_on_without_new_latents(runs):
@@ -595,11 +829,12 @@ def test_the_flow_decoder_may_train_on_without_new_latents(runs):
 
 
 def test_two_processes_train_as_one_with_the_double_batch(runs, tmp_path):
-    """Through `accelerate launch`, as a user would; same losses, same weights."""
+    """Through `accelerate launch`, as a user would; same losses, same weights. One of them removes old results."""
     double, halves = tmp_path / "double", tmp_path / "halves"
     for folder in (double, halves):
         shutil.copytree(runs, folder, ignore=shutil.ignore_patterns("stage1_temporal", "stage2", "controlnet*"))
-        shutil.rmtree(folder / "stage1_single")
+    shutil.rmtree(double / "stage1_single")
+    (halves / "stage1_single" / "checkpoint-4").rename(halves / "stage1_single" / "checkpoint-400")
     config = curriculum()
     one = config.step("stage1_single")
     step = {**asdict(one), "batch_size": 2, "accumulation": 1, "learning_rate": 1e-4}
@@ -612,8 +847,12 @@ def test_two_processes_train_as_one_with_the_double_batch(runs, tmp_path):
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command = [*launch, "-m", "mi2v_lite.training.trainer", str(written), "--step", one.name, "--runs", str(halves)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    settings = {"capture_output": True, "text": True, "timeout": 600, "env": environment}
+    done = subprocess.run([*command, "--restart"], **settings)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("removing checkpoint-2, checkpoint-400, final, log.csv of an earlier training") == 1
+    kept = sorted(path.name for path in (halves / one.name).iterdir())
+    assert kept == ["checkpoint-2", "checkpoint-4", "final", "log.csv"]
     plain["steps"][-1]["batch_size"] = 4
     trainer.train(parse_config(plain), one.name, double)
 

@@ -15,7 +15,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, e.g. mi2v_lite/configs/lite.yaml")
     each.add_argument("--step", required=True, metavar="NAME", help="the step's name in CONFIG")
     each.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)")
-    each.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    old = each.add_mutually_exclusive_group()
+    old.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    old.add_argument("--restart", action="store_true", help="remove the step's old results and start anew")
 
     each = commands.add_parser("curves", help="training logs at a glance", description="Table and picture of the logs.")
     each.set_defaults(run=curves)
@@ -39,7 +41,7 @@ def train(options: argparse.Namespace) -> None:
     config.step(options.step)  # a wrong name is told before torch loads
     from mi2v_lite.training import trainer
 
-    print(f"wrote {trainer.train(config, options.step, options.runs, options.resume)}")
+    print(f"wrote {trainer.train(config, options.step, options.runs, options.resume, options.restart)}")
 
 
 def curves(options: argparse.Namespace) -> None:

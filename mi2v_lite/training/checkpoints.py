@@ -6,9 +6,8 @@ A file always holds whole tensors, so a training goes on with any number of proc
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mi2v_lite.training.curriculum import Step
+from mi2v_lite.writing import atomic_folder, folder_names, remove_folder
 
 KEEP_CHECKPOINTS = 2
 
@@ -89,27 +89,24 @@ def write_checkpoint(
     ema: Ema,
     writes: bool = True,
 ) -> Path:
-    """Writes a checkpoint under another name first: a folder `checkpoint-<n>` is always whole.
+    """Writes a checkpoint, under another name first: a folder `checkpoint-<n>` is always whole. Removes old ones.
 
     All processes call it, since a sharded tensor is gathered from all; the one that `writes` writes.
     """
-    target, partial = folder / f"checkpoint-{done}", folder / f"partial-{done}"
+    target = folder / f"checkpoint-{done}"
     files = {name: whole(tensors, writes) for name, tensors in (("weights", parameters), ("ema", ema.shadow))}
     state = optimizer.state_dict()
     state["state"] = {index: whole(entry, writes) for index, entry in state["state"].items()}
     if not writes:
         return target
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    for file, tensors in files.items():
-        packed = {name: value.detach().contiguous() for name, value in tensors.items()}
-        save_file(packed, partial / f"{file}.safetensors")
-    torch.save(state, partial / "optimizer.pt")
-    (partial / "step.json").write_text(json.dumps({"step": step.name, "done": done, "seed": step.seed}))
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
+    with atomic_folder(target) as partial:
+        for file, tensors in files.items():
+            packed = {name: value.detach().contiguous() for name, value in tensors.items()}
+            save_file(packed, partial / f"{file}.safetensors")
+        torch.save(state, partial / "optimizer.pt")
+        (partial / "step.json").write_text(json.dumps({"step": step.name, "done": done, "seed": step.seed}))
     for old in _checkpoints(folder)[:-KEEP_CHECKPOINTS]:
-        shutil.rmtree(old)
+        remove_folder(old)
     return target
 
 
@@ -122,7 +119,10 @@ def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: 
     state = json.loads((newest / "step.json").read_text())
     weights = load_file(newest / "weights.safetensors")
     if state["seed"] != step.seed or weights.keys() != parameters.keys():
-        raise ValueError(f"{newest} belongs to another config of step {step.name}: remove it, or train without resume.")
+        raise ValueError(
+            f"{newest} belongs to another config of step {step.name}: go on with that config, or start anew with "
+            "--restart, which removes the old results."
+        )
     copy_all(weights, parameters)
     copy_all(load_file(newest / "ema.safetensors"), ema.shadow)
     saved = torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu")
@@ -136,17 +136,60 @@ def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: 
 
 def write_final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dict[str, Tensor]) -> None:
     """Writes every model that trained, as float32 safetensors with its config.json."""
-    partial = folder / "partial-final"
-    shutil.rmtree(partial, ignore_errors=True)
-    for key, model in models.items():
-        if any(name.startswith(f"{key}.") for name in parameters):
-            model.to(memory_format=torch.contiguous_format).save_pretrained(partial / key)
-    shutil.rmtree(folder / "final", ignore_errors=True)
-    os.replace(partial, folder / "final")
+    with atomic_folder(folder / "final") as partial:
+        for key, model in models.items():
+            if any(name.startswith(f"{key}.") for name in parameters):
+                model.to(memory_format=torch.contiguous_format).save_pretrained(partial / key)
+
+
+def check_start(folder: Path, resume: bool, restart: bool) -> None:
+    """Refuses a training that would lose what an earlier one left in a step's folder, or mix with it.
+
+    Args:
+        folder: the step's.
+        resume, restart: as in `trainer.train`.
+
+    Raises:
+        ValueError: when there are checkpoints or a `final` and neither is asked for, or when `resume` finds a `final`
+            and no checkpoint to go on from.
+    """
+    names = folder_names(folder)
+    checkpoints, final = _numbered(names), "final" in names
+    if restart or not (checkpoints or final) or (resume and checkpoints):
+        return
+    if resume:
+        raise ValueError(
+            f"{folder} holds final, but no checkpoint to go on from: use what is there, or start anew with "
+            "--restart, which removes it."
+        )
+    there = ", ".join([*checkpoints, *(["final"] if final else [])])
+    raise ValueError(
+        f"{folder} holds {there} of an earlier training: go on from the newest checkpoint with --resume, or start "
+        "anew with --restart, which removes the old results."
+    )
+
+
+def remove_results(folder: Path) -> None:
+    """Removes checkpoints, `final`, `validation` and `log.csv` from a step's folder, after a line on stderr."""
+    others = [path for name in ("final", "validation", "log.csv") if (path := folder / name).exists()]
+    if not (found := [*_checkpoints(folder), *others]):
+        return
+    print(f"{folder}: removing {', '.join(path.name for path in found)} of an earlier training", file=sys.stderr)
+    for path in found:
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink()
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return [folder / name for name in _numbered(path.name for path in folder.glob("checkpoint-*"))]
+
+
+def _numbered(names: Iterable[str]) -> list[str]:
+    """Those of the names that are a checkpoint's, by their updates."""
+    numbers = {name: name.removeprefix("checkpoint-") for name in names if name.startswith("checkpoint-")}
+    return sorted((name for name, number in numbers.items() if number.isdecimal()), key=lambda name: int(numbers[name]))
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """One loop for every step of the curriculum, on Accelerate (notebooks 01 to 04 train with it).
 
-    python -m mi2v_lite.training.trainer CONFIG --step NAME [--runs runs] [--resume]
+    python -m mi2v_lite.training.trainer CONFIG --step NAME [--runs runs] [--resume | --restart]
 
 Update k of a step is a pure function of the step's seed and k: every sample's data and noise are drawn from generators
 seeded by them and by the sample's place in the batch of all processes. So a training that was interrupted and resumed
@@ -26,9 +26,11 @@ from mi2v_lite.training.batches import Draws
 from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.checkpoints import (
     Ema,
+    check_start,
     copy_all,
     full,
     is_sharded,
+    remove_results,
     restore,
     whole,
     write_checkpoint,
@@ -37,6 +39,7 @@ from mi2v_lite.training.checkpoints import (
 from mi2v_lite.training.curriculum import Config, Step, load_config
 from mi2v_lite.training.objectives import OBJECTIVES
 from mi2v_lite.training.optimizers import make_optimizer
+from mi2v_lite.writing import recover_folders
 
 
 class _Objective(nn.Module):
@@ -83,23 +86,35 @@ def trainable_parameters(models: nn.ModuleDict, patterns: tuple[str, ...]) -> di
 
 
 def train(
-    config: Config, name: str, runs: str | Path = "runs", resume: bool = False, stop_at: int | None = None
+    config: Config,
+    name: str,
+    runs: str | Path = "runs",
+    resume: bool = False,
+    restart: bool = False,
+    stop_at: int | None = None,
 ) -> Path:
     """Trains one step and writes `runs/<step>/`: `log.csv`, `checkpoint-<n>/`, `final/<model>/`.
+
+    Where there are checkpoints or a `final` of an earlier training, it must be told what to do with them.
 
     Args:
         config: the curriculum.
         name: the step to train.
         runs: holds the data and the results of the steps.
         resume: go on from the newest checkpoint, if there is one.
+        restart: start anew and remove the step's old checkpoints, `final`, `log.csv` and `validation` first, once the
+            models and the data are loaded. One line on stderr says what goes.
         stop_at: leave after this many updates with a checkpoint, without `final` (the tests interrupt with it).
 
     Returns:
         the folder `final`, or the last checkpoint where `stop_at` ended the run.
 
     Raises:
-        ValueError: for a step, model, folder or pattern that does not exist, or a checkpoint of another config.
+        ValueError: for a step, model, folder or pattern that does not exist, a checkpoint of another config, results
+            of an earlier training with neither `resume` nor `restart`, or both of these.
     """
+    if resume and restart:
+        raise ValueError("resume goes on from the old results and restart removes them: ask for one of the two.")
     step, runs = config.step(name), Path(runs)
     folder = runs / step.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +123,10 @@ def train(
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    check_start(folder, resume, restart)
+    accelerator.wait_for_everyone()  # all have looked before one changes anything
+    if accelerator.is_main_process:
+        recover_folders(folder)
     torch.manual_seed(step.seed)  # the start of what is built anew
     models = build_models(config, step, runs)
     parameters = trainable_parameters(models, step.trainable)
@@ -127,6 +146,9 @@ def train(
     parameters = {name: named[name] for name in parameters}  # FSDP has put sharded ones in their place
     sharded = is_sharded(parameters)
     ema = Ema(parameters, step.ema_decay)
+    if restart and accelerator.is_main_process:
+        remove_results(folder)
+    accelerator.wait_for_everyone()
     first = restore(folder, step, parameters, optimizer, ema) if resume else 0
     last = min(step.steps, stop_at or step.steps)
     log = _Log(folder / "log.csv", first) if accelerator.is_main_process else None
@@ -238,9 +260,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("config", help="a YAML file, for example mi2v_lite/configs/lite.yaml")
     parser.add_argument("--step", required=True, help="the step's name")
     parser.add_argument("--runs", default="runs", help="folder of the data and the results")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    old = parser.add_mutually_exclusive_group()
+    old.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    old.add_argument("--restart", action="store_true", help="remove the step's old results and start anew")
     options = parser.parse_args(arguments)
-    print(train(load_config(options.config), options.step, options.runs, options.resume))
+    print(train(load_config(options.config), options.step, options.runs, options.resume, options.restart))
 
 
 if __name__ == "__main__":
