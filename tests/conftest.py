@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:
-    """Folder of reference tensors: $MI2V_GOLDEN where it is set, else the selection in tests/golden."""
+    """Folder of reference tensors: $MI2V_GOLDEN where it is set, else tests/golden."""
     given = os.environ.get("MI2V_GOLDEN")
     folder = Path(given).expanduser().resolve() if given else ROOT / "tests" / "golden"
     if not folder.is_dir():

@@ -1,80 +1,109 @@
-"""Reading the folder of reference tensors: plain files, or those of tests/golden, which are packed to be small.
+"""Reading a folder of reference tensors, whether it stores its weights or only says how to draw them.
 
-Packed, all `NAME.json` are entries of one `sidecars.json.xz`, and `NAME.safetensors` is `NAME.safetensors.xz`. Random
-numbers compress only byte by byte, so inside the xz there may be a line `planes WIDTH START DEFLATED`. After it come
-the first START bytes of the safetensors file, then all top bytes of its WIDTH-byte numbers (as a raw deflate stream
-of DEFLATED bytes, where that is not 0), then all second bytes, down to the lowest. tests/golden/choose.py writes them.
+`NAME.safetensors` has tensors and `NAME.json` says what they are. A sidecar with `fill` stands for weights that are
+drawn from their names; the formula is in tests/golden/README.md. A sidecar with a tree `shapes`, or with other
+layouts `joined`, says more shortly what `entries` says elsewhere. A tensor `NAME_everyK` has every K-th row and column.
 """
 
+import hashlib
 import json
-import lzma
+import math
+import re
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import Tensor
-
-MARK = b"planes "
-SIDECARS = "sidecars.json.xz"
-
-
-def join_planes(data: bytes) -> bytes:
-    """The safetensors file whose numbers were taken apart into planes of bytes."""
-    line, rest = data.split(b"\n", 1)
-    width, start, deflated = (int(number) for number in line.removeprefix(MARK).split())
-    planes = rest[start:]
-    if deflated:
-        planes = zlib.decompress(planes[:deflated], wbits=-15) + planes[deflated:]
-    return rest[:start] + np.frombuffer(planes, np.uint8).reshape(width, -1)[::-1].T.tobytes()
 
 
 def skip(file: str):
     pytest.skip(f"{file} is not in this golden folder")
 
 
-@cache
-def packed_sidecars(folder: Path) -> dict[str, dict]:
-    path = folder / SIDECARS
-    return json.loads(lzma.decompress(path.read_bytes())) if path.exists() else {}
+def whole(key: str) -> tuple[str, int]:
+    """The name of what a tensor `NAME_everyK` is thinned from, and K; a whole tensor's own name and 1."""
+    thinned = re.fullmatch(r"(.+)_every(\d+)", key)
+    return (thinned[1], int(thinned[2])) if thinned else (key, 1)
 
 
 def has(folder: Path, name: str) -> bool:
     """Whether the folder says anything about a file of that name."""
-    return (folder / f"{name}.json").exists() or name in packed_sidecars(folder)
+    return (folder / f"{name}.json").exists()
+
+
+def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, list[int]]]:
+    """The names and shapes of a state dict that is written as a tree, in its order."""
+    for key, below in tree.items():
+        if isinstance(below, dict):
+            yield from leaves(below, f"{prefix}{key}.")
+        else:
+            yield prefix + key, below
 
 
 def read_info(folder: Path, name: str) -> dict:
-    """The sidecar of a file. Skips the test where the folder has none."""
+    """The sidecar of a file, with `entries` where it is a layout. Skips the test where the folder has none."""
     if not has(folder, name):
         skip(f"{name}.json")
-    path = folder / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else packed_sidecars(folder)[name]
+    info = json.loads((folder / f"{name}.json").read_text())
+    if "shapes" in info:
+        info["entries"] = list(leaves(info["shapes"]))
+    elif "joined" in info:
+        parts = {prefix: read_info(folder, f"layout_{part}")["entries"] for prefix, part in info["joined"].items()}
+        info["entries"] = [(prefix + key, shape) for prefix, part in parts.items() for key, shape in part]
+    return info
 
 
-def read_safetensors(folder: Path, name: str) -> bytes:
-    """A file of tensors as a plain safetensors file's bytes. Skips the test where the folder has none."""
-    path = folder / f"{name}.safetensors"
-    if path.exists():
-        return path.read_bytes()
-    path = folder / f"{name}.safetensors.xz"
-    if not path.exists():
-        skip(f"{name}.safetensors")
-    data = lzma.decompress(path.read_bytes())
-    return join_planes(data) if data.startswith(MARK) else data
+def position_table(length: int, channels: int) -> Tensor:
+    """The sines and cosines that the models compute, (1, length, channels)."""
+    frequencies = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(1, length, channels)
+
+
+def spread(name: str, shape: list[int]) -> tuple[float, float]:
+    """Mean and gain of a parameter that is no exception."""
+    if name.endswith(".bias"):
+        return 0.0, 0.1
+    if len(shape) == 1:
+        return 1.0, 0.2
+    return 0.0, (1.4 if name.endswith(".conv_shortcut.weight") else 0.8) / math.sqrt(math.prod(shape[1:]))
+
+
+def draw(fill: dict) -> dict[str, Tensor]:
+    """The weights that `fill` describes: each parameter's numbers follow from its name alone."""
+    state, digest = {}, hashlib.sha256()
+    for name, shape in leaves(fill["shapes"]):
+        if name.endswith(".pe"):
+            state[name] = position_table(*shape[1:])
+            continue
+        mean, gain = fill["exceptions"].get(name) or spread(name, shape)
+        seed = zlib.crc32(f"{fill['salt']}:{name}".encode())
+        normals = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float64)
+        halves = (mean + gain * normals).astype("<f2")
+        digest.update(halves.tobytes())
+        state[name] = torch.from_numpy(halves.astype(np.float32))
+    if digest.hexdigest() != fill["sha256"]:
+        raise ValueError(f"{fill['salt']}: numpy draws other numbers than the reference's weights are made of")
+    return state
 
 
 @cache
 def cached_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    state = load(read_safetensors(folder, name))
-    return {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
+    path, fill = folder / f"{name}.safetensors", read_info(folder, name).get("fill")
+    if not path.exists() and not fill:
+        skip(path.name)
+    state = load_file(path) if path.exists() else {}
+    state = {key: value.float() if value.dtype == torch.float16 else value for key, value in state.items()}
+    return state | (draw(fill) if fill else {})
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of a file; halves (the weights, which are exact in them) as float32, all others as stored."""
+    """The tensors of a file with the weights that its sidecar describes; halves, which are exact, as float32."""
     return dict(cached_tensors(folder, name))
 
 
@@ -88,6 +117,18 @@ class Golden:
 
     def __getitem__(self, key: str) -> Tensor:
         return self.tensors[key]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a tensor of that name is here, whole or thinned."""
+        return bool(self.stored(name))
+
+    def names(self, prefix: str) -> list[str]:
+        """The names that begin so, each once; those of thinned tensors as if they were whole."""
+        return list(dict.fromkeys(whole(key)[0] for key in self.tensors if key.startswith(prefix)))
+
+    def stored(self, name: str) -> list[tuple[str, int]]:
+        """The tensors that hold `name` or every K-th row and column of it, with K."""
+        return [(key, 1 if key == name else whole(key)[1]) for key in self.tensors if name in (key, whole(key)[0])]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin so, without that beginning."""
@@ -104,8 +145,19 @@ class Golden:
         """State dict in float32, with the release's names."""
         return read_tensors(self.folder, self.weights_name(role))
 
-    def close(self, key: str, actual: Tensor) -> None:
-        """Within 10 times what two legitimate float32 runs of the release differ by, at least 1e-5; shape and dtype."""
+    def close(self, name: str, actual: Tensor) -> None:
+        """Within 10 times what two legitimate float32 runs of the release differ by, at least 1e-5; shape and dtype.
+
+        Args:
+            name: a tensor's name, or without `_everyK` that of one that is thinned by rows and columns.
+            actual: what to compare, whole; also where the tensor is thinned, unless the name says so itself.
+        """
+        stored = self.stored(name)
+        assert stored, f"no tensor {name}, whole or thinned"
+        for key, every in stored:
+            self._close(key, actual[..., ::every, ::every] if every > 1 else actual)
+
+    def _close(self, key: str, actual: Tensor) -> None:
         noise = self.info["tensors"][key].get("backend_noise", 0.0)
         if actual.shape == self[key].shape:
             print(f"{key}: difference {(actual - self[key]).abs().max():.2e}, the release's own noise {noise:.1e}")

@@ -1,13 +1,16 @@
 """Parity with the released code, model by model: strict loading, outputs within 10 times the release's own noise.
 
-The folder is $MI2V_GOLDEN (all of it) or tests/golden (a selection); configs, sizes and names come from the sidecars.
-The sampling loops are in test_golden_loops.py, the control assembly in test_control.py.
+The folder is $MI2V_GOLDEN or tests/golden; configs, sizes and names come from the sidecars. The sampling loops are in
+test_golden_loops.py, the control assembly in test_control.py.
 """
+
+import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 from einops import rearrange
-from golden_io import Golden, read_info, read_tensors
+from golden_io import Golden, draw, leaves, position_table, read_info, read_tensors
 from safetensors.torch import save_file
 
 from mi2v_lite.control import condition, official_field
@@ -35,6 +38,43 @@ def golden(golden_dir):
 
 def cases(info: dict) -> list[str]:
     return list(info["cases"])
+
+
+def test_files_are_those_of_the_manifest(golden_dir):
+    manifest = read_info(golden_dir, "manifest")
+    files = {path.name: path.read_bytes() for path in golden_dir.iterdir() if path.suffix != ".md"}
+    del files["manifest.json"]
+    assert files.keys() == {name for name in manifest if not name.endswith(".md")}
+    for name, content in files.items():
+        assert len(content) == manifest[name]["bytes"], name
+        assert hashlib.sha256(content).hexdigest() == manifest[name]["sha256"], name
+
+
+@pytest.mark.parametrize("name", ["stage1_unet", "stage1_controlnet", "stage2_unet", "flow_vae", "image_vae"])
+def test_weights_have_the_names_and_shapes_of_the_sidecar(golden_dir, name):
+    info, state = read_info(golden_dir, f"weights_{name}"), read_tensors(golden_dir, f"weights_{name}")
+    order = leaves(info["fill"]["shapes"]) if "fill" in info else info["state_dict_order"]
+    assert shapes_of(state) == {key: tuple(shape) for key, shape in order}
+    assert sum(v.numel() for k, v in state.items() if not k.endswith(".pe")) == info["num_parameters"]
+
+
+@pytest.mark.parametrize(
+    "name,key,first",
+    [
+        ("stage1_unet", "conv_in.weight", [0.0036468505859375, -0.004047393798828125, -0.00235748291015625]),
+        ("flow_vae", "decoder.conv_out.bias", [0.5478515625, 0.548828125]),
+        ("image_vae", "encoder.conv_norm_out.weight", [0.94970703125, 1.103515625, 1.4150390625]),
+    ],
+)
+def test_weights_by_formula_begin_as_the_readme_says(name, key, first):
+    fill = read_info(Path(__file__).parent / "golden", f"weights_{name}")["fill"]
+    assert draw(fill)[key].flatten()[: len(first)].tolist() == first
+    with pytest.raises(ValueError, match=f"open/{name}: numpy draws other numbers"):
+        draw(fill | {"sha256": "0" * 64})
+
+
+def test_position_table_is_the_models():
+    assert torch.equal(TemporalAttention(32, 4, 24).pos_encoder.pe, position_table(24, 32))
 
 
 def run_with_intermediates(unet: VideoUNet, frames: int, call) -> dict[str, torch.Tensor]:
@@ -75,11 +115,12 @@ def test_stage1_unet(golden):
             lambda s=sample, t=timestep, c=case, n=stride: unet(s, t, g[f"{c}.encoder_hidden_states"], stride=n),
         )
         g.close(f"{case}.output", out["output"])
-        if f"{case}.mid.emb" in g.tensors:
+        if f"{case}.mid.emb" in g:
             emb = unet.embed(timestep, stride, batch, frames)
             g.close(f"{case}.mid.emb", rearrange(emb, "(b f) d -> b f d", f=frames))
-            for name in [k for k in g.tensors if k.startswith(f"{case}.mid.") and k != f"{case}.mid.emb"]:
-                g.close(name, out[name.removeprefix(f"{case}.mid.")])
+            for name in g.names(f"{case}.mid."):
+                if name != f"{case}.mid.emb":
+                    g.close(name, out[name.removeprefix(f"{case}.mid.")])
 
 
 @torch.no_grad()
@@ -93,9 +134,8 @@ def test_stage1_unet_with_controlnet(golden):
         down, mid = net(*args, condition, stride=stride, control_scale=g[f"{case}.control_scale"].item())
         out = unet(*args, stride=stride, down_residuals=down, mid_residual=mid)
         g.close(f"{case}.output", out)
-        if f"{case}.output_without_control" in g.tensors:
-            g.close(f"{case}.output_without_control", unet(*args, stride=stride))
-        if f"{case}.cond_embedding" in g.tensors:
+        g.close(f"{case}.output_without_control", unet(*args, stride=stride))
+        if f"{case}.cond_embedding" in g:
             g.close(f"{case}.cond_embedding", net.controlnet_cond_embedding(condition))
             frames = condition.shape[2]
             for index, residual in enumerate([*down, mid]):
@@ -114,10 +154,11 @@ def test_stage2_unet(golden):
         text, timestep = g[f"{case}.encoder_hidden_states"], g[f"{case}.timestep"]
         out = run_with_intermediates(unet, frames, lambda s=sample, t=timestep, e=text, f=flow: unet(s, t, e, flow=f))
         g.close(f"{case}.output", out["output"])
-        if f"{case}.mid.emb" in g.tensors:
+        if f"{case}.mid.emb" in g:
             g.close(f"{case}.mid.emb", rearrange(unet.embed(timestep, None, 1, frames), "(b f) d -> b f d", f=frames))
-            for name in [k for k in g.tensors if k.startswith(f"{case}.mid.") and k != f"{case}.mid.emb"]:
-                g.close(name, out[name.removeprefix(f"{case}.mid.")])
+            for name in g.names(f"{case}.mid."):
+                if name != f"{case}.mid.emb":
+                    g.close(name, out[name.removeprefix(f"{case}.mid.")])
 
 
 @torch.no_grad()
@@ -203,10 +244,9 @@ def test_vae(golden, name):
     g = golden(name)
     vae = vae_from_official(g.info["config"], g.weights())
     for case in sorted({k.split(".")[0] for k in g.tensors}):
-        if f"{case}.image" in g.tensors:
-            posterior = vae.encode(g[f"{case}.image"]).latent_dist
-            g.close(f"{case}.mean", posterior.mean)
-            g.close(f"{case}.logvar", posterior.logvar)
+        posterior = vae.encode(g[f"{case}.image"]).latent_dist
+        g.close(f"{case}.mean", posterior.mean)
+        g.close(f"{case}.logvar", posterior.logvar)
         g.close(f"{case}.decoded", vae.decode(g[f"{case}.latent"]).sample)
 
 
