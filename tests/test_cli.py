@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +19,14 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from mi2v_lite import cli, evaluation
-from mi2v_lite.cli import common
+from mi2v_lite.cli import animate, common, video
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.flow.files import read_flo, read_npz
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import build_tokenizer, make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.pipelines import MotionI2VPipeline, motion_i2v
 from mi2v_lite.viz import media
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,6 +67,16 @@ def weights(tmp_path_factory) -> Path:
         motion_steps=2,
         animation_steps=2,
     ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sharp(weights, tmp_path_factory) -> Path:
+    """The same, set to work at 32 pixels and to carry detail."""
+    folder = tmp_path_factory.mktemp("sharp") / "weights"
+    shutil.copytree(weights, folder)
+    settings = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**settings, "detail": "carry", "working_size": 32}))
     return folder
 
 
@@ -150,6 +161,37 @@ def test_the_seed_repeats_a_clip_and_options_reach_the_model(here, loaded, capsy
     ):
         assert not torch.equal(plain, field(*words)), words
     assert field("--prompt", "red", "--seed", 1, "--size", 16).shape[-2:] == (16, 24)
+
+
+def test_a_clip_has_the_size_of_the_photo_and_its_own_rate(here, sharp, capsys):
+    words = ["animate", "photo.png", "--prompt", "red", "--frames", 3, "--seed", 1, "--weights", sharp]
+
+    def made(*more: object) -> tuple[np.ndarray, float, str]:
+        code, out, err = run(capsys, *words, *more, "-o", "clip.mp4")
+        assert (code, err) == (0, "")
+        with av.open("clip.mp4") as container:
+            rate = float(container.streams.video[0].average_rate)
+        return read_clip("clip.mp4"), rate, out
+
+    clip, rate, out = made()
+    assert clip.shape == (48, 60, 90, 3) and rate == 24 and "90x60 px, 48 frames, 24 a second" in out
+    clip, rate, out = made("--fps", 10, "--seconds", 1.5, "--size", 31)
+    assert clip.shape == (15, 32, 46, 3) and rate == 10 and "the clip gets 46x32 px, 15 frames" in out
+    Image.open("photo.png").resize((900, 600)).save("photo.png")
+    assert made("--seconds", 0.2)[0].shape == (5, 512, 768, 3)
+    assert made("--seconds", 0.2, "--size", "original")[0].shape == (5, 600, 900, 3)
+    clip, rate, out = made("--plain")
+    assert clip.shape == (3, 32, 48, 3) and rate == 8 and "48x32 px, 3 frames, 8 a second" in out
+    assert made("--plain", "--size", 40)[0].shape == (3, 40, 64, 3)
+    made("--seconds", 1, "--previews")
+    with Image.open("clip.png") as image:
+        assert image.size == (384, 256) and image.n_frames == 12
+
+
+def test_what_the_help_says_is_what_the_pipelines_take():
+    """The commands name their defaults without loading torch."""
+    assert (animate.FPS, animate.SECONDS) == (motion_i2v.FPS, motion_i2v.SECONDS)
+    assert animate.SIZE == video.SIZE == media.SHORT_SIDE
 
 
 def test_a_drawn_seed_is_told(here, loaded, capsys):
@@ -257,6 +299,13 @@ MISTAKES = {
     "negative seed": (["animate", "photo.png", *PROMPT, "--seed", "-1", *OUT], "--seed"),
     "no steps": (["animate", "photo.png", *PROMPT, "--steps", "0", *OUT], "at least 1"),
     "guidance nan": (["animate", "photo.png", *PROMPT, "--guidance", "nan", *OUT], "must be a number"),
+    "plain and fast": (["animate", "photo.png", *PROMPT, "--plain", "--fps", "30", *OUT], "leave out --fps, --seconds"),
+    "plain and large": (
+        ["animate", "photo.png", *PROMPT, "--plain", "--size", "original", *OUT],
+        "leave out --fps, --seconds and --size original",
+    ),
+    "size in words": (["animate", "photo.png", *PROMPT, "--size", "huge", *OUT], "'huge' must be a whole number"),
+    "no length": (["animate", "photo.png", *PROMPT, "--seconds", "0", *OUT], "must be a number of at least 0.1"),
     "stride 0": (["animate", "photo.png", *PROMPT, "--stride", "0", *OUT], "at least 1"),
     "no command": ([], "COMMAND"),
     "unknown command": (["animte"], "animte"),
@@ -341,9 +390,9 @@ def test_the_size_of_the_clip(size, expected):
 def test_evaluate(here, loaded, capsys, monkeypatch):
     calls = {}
 
-    def measured(pipe, world, clips, seed, measures, fusions, film, objects, judges):
+    def measured(pipe, world, clips, seed, measures, fusions, film, objects, large, judges):
         assert fusions == {} and film.clip(0).frames.shape == (16, 128, 128, 3)
-        assert objects.objects_only and not world.objects_only
+        assert objects.objects_only and not world.objects_only and large.size == 512
         calls.update(clips=clips, seed=seed, size=world.clip(0).frames.shape)
         nothing = {"value": float("nan"), "spread": float("nan"), "n": 0}
         return {"a.b_px": {"value": 1.5, "spread": 0.5, "n": clips}, "c": nothing}

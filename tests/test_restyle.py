@@ -1,6 +1,7 @@
 """Styles, the alignment of a first frame, windows, and video-to-video with a pipeline whose answer is known."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,6 +136,7 @@ class Splat:
     def __init__(self):
         self.vae = make_vae({"block_out_channels": [8] * 4, "norm_num_groups": 4, "layers_per_block": 1})
         self.photos = []
+        self.config = SimpleNamespace(detail="none", working_size=None)
 
     def render(self, image, motion, prompt="", output_type="pt", **_):
         photo = image_tensor(image)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,16 @@ from . import common
 from .common import by
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from mi2v_lite.control import MotionControl
 
 LARGEST_ASPECT = 2.0  # longer side over shorter; the lite model saw squares
+SIZE = 512  # the shorter side of a clip, pixels, unless --size says otherwise
+ORIGINAL = "original"
+FPS, SECONDS = 24.0, 2.0
+PREVIEW_SIZE, PREVIEW_FPS = 256, 12  # of the animated PNG: exact pixels take room
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -51,7 +57,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument(
         "--control", type=Path, metavar="control.json", help="what was drawn on PHOTO and saved, instead of those three"
     )
-    each.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="of the clip (default: 16)")
+    each.add_argument(
+        "--size",
+        type=_size,
+        metavar="PX",
+        help=f"bounds the shorter side of the clip: pixels, or original (default: {SIZE}; with --plain the model's)",
+    )
+    each.add_argument("--fps", type=common.number(1), metavar="F", help=f"frames a second (default: {FPS:g})")
+    each.add_argument("--seconds", type=common.number(0.1), metavar="S", help=f"length (default: {SECONDS:g})")
+    each.add_argument(
+        "--plain", action="store_true", help="what the networks alone paint, small: no detail carried from PHOTO"
+    )
+    each.add_argument(
+        "--frames", type=common.whole(2), default=16, metavar="N", help="that the networks make (default: 16)"
+    )
     each.add_argument("--seed", type=common.whole(0), metavar="N", help="for repeats; drawn and told if left out")
     each.add_argument("--steps", type=common.whole(1), metavar="N", help="of each sampling (default: the model's)")
     each.add_argument(
@@ -69,12 +88,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument(
         "--stride", type=common.number(1), metavar="S", help="larger = more motion (default: the model's)"
     )
-    each.add_argument(
-        "--size", type=common.whole(8), metavar="PX", help="short side of the clip (default: the model's, 128)"
-    )
     common.add_weights(each)
     each.add_argument("--save-flow", type=Path, metavar="DIR", help="write the motion: flow.npz and .flo files")
-    each.add_argument("--previews", action="store_true", help="also write, beside clip.mp4, clip.png and flow.png")
+    each.add_argument(
+        "--previews",
+        action="store_true",
+        help=f"also write, beside clip.mp4, clip.png (animated, at most {PREVIEW_SIZE} px) and flow.png",
+    )
     each.add_argument("-o", "--output", type=Path, required=True, metavar="clip.mp4", help="the clip, MP4 (H.264)")
 
 
@@ -91,6 +111,8 @@ def run(options: argparse.Namespace) -> None:
         )
     if options.control and (options.drag or options.anchor or options.brush):
         raise ValueError("--control holds all drags, anchors and the brush; leave out --drag, --anchor and --brush.")
+    if options.plain and (options.fps or options.seconds or options.size == ORIGINAL):
+        raise ValueError("--plain shows the networks' own frames: leave out --fps, --seconds and --size original.")
     outputs = _outputs(options)
     from mi2v_lite.viz import media
 
@@ -107,13 +129,24 @@ def run(options: argparse.Namespace) -> None:
     common.check_writable(outputs.values(), (options.photo, options.brush, options.control))
     pipe = common.load(options.weights)
     import torch
+    from tqdm.auto import tqdm
 
     from mi2v_lite.models.autoencoder import factor
+    from mi2v_lite.pipelines.detail import frame_times
 
-    small = media.fitted(photo, options.size or pipe.vae.config.sample_size, factor(pipe.vae))
+    carried = pipe.config.detail == "carry" and not options.plain
+    how: dict[str, object] = {"detail": "carry", "fps": options.fps or FPS, "seconds": options.seconds or SECONDS}
+    if carried:
+        shown = photo if options.size == ORIGINAL else media.bounded(photo, options.size or SIZE)
+        count, fps = len(frame_times(options.frames - 1, how["fps"], how["seconds"])), how["fps"]
+    else:
+        short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
+        shown = media.fitted(photo, short, factor(pipe.vae))
+        how = {"detail": "none", "height": shown.height, "width": shown.width}
+        count, fps = options.frames, media.FPS
+    written = by(tuple(side + side % 2 for side in shown.size))  # H.264 wants even sides
     print(
-        f"photo {common.by(photo.size)} px upright; the clip gets {common.by(small.size)} px "
-        f"(short side {min(small.size)}, see --size)",
+        f"photo {by(photo.size)} px upright; the clip gets {written} px, {count} frames, {fps:g} a second",
         flush=True,
     )
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
@@ -121,7 +154,7 @@ def run(options: argparse.Namespace) -> None:
     loaded = time.perf_counter()
 
     made = pipe(
-        small,
+        shown,
         options.prompt,
         control,
         control_scale=options.control_scale,
@@ -131,29 +164,53 @@ def run(options: argparse.Namespace) -> None:
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
         generator=torch.Generator().manual_seed(seed),
+        output_type="stream" if carried else "np",
+        **how,
     )
     frames, flow = made.frames[0], made.flow[0]
     sampled = time.perf_counter()
 
-    media.write_video(outputs["clip"], frames)
+    # One frame at a time: a large clip does not fit into memory.
+    every = max(1, round(fps / PREVIEW_FPS))
+    small: list[Image.Image] = []
+    bar = tqdm(frames, "detail", count, disable=None if carried else True)
+    media.write_video(outputs["clip"], _kept(bar, small if options.previews else None, every), fps)
     if options.previews:
         from mi2v_lite.viz.pictures import flow_picture
 
-        media.write_animated_png(outputs["preview"], frames)
-        media.write_image(outputs["flow"], flow_picture(small, flow))
+        media.write_animated_png(outputs["preview"], small, fps / every)
+        media.write_image(outputs["flow"], flow_picture(shown, flow))
     if options.save_flow:
         from mi2v_lite.flow.files import write_flow
 
         write_flow(outputs["field"], flow)
         for number, field in enumerate(flow, start=1):
             write_flow(options.save_flow / f"flow_{number:02d}.flo", field)
-    written = time.perf_counter()
+    done = time.perf_counter()
 
     for path in outputs.values():
         print(f"wrote {path}")
     if options.save_flow:
         print(f"wrote {options.save_flow / 'flow_01.flo'} to flow_{len(flow):02d}.flo")
-    print(f"loading {loaded - start:.1f} s, sampling {sampled - loaded:.1f} s, writing {written - sampled:.1f} s")
+    last = "detail and writing" if carried else "writing"
+    print(f"loading {loaded - start:.1f} s, sampling {sampled - loaded:.1f} s, {last} {done - sampled:.1f} s")
+
+
+def _kept(frames: Iterable[np.ndarray], small: list[Image.Image] | None, every: int) -> Iterator[np.ndarray]:
+    """The frames, every so many of them also put into `small`, reduced; None keeps none."""
+    from PIL import Image
+
+    from mi2v_lite.viz import media
+
+    for number, frame in enumerate(frames):
+        if small is not None and number % every == 0:
+            small.append(media.bounded(Image.fromarray(frame), PREVIEW_SIZE))
+        yield frame
+
+
+def _size(text: str) -> int | str:
+    """Pixels, or ORIGINAL."""
+    return ORIGINAL if text == ORIGINAL else common.whole(8)(text)
 
 
 def _check_aspect(size: tuple[int, int]) -> None:

@@ -15,6 +15,8 @@ from . import common
 if TYPE_CHECKING:
     from mi2v_lite.models.unet import VideoUNet
 
+LARGE = 512  # pixels a side of the worlds on which carried detail is measured
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `evaluate`."""
@@ -62,7 +64,7 @@ def evaluate(options: argparse.Namespace) -> None:
     pipe.set_progress_bar_config(disable=True)  # the clips have a bar of their own
     fusions = _fusions(options.ablation)
     judges, not_run = evaluation.find_judges({"clip": options.clip, "dino": options.dino, "lpips": options.lpips})
-    measures = list(evaluation.MEASURES)
+    measures = [*evaluation.MEASURES, *evaluation.LARGE_MEASURES]
     if options.only is not None:
         measures = [name for name in options.only if name != "whole"]
         judges = judges if "whole" in options.only else []
@@ -75,6 +77,7 @@ def evaluate(options: argparse.Namespace) -> None:
         fusions=fusions,
         film=evaluation.sample_film(),
         objects=evaluation.heldout_world(objects_only=True),
+        large=evaluation.heldout_world(size=LARGE),
         judges=judges,
     )
     print(evaluation.markdown(metrics))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STYLES = ("posterise", "sketch", "oil", "strokes", "colours")  # those of `mi2v_lite.restyle`, known without cv2
 TRACK_SIZE = 256  # short side, pixels
+SIZE = 512  # of a restyled clip at most, unless --size says otherwise
 TRACKER_HELP = common.TRACKER_HELP + ", or fields:PATH for motion computed elsewhere"
 
 
@@ -55,7 +56,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument("--steps", type=common.whole(1), metavar="N", help="of the sampling (default: the model's)")
     each.add_argument("--guidance", type=common.number(0), metavar="G", help="how much the prompt counts")
     each.add_argument(
-        "--size", type=common.whole(8), metavar="PX", help="short side of the clip (default: the model's, 128)"
+        "--size",
+        type=common.whole(8),
+        metavar="PX",
+        help=f"bounds the shorter side of the clip (default: {SIZE}; with --plain the model's)",
+    )
+    each.add_argument(
+        "--plain", action="store_true", help="what the networks alone paint, small: no detail carried along"
     )
     common.add_weights(each)
     each.add_argument("-o", "--output", type=Path, required=True, metavar="out.mp4", help="the clip, MP4 (H.264)")
@@ -69,12 +76,12 @@ def _add_clip(each: argparse.ArgumentParser) -> None:
     each.add_argument("--tracker", default="dis", metavar="WHICH", help=TRACKER_HELP)
 
 
-def _read(options: argparse.Namespace, size: int, multiple: int = 1) -> Video:
+def _read(options: argparse.Namespace, size: int, multiple: int = 1, enlarge: bool = True) -> Video:
     """The part of the clip asked for; a line says what was read."""
     from mi2v_lite.data.video import read_video
     from mi2v_lite.flow.tracking import check_clip, check_one_take
 
-    video = read_video(options.clip, options.frames, options.start, options.step, size, multiple)
+    video = read_video(options.clip, options.frames, options.start, options.step, size, multiple, enlarge)
     check_clip(video.frames)
     check_one_take(video.frames)
     count, height, width = video.frames.shape[:3]
@@ -145,7 +152,12 @@ def restyle(options: argparse.Namespace) -> None:
     from mi2v_lite.viz.media import write_video
     from mi2v_lite.writing import atomic
 
-    video = _read(options, options.size or pipe.vae.config.sample_size, factor(pipe.vae))
+    carried = pipe.config.detail == "carry" and not options.plain
+    if carried:
+        video = _read(options, options.size or SIZE, enlarge=False)
+    else:
+        short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
+        video = _read(options, short, factor(pipe.vae))
     first = _first_frame(options, video)
     began = time.perf_counter()
     made = pipe.video_to_video(
@@ -154,6 +166,8 @@ def restyle(options: argparse.Namespace) -> None:
         options.prompt,
         tracker,
         generator=torch.Generator().manual_seed(options.seed),
+        output_type="np",
+        detail="carry" if carried else "none",
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
     )

@@ -44,14 +44,15 @@ def read_video(
     step: int = 1,
     size: int | None = None,
     multiple: int = 1,
+    enlarge: bool = True,
 ) -> Video:
     """Read some frames of a video.
 
     Args:
         path: anything that FFmpeg reads. num_frames: how many at most. start: seconds to leave out.
-        step: every step-th frame, of the file's mean rate. size: what the shorter side becomes, pixels; a smaller
-            video is enlarged. By default as it is. multiple: of which both sides must be, the autoencoder's factor;
-            the aspect ratio is kept as far as it allows.
+        step: every step-th frame, of the file's mean rate. size: what the shorter side becomes, pixels; by default as
+            it is. multiple: of which both sides must be, the autoencoder's factor; the aspect ratio is kept as far as
+            it allows. enlarge: whether a video smaller than `size` is enlarged to it.
 
     Returns:
         `Video`; fewer frames where the file ends before.
@@ -74,7 +75,7 @@ def read_video(
             rate = _rate(stream)
             try:
                 for picture in _at_rate(container, stream, start, rate, step):
-                    kept.append(_upright(picture, stream, size, multiple))
+                    kept.append(_upright(picture, stream, size, multiple, enlarge))
                     if len(kept) == num_frames:
                         break
             except av.error.FFmpegError as error:
@@ -120,11 +121,15 @@ def _at_rate(
         due += step / rate
 
 
-def _upright(frame: av.VideoFrame, stream: av.VideoStream, size: int | None, multiple: int) -> np.ndarray:
+def _upright(
+    frame: av.VideoFrame, stream: av.VideoStream, size: int | None, multiple: int, enlarge: bool
+) -> np.ndarray:
     """One frame as uint8 `(H, W, 3)`: scaled while it is still YUV, then turned."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     turned = frame.rotation % 180 != 0
     width, height = frame.width * float(aspect), float(frame.height)
+    if size is not None and not enlarge:
+        size = min(size, round(min(width, height)))
     scale = 1.0 if size is None else size / min(width, height)
 
     def side(pixels: float) -> int:

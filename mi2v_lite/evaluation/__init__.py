@@ -10,9 +10,10 @@ from mi2v_lite.evaluation.fusions import fusion_clips
 from mi2v_lite.evaluation.networks import find_judges
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX
 from mi2v_lite.evaluation.sheets import drag_sheet, prompt_sheet
-from mi2v_lite.evaluation.table import MEASURES, evaluate, markdown, report
+from mi2v_lite.evaluation.table import LARGE_MEASURES, MEASURES, evaluate, markdown, report
 
 __all__ = [
+    "LARGE_MEASURES",
     "LARGE_MOTION_PX",
     "MEASURES",
     "SAMPLES",

@@ -171,7 +171,8 @@ def brush(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     control = MotionControl(size=(width, height), brush=region)
     generator = noise(seed)
     output = pipe.predict_motion(clip.frames[0], clip.caption, control, stride=clip.stride, generator=generator)
-    frames = pipe.render(clip.frames[0], output, clip.caption, generator=generator, output_type="pt").frames[0].cpu()
+    options = {"detail": "none", "generator": generator, "output_type": "pt"}
+    frames = pipe.render(clip.frames[0], output, clip.caption, **options).frames[0].cpu()
     outside = torch.from_numpy(~region)
     change = (frames[-1] - frames[0]).abs()[:, outside].mean().item() * 127.5
     flow = output.flow[0].cpu()

@@ -49,9 +49,8 @@ def fusion_clips(
         painted = [clip.frames]
         for unet in fusions.values():
             with painting_with(pipe, unet):
-                output = pipe.render(
-                    clip.frames[0], flow_tensor(clip), clip.caption, generator=noise(number), output_type="np"
-                )
+                options = {"detail": "none", "generator": noise(number), "output_type": "np"}
+                output = pipe.render(clip.frames[0], flow_tensor(clip), clip.caption, **options)
             painted.append(output.frames[0])
         rows.append(_joined(painted, axis=2))
     return _joined(rows, axis=1)

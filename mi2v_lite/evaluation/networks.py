@@ -39,7 +39,8 @@ def whole(pipe: MotionI2VPipeline, clip: Clip, seed: int, judges: Collection[Jud
     """
     generator = noise(seed)
     motion = pipe.predict_motion(clip.frames[0], clip.caption, stride=clip.stride, generator=generator)
-    output = pipe.render(clip.frames[0], motion, clip.caption, generator=generator, output_type="pt")
+    options = {"detail": "none", "generator": generator, "output_type": "pt"}
+    output = pipe.render(clip.frames[0], motion, clip.caption, **options)
     frames, photo = output.frames[0].cpu(), frames_tensor(clip)[:1]
     numbers = {"average_displacement_px": displacement(frames)}
     for judge in judges:

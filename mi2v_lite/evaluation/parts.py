@@ -132,7 +132,8 @@ def stage2(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     - what `appearance.regions` and `appearance.over_time` measure.
     """
     flow, frames = flow_tensor(clip), frames_tensor(clip)
-    output = pipe.render(clip.frames[0], flow, clip.caption, generator=noise(seed), output_type="pt")
+    options = {"detail": "none", "generator": noise(seed), "output_type": "pt"}
+    output = pipe.render(clip.frames[0], flow, clip.caption, **options)
     rendered = output.frames[0].cpu()
     with torch.no_grad():
         rebuilt = decode(pipe.vae, encode(pipe.vae, frames)).clamp(-1, 1).cpu()
@@ -170,6 +171,7 @@ def fusion(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     landed, _ = splat_average(flow[0].norm(dim=1, keepdim=True), flow[0])
     if (landed > VERY_LARGE_MOTION_PX).float().mean() < 0.01:
         return {}
-    output = pipe.render(clip.frames[0], flow, clip.caption, generator=noise(seed), output_type="pt")
+    options = {"detail": "none", "generator": noise(seed), "output_type": "pt"}
+    output = pipe.render(clip.frames[0], flow, clip.caption, **options)
     found = _large_motion(output.frames[0].cpu(), frames, landed)
     return {"psnr_large_motion_db": found["psnr_very_large_motion_db"]}

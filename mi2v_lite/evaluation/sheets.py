@@ -66,7 +66,7 @@ def _animated(
     """Predicted flow `(N, 2, H, W)` and rendered frames, uint8 `(F, H, W, 3)`."""
     generator = noise(seed)
     motion = pipe.predict_motion(photo, prompt, control, generator=generator, **options)
-    output = pipe.render(photo, motion, prompt, generator=generator, output_type="np")
+    output = pipe.render(photo, motion, prompt, detail="none", generator=generator, output_type="np")
     return motion.flow[0].cpu().numpy(), output.frames[0]
 
 

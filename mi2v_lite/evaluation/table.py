@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.source import Clip, ClipSource
 from mi2v_lite.evaluation import control, motion, networks, parts, video
+from mi2v_lite.evaluation.detail import detail
 from mi2v_lite.evaluation.fusions import painting_with
 from mi2v_lite.evaluation.parts import Numbers
 from mi2v_lite.models.unet import VideoUNet
@@ -45,6 +46,8 @@ FIRST_CLIPS = {
 }
 # What a film's clips, whose flow is an estimate, can be measured on. Their keys begin with "film.".
 FILM_MEASURES, FILM_CLIPS = ("autoencoders", "stage1", "drags", "stage2"), 3
+# What needs clips drawn at the size of a photo, and on how many of them: each takes seconds.
+LARGE_MEASURES, LARGE_CLIPS = {"detail": detail}, 24
 # Where the camera rests, only a thing that obeys its words can be right. Their keys begin with "objects.".
 OBJECT_MEASURES = ("stage1",)
 
@@ -54,10 +57,11 @@ def evaluate(
     world: ClipSource,
     clips: int = 96,
     seed: int = 0,
-    measures: Collection[str] = tuple(MEASURES),
+    measures: Collection[str] = (*MEASURES, *LARGE_MEASURES),
     fusions: dict[str, VideoUNet] | None = None,
     film: ClipSource | None = None,
     objects: ClipSource | None = None,
+    large: ClipSource | None = None,
     judges: Collection[networks.Judge] = (),
 ) -> dict[str, dict[str, float]]:
     """Measure a pipeline on ``clips`` clips of ``world``, and apart from them on those of ``film`` and ``objects``.
@@ -65,11 +69,12 @@ def evaluate(
     Args:
         pipe: both stages. world: clips with exact flow. clips: how many; what is dear is measured
         on the first of them (``FIRST_CLIPS``). seed: of the clips and of all noise.
-        measures: which of ``MEASURES``; their docstrings say what their names mean.
+        measures: which of ``MEASURES`` and ``LARGE_MEASURES``; their docstrings say what their names mean.
         fusions: name -> Stage 2 UNet: the ablation, ``ablation.NAME.psnr_large_motion_db`` (``parts.fusion``).
         film: clips of real video with tracked flow. Their figures have the same names after ``film.``; where a pixel is
         hidden their flow is the tracker's guess, so errors against it are not all the model's.
         objects: clips whose camera rests (``World``); what Stage 1 makes of them stands after ``objects.``.
+        large: clips of squares as large as photos, several times the pipeline's working size, for ``LARGE_MEASURES``.
         judges: of whole clips, made by both stages (``networks.whole``): figures after ``whole.``.
 
     Returns:
@@ -81,10 +86,16 @@ def evaluate(
     Raises:
         ValueError: for a measure that does not exist.
     """
-    unknown = sorted(set(measures) - set(MEASURES))
+    unknown = sorted(set(measures) - set(MEASURES) - set(LARGE_MEASURES))
     if unknown:
-        raise ValueError(f"unknown measures {unknown}; there are {sorted(MEASURES)}")
-    metrics = _measured(pipe, world, clips, seed, measures, fusions or {}, judges)
+        raise ValueError(f"unknown measures {unknown}; there are {sorted([*MEASURES, *LARGE_MEASURES])}")
+    own = [name for name in measures if name in MEASURES]
+    metrics = _measured(pipe, world, clips, seed, own, fusions or {}, judges) if own or fusions or judges else {}
+    for name in [name for name in measures if name in LARGE_MEASURES and large is not None]:
+        bar = tqdm(range(seed, seed + min(clips, LARGE_CLIPS)), desc=name)
+        found = [LARGE_MEASURES[name](pipe, large.clip(number), number) for number in bar]
+        keys = dict.fromkeys(key for numbers in found for key in numbers)
+        metrics |= {key: summary([numbers[key] for numbers in found if key in numbers]) for key in keys}
     if "autoencoders" in measures:
         found = parts.photos(pipe, SAMPLES / "photos")
         metrics |= {name: summary([numbers[name] for numbers in found]) for name in found[0]}
@@ -93,8 +104,8 @@ def evaluate(
         metrics |= {name: summary([each[name] for each in found if name in each]) for name in found[0]}
     apart = (("film", film, FILM_MEASURES, min(clips, FILM_CLIPS)), ("objects", objects, OBJECT_MEASURES, clips))
     for prefix, source, possible, count in apart:
-        if source is not None:
-            own = [name for name in possible if name in measures]
+        own = [name for name in possible if name in measures]
+        if source is not None and own:
             found = _measured(pipe, source, count, seed, own, {}, ())
             found = {name.removeprefix("world.").replace("world_", ""): each for name, each in found.items()}
             metrics |= {f"{prefix}.{name}": each for name, each in found.items()}

@@ -98,7 +98,8 @@ def per_frame(frames: np.ndarray, style: str = STYLE) -> Tensor:
 def consistency(pipe: MotionI2VPipeline, frames: np.ndarray, tracks: Tracks, seed: int, style: str = STYLE) -> Numbers:
     """A source uint8 `(F, H, W, 3)` restyled by driving its first frame, and frame by frame: see `restyled`."""
     each = per_frame(frames, style)
-    ours = pipe.render(each[:1], tracks.flow[None], generator=noise(seed), output_type="pt").frames[0].cpu()
+    options = {"detail": "none", "generator": noise(seed), "output_type": "pt"}
+    ours = pipe.render(each[:1], tracks.flow[None], **options).frames[0].cpu()
     length = tracks.flow.norm(dim=1)  # (N, H, W)
     flows = {name: tracked(clip, ChainTracker()) for name, clip in {"ours": ours, "per_frame": each}.items()}
     same = same_motion(flows["ours"], tracks)
@@ -143,10 +144,10 @@ def window_cost(pipe: MotionI2VPipeline, frames: np.ndarray, seed: int) -> float
         frames: uint8 `(F, H, W, 3)`, more than one window and at most two. The clip drives its own first frame, so
             that the truth is known; its second window is rendered once more from the true frame.
     """
-    made = pipe.video_to_video(frames, frames[0], output_type="pt", generator=noise(seed))
+    options = {"detail": "none", "output_type": "pt"}
+    made = pipe.video_to_video(frames, frames[0], generator=noise(seed), **options)
     first = made.starts[1]
-    options = {"generator": noise(seed + 1), "output_type": "pt"}
-    fresh = pipe.render(frames[first], made.tracks[1].flow[None], **options).frames[0].cpu()
+    fresh = pipe.render(frames[first], made.tracks[1].flow[None], generator=noise(seed + 1), **options).frames[0].cpu()
     true = torch.from_numpy(frames[first + 1 :]).permute(0, 3, 1, 2).float() / 127.5 - 1
     return (psnr(fresh[1:], true, max=2) - psnr(made.frames[0][first + 1 :], true, max=2)).item()
 

@@ -179,10 +179,7 @@ class AnimationPipeline(VideoPipeline):
 
     def _frames(self, latents: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image.Image]]:
         frames = self.decode_frames(latents)
-        if output_type == "pt":
-            return frames
-        array = ((frames + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
-        return array if output_type == "np" else [[Image.fromarray(frame) for frame in clip] for clip in array]
+        return frames if output_type == "pt" else common.as_type(common.to_uint8(frames), output_type)
 
     def _check_flow(self, flow: Tensor | np.ndarray, height: int, width: int) -> Tensor:
         flow = torch.as_tensor(flow).float()

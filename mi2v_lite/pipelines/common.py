@@ -99,6 +99,42 @@ def prepare_images(image: ImageInput, multiple: int, height: int | None = None, 
     return F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
 
 
+def working_size(size: tuple[int, int], short: int, multiple: int) -> tuple[int, int]:
+    """The size at which networks work on a picture of any size.
+
+    Args:
+        size: (height, width) of the picture. short: what the shorter side becomes, a multiple of `multiple`.
+        multiple: of what both sides must be a multiple.
+
+    Returns:
+        (height, width), with the picture's aspect ratio as far as `multiple` allows.
+    """
+    scale = short / min(size)
+    height, width = (max(short, round(side * scale / multiple) * multiple) for side in size)
+    return height, width
+
+
+def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """`(B, 3, H, W)` in [-1, 1] at another (height, width), sharply and without aliasing."""
+    if tuple(pixels.shape[-2:]) == size:
+        return pixels
+    return F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
+
+
+def to_uint8(pixels: Tensor) -> np.ndarray:
+    """`(..., 3, H, W)` in [-1, 1] to uint8 `(..., H, W, 3)`."""
+    return ((pixels + 1) * 127.5).round().byte().movedim(-3, -1).cpu().numpy()
+
+
+def as_type(frames: np.ndarray, output_type: str) -> list[list[Image.Image]] | np.ndarray | Tensor:
+    """Clips uint8 `(B, F, H, W, 3)` as "pil", "np" or "pt", see `AnimationOutput`."""
+    if output_type == "np":
+        return frames
+    if output_type == "pt":
+        return torch.from_numpy(frames).movedim(-1, -3).float() / 127.5 - 1
+    return [[Image.fromarray(frame) for frame in clip] for clip in frames]
+
+
 def say(message: str) -> None:
     """Warns of something done that nobody asked for, at the line that called the pipeline."""
     warnings.warn(message, stacklevel=4)

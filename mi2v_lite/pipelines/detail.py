@@ -31,6 +31,7 @@ DETAILS = ("carry", "none")
 # All lengths below are in cells of the field's grid, all colours in levels of 255, unless they say otherwise.
 THING = 0.5  # what leaves the motion of the backdrop by so much, on average over the clip, is a thing
 SMALLEST_THING = 12  # cells; smaller ones belong to the backdrop
+MOST_THINGS = 0.98  # of the photo
 ROBUST_ROUNDS = 12
 RIM = 3  # pixels of a 512-pixel photo about a thing that mix its colours with the backdrop's
 MOST_BEYOND = 0.75  # of the shorter side: how far the backdrop is continued beyond the photo
@@ -302,6 +303,8 @@ def _judged(small: np.ndarray, painted: np.ndarray, seen: list[Preimage]) -> tup
         known = cv2.erode(way.seen.astype(np.float32), np.ones((3, 3)))
         change = picture - both[..., :3] - both[..., 3:]
         wide, _ = _blurred(change, known, LIGHT_SIGMA)
+        usual = known * (np.abs(change - wide).max(axis=2) < DOUBT_FROM)  # another picture is no other light
+        wide, _ = _blurred(change, usual, LIGHT_SIGMA)
         light[i] = np.sign(wide) * np.maximum(np.abs(wide) - LIGHT_LEAST, 0)
         near, much = _blurred(change - light[i], known, DOUBT_SIGMA)
         doubt = (np.abs(near).max(axis=2) - DOUBT_FROM) / (DOUBT_TO - DOUBT_FROM)
@@ -354,6 +357,8 @@ def _backdrop(
     motion = _backdrop_flow(flow, layers, beyond)
 
     # On the small grid: the known colours, their continuation, and what Stage 2 painted there.
+    if thing.mean() > MOST_THINGS:  # nothing is left to continue
+        thing = np.zeros_like(thing)
     known = cv2.resize((~thing).astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
     colours = cv2.resize(photo * (~thing)[..., None].astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
     frame = (slice(beyond, beyond + h), slice(beyond, beyond + w))

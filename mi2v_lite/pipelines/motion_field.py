@@ -168,8 +168,8 @@ class MotionFieldPipeline(VideoPipeline):
 
         pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
         height, width = pixels.shape[-2:]
-        drawn = _drawn(control, width, height)
-        brush = common.brush_tensor(_brush_of(drawn) if brush is None else brush, height, width)
+        drawn = drawn_on(control, width, height)
+        brush = common.brush_tensor(brush_of(drawn) if brush is None else brush, height, width)
         batch = common.batch_size(
             images=pixels,
             prompts=prompt,
@@ -274,7 +274,7 @@ class MotionFieldPipeline(VideoPipeline):
         return strides.reshape(-1, num)
 
 
-def _drawn(
+def drawn_on(
     control: MotionControl | Sequence[MotionControl] | None, width: int, height: int
 ) -> list[MotionControl] | None:
     """The controls as a list, resized to the image."""
@@ -286,7 +286,7 @@ def _drawn(
     return [one.resized(width, height) for one in drawn]
 
 
-def _brush_of(drawn: Sequence[MotionControl] | None) -> np.ndarray | None:
+def brush_of(drawn: Sequence[MotionControl] | None) -> np.ndarray | None:
     """The brushes of a batch of controls, None if nobody painted; an item without one may move everywhere."""
     if drawn is None or all(control.brush is None for control in drawn):
         return None

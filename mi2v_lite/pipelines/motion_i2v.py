@@ -1,12 +1,13 @@
 """Both stages: the class that users import (notebook 00).
 
 `motion = pipe.predict_motion(image, prompt, control)`, look at it, edit it, `pipe.render(image, motion, prompt)`; or
-`pipe(image, prompt, control)` for both.
+`pipe(image, prompt, control)` for both. The photo may have any size: the networks work at `working_size`, and with
+`detail="carry"` the clip has the photo's own size and any rate (`pipelines/detail.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite.control import MotionControl
+from mi2v_lite.flow.fields import resize
 from mi2v_lite.flow.tracking import Tracker
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
@@ -26,9 +29,11 @@ from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import common
 from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline
 from mi2v_lite.pipelines.common import Generators, ImageInput
-from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline
+from mi2v_lite.pipelines.detail import DETAILS, carry, frame_times
+from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline, brush_of, drawn_on
 from mi2v_lite.pipelines.video import WINDOW, VideoToVideoOutput, video_to_video
 
+FPS, SECONDS = 24.0, 2.0  # of a clip with carried detail
 LITE_WEIGHTS = Path(__file__).parents[1] / "weights" / "lite"
 
 
@@ -37,12 +42,12 @@ class MotionI2VOutput(BaseOutput):
     """A clip and its motion.
 
     Attributes:
-        frames: see `AnimationOutput`.
-        flow: f_{0->i}, `(B, N, 2, H, W)` float32 pixels.
-        brush: `(B, 1, H, W)` float, 1 where motion was allowed; None without a brush.
+        frames: see `AnimationOutput`; with `output_type="stream"` an iterator of uint8 `(H, W, 3)` for each item.
+        flow: f_{0->i}, `(B, N, 2, h, w)` float32, in pixels of the size at which the networks work.
+        brush: `(B, 1, h, w)` float, 1 where motion was allowed; None without a brush.
     """
 
-    frames: list[list[Image.Image]] | np.ndarray | Tensor
+    frames: list[list[Image.Image]] | np.ndarray | Tensor | list[Iterator[np.ndarray]]
     flow: Tensor
     brush: Tensor | None = None
 
@@ -56,6 +61,10 @@ class MotionI2VPipeline(DiffusionPipeline):
         stage1_image_range: see `MotionFieldPipeline`.
         stride, motion_steps, motion_guidance_scale, control_guidance_scale, hold_control, animation_steps,
             animation_guidance_scale: defaults of the calls.
+        working_size: the shorter side of what the networks see, pixels; a photo of another size is resized for them.
+            None: they see the photo as it is.
+        detail: "carry" the photo's own pixels along the motion, so that the clip has the photo's size, or "none": the
+            networks' own frames, as in the paper and the release. The default of the calls.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->flow_vae->motion_unet->animation_unet"
@@ -79,8 +88,13 @@ class MotionI2VPipeline(DiffusionPipeline):
         animation_guidance_scale: float = 7.0,
         control_guidance_scale: float = 1.0,
         hold_control: bool = False,
+        working_size: int | None = None,
+        detail: str = "none",
     ):
         super().__init__()
+        _check_detail(detail)
+        if working_size is not None and (working_size <= 0 or working_size % autoencoder.factor(vae)):
+            raise ValueError(f"working_size must be a multiple of {autoencoder.factor(vae)}, got {working_size}.")
         self.register_modules(
             vae=vae,
             flow_vae=flow_vae,
@@ -100,6 +114,8 @@ class MotionI2VPipeline(DiffusionPipeline):
             animation_guidance_scale=animation_guidance_scale,
             control_guidance_scale=control_guidance_scale,
             hold_control=hold_control,
+            working_size=working_size,
+            detail=detail,
         )
 
     @classmethod
@@ -107,7 +123,8 @@ class MotionI2VPipeline(DiffusionPipeline):
         """The lite model that ships with the package, float32 on the CPU.
 
         Args:
-            folder: another folder of the same form. kwargs: of diffusers' `from_pretrained`.
+            folder: another folder of the same form.
+            kwargs: of diffusers' `from_pretrained`; also settings of the pipeline, such as `detail="none"`.
 
         Raises:
             FileNotFoundError: if the weights are not there.
@@ -162,8 +179,13 @@ class MotionI2VPipeline(DiffusionPipeline):
         control: MotionControl | Sequence[MotionControl] | None = None,
         **kwargs: object,
     ) -> MotionFieldOutput:
-        """Stage 1: how the photo moves. Arguments and errors of `MotionFieldPipeline.__call__`."""
-        output = self.motion_field(image, prompt, control=control, **kwargs)
+        """Stage 1: how the photo moves.
+
+        The image may have any size; `height` and `width` say at which the network works, by default the pipeline's
+        `working_size`. The flow is on that grid, in its pixels. All else, errors too: `MotionFieldPipeline.__call__`.
+        """
+        pixels = self._working_image(image, kwargs.pop("height", None), kwargs.pop("width", None))
+        output = self.motion_field(pixels, prompt, control=control, **kwargs)
         self.maybe_free_model_hooks()
         return output
 
@@ -172,18 +194,89 @@ class MotionI2VPipeline(DiffusionPipeline):
         image: ImageInput,
         motion: MotionFieldOutput | Tensor | np.ndarray,
         prompt: str | Sequence[str] = "",
+        detail: str | None = None,
+        fps: float = FPS,
+        seconds: float = SECONDS,
+        times: Sequence[float] | None = None,
+        brush: np.ndarray | Tensor | None = None,
+        output_type: str = "pil",
         **kwargs: object,
     ) -> AnimationOutput:
-        """Stage 2: the clip of a motion, which is `predict_motion`'s or any flow `(B, N, 2, H, W)` in pixels.
+        """Stage 2, and detail: the clip of a motion.
 
-        The motion's brush holds unless `brush` is given. Arguments and errors of `AnimationPipeline.__call__`.
+        Args:
+            image: of any size, see `MotionFieldPipeline.__call__`.
+            motion: `predict_motion`'s, or any flow `(B, N, 2, h, w)` or `(N, 2, h, w)` in pixels of its own grid.
+            prompt: one for all or one each.
+            detail: "carry" or "none", see the class; the pipeline's config if None.
+            fps, seconds: rate and length of a clip with carried detail.
+            times: instead, the times of its frames, rising from 0 (the photo) to N (the last field).
+            brush: bool, True = may move; the motion's own if None. With carried detail its finest form is of the
+                photo's size.
+            output_type: "pil", "np", "pt" or "latent", see `AnimationOutput`; with carried detail not "latent", but
+                "stream": for each item an iterator that makes one frame, uint8 `(H, W, 3)`, at a time.
+            kwargs: of `AnimationPipeline.__call__`; `height` and `width` say at which size the network works.
+
+        Returns:
+            `AnimationOutput`: N + 1 frames of the network's size, or with carried detail `fps * seconds` (or
+            `times`) frames of the photo's.
+
+        Raises:
+            ValueError: for inputs that do not fit together.
         """
         if isinstance(motion, MotionFieldOutput):
-            kwargs = {"brush": motion.brush, **kwargs}
+            brush = motion.brush if brush is None else brush
             motion = motion.flow
-        output = self.animation(image, motion, prompt, **kwargs)
+        detail = self._detail(detail)
+        if detail == "none":
+            pixels = self._working_image(image, kwargs.pop("height", None), kwargs.pop("width", None))
+            output = self.animation(pixels, motion, prompt, brush=brush, output_type=output_type, **kwargs)
+            self.maybe_free_model_hooks()
+            return output
+        photos = common.image_tensor(image)
+        pixels = self._working_image(photos, kwargs.pop("height", None), kwargs.pop("width", None))
+        finest = common.brush_tensor(brush, *photos.shape[-2:])
+        frames = self._carried(
+            photos, pixels, motion, prompt, fps, seconds, times, brush, finest, output_type, **kwargs
+        )
+        return AnimationOutput(frames=frames)
+
+    def _carried(
+        self,
+        photos: Tensor,
+        pixels: Tensor,
+        motion: Tensor | np.ndarray,
+        prompt: str | Sequence[str],
+        fps: float,
+        seconds: float,
+        times: Sequence[float] | None,
+        brush: np.ndarray | Tensor | None,
+        finest: Tensor | None,
+        output_type: str,
+        **kwargs: object,
+    ) -> list[list[Image.Image]] | np.ndarray | Tensor | list[Iterator[np.ndarray]]:
+        """Stage 2 on `pixels`, and the detail of `photos` carried: see `render`. `finest`: the brush on the photos."""
+        _check_carried_type(output_type)
+        flow = torch.as_tensor(motion)
+        flow = flow[None] if flow.dim() == 4 else flow
+        if flow.dim() != 5 or flow.shape[2] != 2 or 0 in flow.shape:
+            raise ValueError(f"flow must be (B, N, 2, H, W) or (N, 2, H, W), got {tuple(flow.shape)}.")
+        times = frame_times(flow.shape[1], fps, seconds) if times is None else times
+        size = tuple(pixels.shape[-2:])
+        _check_aspect(tuple(flow.shape[-2:]), size)
+        small = flow if tuple(flow.shape[-2:]) == size else resize(flow.float(), size)
+        painted = self.animation(pixels, small, prompt, brush=brush, output_type="np", **kwargs).frames
         self.maybe_free_model_hooks()
-        return output
+        batch = len(painted)
+        photos = common.to_uint8(common.to_batch(photos, batch, "image"))
+        flow = common.to_batch(flow, batch, "flow")
+        masks = [None] * batch if finest is None else common.to_batch(finest, batch, "brush")[:, 0].numpy() > 0.5
+        clips = [carry(*item, times, mask) for *item, mask in zip(photos, flow, painted, masks, strict=True)]
+        if output_type == "stream":
+            return clips
+        config = {"desc": "detail", "total": len(times), **getattr(self, "_progress_bar_config", {})}
+        array = np.stack([np.stack(list(tqdm(clip, **config))) for clip in clips])  # (B, F, H, W, 3)
+        return common.as_type(array, output_type)
 
     def video_to_video(
         self,
@@ -199,14 +292,14 @@ class MotionI2VPipeline(DiffusionPipeline):
         """The motion of a video drives a restyled first frame (Motion-I2V, section 3.4).
 
         Args:
-            video: the source, uint8 `(F, H, W, 3)` or PIL images, one take, sides multiples of the autoencoder's
-                factor. first_frame: frame 0 in another style, see `render`'s image and `mi2v_lite.restyle`; another
-                size is resized, and content that is shifted is warned of.
+            video: the source, uint8 `(F, H, W, 3)` or PIL images, one take.
+            first_frame: frame 0 in another style, see `render`'s image and `mi2v_lite.restyle`. With carried detail
+                the clip has its size; else it is resized to the video's. Content that is shifted is warned of.
             prompt: what is seen. tracker: `ChainTracker` by default, see `mi2v_lite.flow.trackers`.
             window: the most frames rendered at once; longer clips go in windows that share one frame, each started
                 from the last rendered frame of the one before.
             generator: draws the noise of all windows. output_type: "pil", "np" or "pt".
-            options: of `AnimationPipeline.__call__`.
+            options: `detail` of `render`, and those of `AnimationPipeline.__call__`.
 
         Raises:
             ValueError: a clip that cannot be tracked or cuts to another scene, or inputs that do not fit together.
@@ -228,6 +321,9 @@ class MotionI2VPipeline(DiffusionPipeline):
         width: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        detail: str | None = None,
+        fps: float = FPS,
+        seconds: float = SECONDS,
         generator: Generators = None,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -236,10 +332,11 @@ class MotionI2VPipeline(DiffusionPipeline):
 
         Args:
             image, prompt, control, negative_prompt, control_scale, control_guidance_scale, num_frames, stride, height,
-                width: see `MotionFieldPipeline.__call__`.
+                width: see `MotionFieldPipeline.__call__` and `predict_motion`.
             hold_control, num_inference_steps, guidance_scale: of both stages; each stage's own default if None.
+            detail, fps, seconds: see `render`.
             generator: draws Stage 1's noise, then Stage 2's.
-            output_type: of the frames, see `AnimationOutput`; the flow is a tensor.
+            output_type: of the frames, see `render`; the flow is a tensor.
 
         Returns:
             `MotionI2VOutput`, or `(frames, flow, brush)` if not `return_dict`.
@@ -247,8 +344,13 @@ class MotionI2VPipeline(DiffusionPipeline):
         Raises:
             ValueError: for inputs that do not fit together.
         """
+        detail = self._detail(detail)
+        if detail == "carry":
+            # What is wrong is told before the sampling.
+            frame_times(num_frames - 1, fps, seconds)
+            _check_carried_type(output_type)
         # Resized here, once: both stages see the same pixels, and a resize is said once.
-        pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
+        pixels = self._working_image(image, height, width)
         shared = {
             "negative_prompt": negative_prompt,
             "num_inference_steps": num_inference_steps,
@@ -260,17 +362,61 @@ class MotionI2VPipeline(DiffusionPipeline):
             pixels,
             prompt,
             control,
+            height=pixels.shape[-2],
+            width=pixels.shape[-1],
             control_scale=control_scale,
             control_guidance_scale=control_guidance_scale,
             num_frames=num_frames,
             stride=stride,
             **shared,
         )
-        frames = self.render(pixels, motion, prompt, output_type=output_type, **shared).frames
+        if detail == "none":
+            frames = self.animation(pixels, motion.flow, prompt, brush=motion.brush, output_type=output_type, **shared)
+            frames = frames.frames
+            self.maybe_free_model_hooks()
+        else:
+            photos = common.image_tensor(image)
+            # The networks take the brush on their own grid, the photo one with its own edges.
+            height, width = photos.shape[-2:]
+            finest = common.brush_tensor(brush_of(drawn_on(control, width, height)), height, width)
+            frames = self._carried(
+                photos, pixels, motion.flow, prompt, fps, seconds, None, motion.brush, finest, output_type, **shared
+            )
         if not return_dict:
             return frames, motion.flow, motion.brush
         return MotionI2VOutput(frames=frames, flow=motion.flow, brush=motion.brush)
 
+    def _working_image(self, image: ImageInput, height: int | None, width: int | None) -> Tensor:
+        """The image at the size at which the networks work: that asked for, the `working_size`, or its own."""
+        factor, short = autoencoder.factor(self.vae), self.config.working_size
+        if short is None or height is not None or width is not None:
+            return common.prepare_images(image, factor, height, width)
+        pixels = common.image_tensor(image)
+        return common.resized(pixels, common.working_size(tuple(pixels.shape[-2:]), short, factor))
+
+    def _detail(self, detail: str | None) -> str:
+        return self.config.detail if detail is None else _check_detail(detail)
+
     def _like_me(self, stage: DiffusionPipeline, desc: str) -> DiffusionPipeline:
         stage.set_progress_bar_config(**{"desc": desc, **getattr(self, "_progress_bar_config", {})})
         return stage
+
+
+def _check_detail(detail: str) -> str:
+    if detail not in DETAILS:
+        raise ValueError(f"detail must be one of {', '.join(DETAILS)}, got {detail!r}.")
+    return detail
+
+
+def _check_carried_type(output_type: str) -> None:
+    if output_type not in ("pil", "np", "pt", "stream"):
+        raise ValueError(f"with carried detail output_type must be 'pil', 'np', 'pt' or 'stream', got {output_type!r}.")
+
+
+def _check_aspect(flow: tuple[int, int], image: tuple[int, int]) -> None:
+    """Raises ValueError where a flow was plainly made for another picture; what rounding does to a side may pass."""
+    if not 0.9 < (flow[0] * image[1]) / (flow[1] * image[0]) < 1.1:
+        raise ValueError(
+            f"flow is of {flow[1]}x{flow[0]} (width x height) but the image of {image[1]}x{image[0]}: they must have "
+            "one aspect ratio; give the image that the flow was made for."
+        )

@@ -3,8 +3,9 @@
     source clip --tracker--> f_{0->i}  \\
     first frame --restyled-----------> Stage 2 --> the clip in another style
 
-Nothing is trained. A clip longer than Stage 2's 16 frames goes in windows that share one frame: each starts from the
-last frame of the one before, as it was rendered, so errors add up from window to window.
+Nothing is trained. With carried detail the painted frame's own pixels go along the motion, so the clip is as large and
+as sharp as the painting. A clip longer than Stage 2's 16 frames goes in windows that share one frame: each starts from
+the last frame of the one before, as it was rendered, so errors add up from window to window.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
 from diffusers.utils import BaseOutput
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from mi2v_lite.pipelines.motion_i2v import MotionI2VPipeline
 
 WINDOW = 16
+TRACKED = 2  # times the size at which Stage 2 works: a finer field where detail is carried along it
 
 
 @dataclass
@@ -82,7 +85,8 @@ def video_to_video(
     check_clip(frames)
     check_one_take(frames)
     factor, (height, width) = autoencoder.factor(pipe.vae), frames.shape[1:3]
-    if height % factor or width % factor:
+    carried = (options.get("detail") or pipe.config.detail) == "carry"
+    if not carried and (height % factor or width % factor):
         raise ValueError(
             f"The clip has {width}x{height} px; its sides must be multiples of {factor}: "
             f"read it with mi2v_lite.data.video.read_video(..., multiple={factor})."
@@ -98,22 +102,35 @@ def video_to_video(
     if len(own) != 1:
         raise ValueError(f"first_frame must be one picture, got {len(own)}.")
     found = warn_of_misalignment(_picture(own[0]), Image.fromarray(frames[0]))
-    anchor = common.prepare_images(own, factor, height, width)  # (1, 3, H, W)
+    if carried:
+        anchor, frames = own, _for_tracking(frames, pipe.config.working_size, factor, tracker)
+    else:
+        anchor = common.prepare_images(own, factor, height, width)  # (1, 3, H, W)
+        options |= {"height": height, "width": width}  # the network works at the clip's size
 
     rendered, motions = [], []
     for first, last in tqdm(parts, desc="windows", disable=len(parts) == 1):
         motions.append(tracker(frames[first : last + 1]))
         flow = motions[-1].flow[None]  # (1, N, 2, H, W)
+        if carried:
+            options["times"] = range(flow.shape[1] + 1)  # as many frames as the source
         made = pipe.render(anchor, flow, prompt, generator=generator, output_type="pt", **options).frames
         rendered.append(made[:, 0 if first == 0 else 1 :].cpu())  # the shared frame comes once
         anchor = made[:, -1].cpu()
     clip = torch.cat(rendered, dim=1)  # (1, F, 3, H, W)
     if output_type != "pt":
-        clip = ((clip + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).numpy()
-    if output_type == "pil":
-        clip = [[Image.fromarray(frame) for frame in clip[0]]]
+        clip = common.as_type(common.to_uint8(clip), output_type)
     return VideoToVideoOutput(frames=clip, tracks=motions, starts=[first for first, _ in parts], alignment=found)
 
 
+def _for_tracking(frames: np.ndarray, short: int | None, multiple: int, tracker: Tracker) -> np.ndarray:
+    """The clip no larger than a field needs to be; a file of fields is of the clip's own size."""
+    if short is None or isinstance(tracker, FieldFile) or min(frames.shape[1:3]) <= TRACKED * short:
+        return frames
+    height, width = common.working_size(frames.shape[1:3], short, multiple)
+    size = (TRACKED * width, TRACKED * height)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+
+
 def _picture(tensor: Tensor) -> Image.Image:
-    return Image.fromarray(((tensor + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(common.to_uint8(tensor))

@@ -39,7 +39,8 @@ class DragCanvas(DragPage):
         render: instead, a function `(image, motion, prompt, *, generator) -> clip`, that is, pictures, or an object
             with such `frames`.
         prompt, seed, control_scale: what the fields of the widget start with.
-        size: short side in pixels at which the callbacks see the photo. Default: the pipeline's own, else the photo's.
+        size: short side in pixels at which the callbacks see the photo. With a pipeline that carries detail it only
+            bounds it, by default to 512. Else the default is the pipeline's own, or the photo's.
         num_frames: of the clip, the photo included. control: what to start with.
 
     Attributes:

@@ -19,6 +19,7 @@ from mi2v_lite.viz.picture import animation
 from mi2v_lite.viz.pictures import flow_picture
 
 CLIP_WIDTH = 384  # of a square clip on the screen, pixels
+CLIP_FRAMES, CLIP_SECONDS = 24, 2  # shown on the screen: an animated PNG of more takes seconds to make
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,11 @@ class Maker:
     ) -> None:
         vae = getattr(pipeline, "vae", None)
         self.size, self.num_frames = size, num_frames
-        short = size or (min(photo.size) if vae is None else vae.config.sample_size)
-        self.image = media.fitted(photo, short, 1 if vae is None else factor(vae))
+        if getattr(getattr(pipeline, "config", None), "detail", "none") == "carry":
+            self.image = media.bounded(photo, size or media.SHORT_SIDE)
+        else:
+            short = size or (min(photo.size) if vae is None else vae.config.sample_size)
+            self.image = media.fitted(photo, short, 1 if vae is None else factor(vae))
         self.predictor, self.renderer = predict, render
         if pipeline is not None:
             self.predictor = predict or self._predict_with(pipeline)
@@ -102,8 +106,10 @@ class Maker:
 
     def clip_picture(self) -> bytes:
         """The clip as an animated PNG."""
-        width = max(self.image.width, min(CLIP_WIDTH, round(CLIP_WIDTH * self.image.width / self.image.height)))
-        return animation(frames_of(self.clip), width=width, alt="The clip.").bytes()
+        frames = frames_of(self.clip)
+        shown = frames[:: max(1, len(frames) // CLIP_FRAMES)]
+        width = min(CLIP_WIDTH, round(CLIP_WIDTH * self.image.width / self.image.height))
+        return animation(shown, fps=len(shown) / CLIP_SECONDS, width=width, alt="The clip.").bytes()
 
     def command(self, photo: Path | None, request: Request, control: str, output: str = "clip.mp4") -> str:
         """The command line that makes the same clip with the lite weights; `control`: the file of the control."""

@@ -7,8 +7,9 @@ failure leaves no half-written file and the old one as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 from mi2v_lite.writing import atomic
 
 FPS = 8  # the release shows its 16 frames in two seconds
+SHORT_SIDE = 512  # pixels: how large a photo is taken unless somebody asks for more
 
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
 
@@ -43,6 +45,14 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, background), over)
     return image.convert("RGB")
+
+
+def bounded(photo: Image.Image, short: int) -> Image.Image:
+    """The photo with a shorter side of at most `short` pixels; a smaller one stays as it is."""
+    if min(photo.size) <= short:
+        return photo
+    width, height = (round(side * short / min(photo.size)) for side in photo.size)
+    return photo.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def fitted(photo: Image.Image, short: int, multiple: int = 1) -> Image.Image:
@@ -86,32 +96,46 @@ def frames_array(frames: Frames) -> np.ndarray:
     return frames
 
 
-def write_video(path: str | os.PathLike, frames: Frames, fps: int | Fraction = FPS) -> None:
+def write_video(path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], fps: float | Fraction = FPS) -> None:
     """Write an MP4: H.264, yuv420p, so that it plays everywhere.
 
     Args:
-        path: where to. frames: see `frames_array`; an odd side is made even by doubling the last row or column, which
-            yuv420p needs. fps: frames per second.
+        path: where to. frames: see `frames_array`, or an iterator of uint8 `(H, W, 3)`, of which one frame is held at a
+            time; an odd side is made even by doubling the last row or column, which yuv420p needs. fps: frames per
+            second.
 
     Raises:
         ValueError: frames that are no clip. OSError: it cannot be written.
     """
-    array = frames_array(frames)
-    height, width = array.shape[1:3]
-    array = np.pad(array, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    frames = _even(frames if isinstance(frames, Iterator) else iter(frames_array(frames)))
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("A clip needs at least one frame; got none.")
     with atomic(path) as beside:
         try:
             with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
                 # One thread: the same frames give the same bytes on every machine.
-                stream = container.add_stream("libx264", Fraction(fps), options={"crf": "12", "threads": "1"})
-                stream.height, stream.width = array.shape[1:3]
+                rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
+                stream = container.add_stream("libx264", rate, options={"crf": "12", "threads": "1"})
+                stream.height, stream.width = first.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 _tag_colours(stream.codec_context)
-                for frame in array:
+                for frame in chain([first], frames):
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
                 container.mux(stream.encode(None))
         except av.error.FFmpegError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each frame with even sides. Raises ValueError where one is no picture, or not of the first one's size."""
+    shape = None
+    for frame in frames:
+        frame = frames_array(frame[None])[0]
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise ValueError(f"A clip needs frames of one size; got {frame.shape} after {shape}.")
+        yield np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
 
 
 def _tag_colours(codec: av.VideoCodecContext) -> None:
@@ -120,7 +144,7 @@ def _tag_colours(codec: av.VideoCodecContext) -> None:
     codec.color_primaries, codec.color_trc = 1, 13  # those of sRGB
 
 
-def write_animated_png(path: str | os.PathLike, frames: Frames, fps: int = FPS) -> None:
+def write_animated_png(path: str | os.PathLike, frames: Frames, fps: float = FPS) -> None:
     """Write an endless animated PNG: exact pixels, and a clip that also shows where video does not.
 
     Args and errors: as `write_video`, without the even sides.

@@ -165,7 +165,7 @@ def strip(
 
 
 def animation(
-    frames: Tensor | np.ndarray | Sequence[Anything], *, fps: int = 8, width: int | None = None, alt: str
+    frames: Tensor | np.ndarray | Sequence[Anything], *, fps: float = 8, width: int | None = None, alt: str
 ) -> Picture:
     """A clip as an endless animated PNG of 128 colours, which also shows where video does not.
 
