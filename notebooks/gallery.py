@@ -18,17 +18,17 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from mi2v_lite.control import MotionControl
-from mi2v_lite.models.autoencoder import factor
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.viz import drag_view, media
 from mi2v_lite.viz.picture import Picture, animation
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
-TILE = (108, 72)  # pixels
-GAP = 4
-EVERY = 2  # frame of the clip is shown, so that the file stays small
-FPS = 5
-LARGEST = 300_000  # bytes
+TILE = (300, 200)  # pixels
+COLUMNS = 3
+GAP = 6
+FRAMES = 12  # of the 48 are shown, so that the file stays small
+FPS = 6
+LARGEST = 4_000_000  # bytes
 
 
 def drawn(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl]]:
@@ -50,16 +50,23 @@ def drawn(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl
 
 def clip(pipe: Any, photo: Image.Image, control: MotionControl) -> list[Image.Image]:
     """The frames that `mi2v animate` makes with seed 0."""
-    small = media.fitted(photo, pipe.vae.config.sample_size, factor(pipe.vae))
-    return pipe(small, "", control, generator=torch.Generator().manual_seed(0)).frames[0]
+    shown = media.bounded(photo, media.SHORT_SIDE)
+    return pipe(shown, "", control, generator=torch.Generator().manual_seed(0)).frames[0]
 
 
 def gallery(pipe: Any, works: dict[str, tuple[Image.Image, MotionControl]]) -> Picture:
-    """The drawings in the first row, which stands still, and the clips below them, as one animated picture."""
+    """The drawings, which stand still, and below each the clip that was made of it, as one animated picture."""
     stills = [drag_view.still(photo, control).image for photo, control in works.values()]
-    clips = [clip(pipe, *work)[::EVERY] for work in tqdm(works.values(), desc="gallery")]
+    clips = []
+    for work in tqdm(works.values(), desc="gallery"):
+        frames = clip(pipe, *work)
+        clips.append(frames[:: max(1, len(frames) // FRAMES)])
     words = "; ".join(f"{name}: {drag_view.in_words(control)}" for name, (_, control) in works.items())
-    frames = [_page(stills, [frames[number] for frames in clips]) for number in range(len(clips[0]))]
+    parts = [slice(first, first + COLUMNS) for first in range(0, len(stills), COLUMNS)]
+    frames = [
+        _page(*(row for part in parts for row in (stills[part], [frames[number] for frames in clips[part]])))
+        for number in range(len(clips[0]))
+    ]
     return animation(frames, fps=FPS, alt=f"Drawings and their clips. {words}")
 
 

@@ -6,6 +6,7 @@ from the seed alone. What each name means stands with the function that measures
 
 from mi2v_lite.data.samples import SAMPLES, heldout_world, sample_film
 from mi2v_lite.evaluation.control import drag_errors, dragged, true_drag, true_drags
+from mi2v_lite.evaluation.detail import detail_clips
 from mi2v_lite.evaluation.fusions import fusion_clips
 from mi2v_lite.evaluation.networks import find_judges
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX
@@ -17,6 +18,7 @@ __all__ = [
     "LARGE_MOTION_PX",
     "MEASURES",
     "SAMPLES",
+    "detail_clips",
     "drag_errors",
     "drag_sheet",
     "dragged",

@@ -7,12 +7,15 @@ by Telea's inpainting.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.source import Clip, ClipSource
+from mi2v_lite.evaluation.fusions import joined
 from mi2v_lite.evaluation.parts import Numbers, noise
 from mi2v_lite.evaluation.video import warp_error
 from mi2v_lite.flow.fields import resize
@@ -49,7 +52,7 @@ def detail(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     away from them, the creases of tiles).
     """
     size = pipe.config.working_size
-    small, flow = reduced(clip, size)
+    _, flow = reduced(clip, size)
     true = torch.from_numpy(clip.flow)
     options = {"generator": noise(seed), "times": range(len(true) + 1), "output_type": "np"}
     plain = pipe.render(clip.frames[0], flow[None], clip.caption, **{**options, "detail": "none"}).frames[0]
@@ -75,6 +78,30 @@ def detail(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
         found[f"predicted_sharpness_{name}"] = _sharpness(picture[1:]) / _sharpness(truth[1:])
         found[f"predicted_flicker_levels_{name}"] = warp_error(picture / 127.5 - 1, tracks)[0]
     return {f"detail.{name}": value for name, value in found.items()}
+
+
+def detail_clips(pipe: MotionI2VPipeline, world: ClipSource, numbers: Sequence[int]) -> np.ndarray:
+    """Clips of a world drawn large, each in a row: Stage 2's frames enlarged, carried, and the truth.
+
+    Both renderings are given the true motion, reduced to the networks' working size, and the caption.
+
+    Args:
+        pipe: both stages. world: large squares. numbers: which of its clips.
+
+    Returns:
+        uint8 `(F, rows * (H + gap) - gap, 3 * (W + gap) - gap, 3)`, white in the gaps.
+    """
+    rows = []
+    for number in numbers:
+        clip = world.clip(number)
+        _, flow = reduced(clip, pipe.config.working_size)
+        options = {"times": range(len(flow) + 1), "output_type": "np"}
+        plain, carried = (
+            pipe.render(clip.frames[0], flow, clip.caption, detail=how, generator=noise(number), **options).frames[0]
+            for how in ("none", "carry")
+        )
+        rows.append(joined([_enlarged(plain, clip.frames.shape[1:3]), carried, clip.frames], axis=2))
+    return joined(rows, axis=1)
 
 
 def reduced(clip: Clip, size: int) -> tuple[np.ndarray, Tensor]:

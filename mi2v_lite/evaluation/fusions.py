@@ -52,11 +52,11 @@ def fusion_clips(
                 options = {"detail": "none", "generator": noise(number), "output_type": "np"}
                 output = pipe.render(clip.frames[0], flow_tensor(clip), clip.caption, **options)
             painted.append(output.frames[0])
-        rows.append(_joined(painted, axis=2))
-    return _joined(rows, axis=1)
+        rows.append(joined(painted, axis=2))
+    return joined(rows, axis=1)
 
 
-def _joined(parts: list[np.ndarray], axis: int) -> np.ndarray:
+def joined(parts: list[np.ndarray], axis: int) -> np.ndarray:
     """Clips `(F, H, W, 3)` side by side, white between them."""
     pad = [(0, GAP) if i == axis else (0, 0) for i in range(4)]
     padded = [np.pad(part, pad, constant_values=255) for part in parts[:-1]]

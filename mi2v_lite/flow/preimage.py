@@ -10,6 +10,7 @@ This is the inverse of `mi2v_lite.flow.invert` made for pictures: that one avera
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -20,7 +21,8 @@ LARGEST_STRETCH = 3.0  # times as long: what is stretched more has too few pixel
 OVERLAP = 0.12  # pixels: parallelograms are drawn so much larger, for rounding
 SEAM = 1.0  # pixels: a field that bends more from one pixel to the next is torn there
 IN_FRONT = 0.02  # of the order's range
-BAND = 2**19  # pixels drawn at a time: bounds the memory for large photos
+PLACE_BITS = 40  # of a key; above them stands the order
+BAND = 2**19  # pixels worked on at a time: bounds the memory for large photos
 
 
 class Preimage(NamedTuple):
@@ -33,6 +35,13 @@ class Preimage(NamedTuple):
     x: np.ndarray
     y: np.ndarray
     seen: np.ndarray
+
+
+def bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture in parts of about `BAND` pixels."""
+    step = max(1, BAND // width)
+    for first in range(0, height, step):
+        yield slice(first, min(first + step, height))
 
 
 def preimage(flow: np.ndarray, order: np.ndarray) -> Preimage:
@@ -53,33 +62,38 @@ def preimage(flow: np.ndarray, order: np.ndarray) -> Preimage:
     drawn &= ~_rims(fx, fy, order)
     # The nearest wins, and of equals the last: order and place in one number, so that a maximum finds both.
     winner = torch.full((height * width,), -1, dtype=torch.int64)
-    rank = (order.clip(0, 1) * 255).astype(np.int64) << 40
-    step = max(1, BAND // width)
     columns = np.arange(width, dtype=np.float32)
-    for first in range(0, height, step):
-        rows = slice(first, min(first + step, height))
+    for rows in bands(height, width):
         lines = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
         x, y = columns + fx[rows], lines + fy[rows]
         left, top = np.floor(x), np.floor(y)
-        key = rank[rows] | np.arange(rows.start * width, rows.stop * width).reshape(-1, width)
+        rank = (order[rows].clip(0, 1) * 255).astype(np.int64) << PLACE_BITS
+        key = rank | np.arange(rows.start * width, rows.stop * width).reshape(-1, width)
         for down in (0, 1):
             for right in (0, 1):
                 qx, qy = left + right, top + down
                 dx, dy = _back(inverse[:, rows], qx - x, qy - y)
                 hit = drawn[rows] & (np.abs(dx) < 0.5 + OVERLAP) & (np.abs(dy) < 0.5 + OVERLAP)
                 hit &= (qx >= 0) & (qx < width) & (qy >= 0) & (qy < height)
-                target = torch.from_numpy((qy[hit] * width + qx[hit]).astype(np.int64))
-                winner.scatter_reduce_(0, target, torch.from_numpy(key[hit]), "amax")
+                target = qy[hit].astype(np.int64) * width + qx[hit].astype(np.int64)
+                winner.scatter_reduce_(0, torch.from_numpy(target), torch.from_numpy(key[hit]), "amax")
     return _read_back(winner.numpy().reshape(height, width), fx, fy, inverse)
 
 
 def _inverse_slopes(fx: np.ndarray, fy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of each pixel's Jacobian, `(4, H, W)` row by row, and where it can be drawn, `(H, W)` bool."""
-    a, b, c, d = 1 + _slope(fx, 1), _slope(fx, 0), _slope(fy, 1), 1 + _slope(fy, 0)
-    area = a * d - b * c
-    good = (area > 1 / LARGEST_STRETCH**2) & (area < LARGEST_STRETCH**2)
-    area[~good] = 1
-    return np.stack([d / area, -b / area, -c / area, a / area]), good
+    height, width = fx.shape
+    inverse, good = np.empty((4, height, width), np.float32), np.empty((height, width), bool)
+    for rows in bands(height, width):
+        wide = slice(max(rows.start - 1, 0), rows.stop + 1)  # the differences need both neighbours
+        own = slice(rows.start - wide.start, rows.stop - wide.start)
+        a, b, c, d = (_slope(part[wide], axis)[own] for part in (fx, fy) for axis in (1, 0))
+        a, d = 1 + a, 1 + d
+        area = a * d - b * c
+        good[rows] = (area > 1 / LARGEST_STRETCH**2) & (area < LARGEST_STRETCH**2)
+        area[~good[rows]] = 1
+        inverse[:, rows] = np.stack([d, -b, -c, a]) / area
+    return inverse, good
 
 
 def _slope(field: np.ndarray, axis: int) -> np.ndarray:
@@ -120,9 +134,12 @@ def _read_back(winner: np.ndarray, fx: np.ndarray, fy: np.ndarray, inverse: np.n
         winner[gaps] = np.max(around, axis=0)
         seen = winner >= 0
     seen = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_OPEN, box) > 0  # and single ones that landed are dust
-    source = np.where(winner >= 0, winner & (2**40 - 1), 0)
-    row, column = np.divmod(source, width)
-    x = np.arange(width, dtype=np.float32) - (column + fx.ravel()[source]).astype(np.float32)
-    y = np.arange(height, dtype=np.float32)[:, None] - (row + fy.ravel()[source]).astype(np.float32)
-    dx, dy = _back(np.stack([part.ravel()[source] for part in inverse]), x, y)
-    return Preimage((column + dx).astype(np.float32), (row + dy).astype(np.float32), seen)
+    found = np.empty((2, height, width), np.float32)
+    for rows in bands(height, width):
+        source = np.where(winner[rows] >= 0, winner[rows] & (2**PLACE_BITS - 1), 0)
+        row, column = (part.astype(np.float32) for part in np.divmod(source, width))
+        x = np.arange(width, dtype=np.float32) - column - fx.ravel()[source]
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - row - fy.ravel()[source]
+        dx, dy = _back(inverse.reshape(4, -1)[:, source], x, y)
+        found[0, rows], found[1, rows] = column + dx, row + dy
+    return Preimage(*found, seen)

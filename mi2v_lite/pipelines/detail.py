@@ -15,7 +15,7 @@ clip can have any rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mi2v_lite.flow.guided import GuidedEnlarger
-from mi2v_lite.flow.preimage import Preimage, preimage
+from mi2v_lite.flow.preimage import Preimage, bands, preimage
 
 DETAILS = ("carry", "none")
 
@@ -119,28 +119,40 @@ def _frames(
         if brush is not None:
             field = field * brush
         back = preimage(field, order)
-        shade = _resized(_between(light, time), (width, height))
-        front = cv2.remap(photo, back.x, back.y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT).astype(np.float32)
-        frame = _over(front, back.seen, backdrop.at(behind(time), (height, width))) + shade
-        sure = _resized(_between(trust, time), (width, height))
-        if sure.min() < 1:
-            own = cv2.resize(_between(painted, time), (width, height), interpolation=cv2.INTER_CUBIC)
-            frame = own + sure[..., None] * (frame - own)
-        frame = frame.round().clip(0, 255).astype(np.uint8)
+        share = _softened(back.seen)
+        under = backdrop.places(behind(time), (height, width))
+        shade, sure, own = (_between(each, time) for each in (light, trust, painted))
+        frame = np.empty_like(photo)
+        for rows in bands(height, width):
+            front = _read(photo, back.x[rows], back.y[rows], cv2.INTER_CUBIC, cv2.BORDER_REFLECT)
+            behind_it = _read(backdrop.picture, *under[:, rows], cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+            part = behind_it + share[rows, :, None] * (front - behind_it) + _enlarged(shade, (height, width), rows)
+            certain = _enlarged(sure, (height, width), rows)
+            if certain.min() < 1:
+                painting = _enlarged(own, (height, width), rows)
+                part = painting + certain[..., None] * (part - painting)
+            frame[rows] = part.round().clip(0, 255)
         yield frame if brush is None else np.where(brush[..., None], frame, photo)
 
 
-def _over(front: np.ndarray, seen: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """`front` where it is seen, with soft edges, on `behind`."""
-    if seen.all():
-        return front
-    soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), FEATHER)
-    alpha = np.where(seen, (2 * soft - 1).clip(0, 1), 0)[..., None]
-    return behind + alpha * (front - behind)
+def _softened(seen: np.ndarray) -> np.ndarray:
+    """How much the front counts at each pixel, 0 to 1: all of it where it is seen, fading at its border."""
+    soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), FEATHER, borderType=cv2.BORDER_REPLICATE)
+    return np.where(seen, (2 * soft - 1).clip(0, 1), 0)
 
 
-def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+def _read(picture: np.ndarray, x: np.ndarray, y: np.ndarray, mode: int, border: int) -> np.ndarray:
+    """The picture at points, float32."""
+    return cv2.remap(picture, x, y, mode, borderMode=border).astype(np.float32)
+
+
+def _enlarged(picture: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarray:
+    """Some rows of what a picture of cells is at another size (height, width), bilinear."""
+    (height, width), (h, w) = size, picture.shape[:2]
+    scale = np.array([[w / width, 0, 0.5 * w / width - 0.5], [0, h / height, (rows.start + 0.5) * h / height - 0.5]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    part = (width, rows.stop - rows.start)
+    return cv2.warpAffine(picture, scale, part, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _between(pictures: np.ndarray, time: float) -> np.ndarray:
@@ -152,55 +164,58 @@ def _between(pictures: np.ndarray, time: float) -> np.ndarray:
 class _Track:
     """Fields at whole times, read at times between: the monotone cubic through 0 and all of them.
 
-    `fields`: index 0 to count - 1 -> f_{0->index+1}. As the times rise each is asked for once, and four are held.
+    `fields`: index 0 to count - 1 -> f_{0->index+1}, `(2, H, W)`. As the times rise each is asked for once, and four
+    are held.
     """
 
-    def __init__(self, fields: object, count: int) -> None:
+    def __init__(self, fields: Callable[[int], np.ndarray], count: int) -> None:
         self._fields, self._count, self._held = fields, count, {}
 
     def __call__(self, time: float) -> np.ndarray:
         """The field at a time from 0 to count."""
-        before = min(int(time), self._count - 1)
-        here, there = self._at(before), self._at(before + 1)
-        self._held = {key: value for key, value in self._held.items() if key >= before - 1}
-        t = np.float32(time - before)
-        if t == 1:
-            return there
-        step = there - here
-        m0 = self._slope(before, step) if before else self._end(step, self._step(1))
-        m1 = (
-            self._slope(before + 1, None, step) if before + 1 < self._count else self._end(step, self._step(before - 1))
-        )
-        # Hermite's form, about the straight line between the two.
-        return here + t * step + t * (1 - t) * ((1 - t) * (m0 - step) - t * (m1 - step))
+        first = min(int(time), self._count - 1)
+        self._held = {index: field for index, field in self._held.items() if index >= first - 1}
+        four = [self._at(index) for index in range(first - 1, first + 3)]
+        found = np.empty_like(four[1])
+        for rows in bands(*found.shape[1:]):
+            found[:, rows] = _monotone(*(None if f is None else f[:, rows] for f in four), np.float32(time - first))
+        return found
 
-    def _at(self, index: int) -> np.ndarray:
+    def _at(self, index: int) -> np.ndarray | None:
+        """The field at a whole time, None beyond the ends."""
+        if not 0 <= index <= self._count:
+            return None
         if index not in self._held:
-            first = self._fields(0) if index == 0 else self._fields(index - 1)
-            self._held[index] = np.zeros_like(first) if index == 0 else first
+            field = self._fields(max(index - 1, 0))
+            self._held[index] = field if index else np.zeros_like(field)
         return self._held[index]
 
-    def _step(self, before: int) -> np.ndarray | None:
-        """The difference to the next field; None beyond the ends."""
-        if not 0 <= before < self._count:
-            return None
-        return self._at(before + 1) - self._at(before)
 
-    def _slope(self, index: int, after: np.ndarray | None, before: np.ndarray | None = None) -> np.ndarray:
-        """The harmonic mean of the steps on both sides, 0 at a turning point."""
-        before = self._step(index - 1) if before is None else before
-        after = self._step(index) if after is None else after
-        product = before * after
-        return np.where(product > 0, 2 * product / np.where(product > 0, before + after, 1), 0)
+def _monotone(
+    before: np.ndarray | None, here: np.ndarray, there: np.ndarray, after: np.ndarray | None, t: np.float32
+) -> np.ndarray:
+    """Between `here` (t = 0) and `there` (t = 1), and never beyond them; `before` and `after` give the slopes."""
+    step = there - here
+    first = _end_slope(step, after, there) if before is None else _slope(here - before, step)
+    last = _end_slope(step, before, here, -1) if after is None else _slope(step, after - there)
+    # Hermite's form, about the straight line between the two.
+    return here + t * step + t * (1 - t) * ((1 - t) * (first - step) - t * (last - step))
 
-    @staticmethod
-    def _end(step: np.ndarray, beside: np.ndarray | None) -> np.ndarray:
-        """The slope at an end: that of the parabola through three points, kept from overshooting."""
-        if beside is None:
-            return step
-        slope = 1.5 * step - 0.5 * beside
-        slope = np.where(slope * step > 0, slope, 0)
-        return np.where((step * beside < 0) & (np.abs(slope) > 3 * np.abs(step)), 3 * step, slope)
+
+def _slope(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """At a point: the harmonic mean of the steps on both sides, 0 where it turns."""
+    product = before * after
+    return np.where(product > 0, 2 * product / np.where(product > 0, before + after, 1), 0)
+
+
+def _end_slope(step: np.ndarray, beyond: np.ndarray | None, inner: np.ndarray, sign: int = 1) -> np.ndarray:
+    """At an end: that of the parabola through three points, kept from overshooting. `beyond` lies past `inner`."""
+    if beyond is None:
+        return step
+    beside = sign * (beyond - inner)
+    slope = 1.5 * step - 0.5 * beside
+    slope = np.where(slope * step > 0, slope, 0)
+    return np.where((step * beside < 0) & (np.abs(slope) > 3 * np.abs(step)), 3 * step, slope)
 
 
 @dataclass(frozen=True)
@@ -325,8 +340,9 @@ class _Backdrop:
     flow: np.ndarray
     beyond: int
 
-    def at(self, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """The backdrop as it is seen when it has moved by `flow` (on its own grid), float32 `(H, W, 3)`."""
+    def places(self, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Which point (x, y) of the picture is seen at each pixel of a frame of `size` when the backdrop has moved by
+        `flow` (on its own grid): float32 `(2, H, W)`."""
         (height, width), beyond = size, self.beyond
         h, w = flow.shape[1] - 2 * beyond, flow.shape[2] - 2 * beyond
         y, x = np.mgrid[:h, :w].astype(np.float32)
@@ -336,12 +352,13 @@ class _Backdrop:
             back = -np.stack(
                 [cv2.remap(part, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for part in flow]
             )
-        large = [
-            _resized(part * scale, (width, height)) for part, scale in zip(back, (width / w, height / h), strict=True)
-        ]
-        x = np.arange(width, dtype=np.float32) + large[0] + self.corner[0]
-        y = np.arange(height, dtype=np.float32)[:, None] + large[1] + self.corner[1]
-        return cv2.remap(self.picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        found = np.empty((2, height, width), np.float32)
+        for part, there, side, small, corner in zip(found, back, (width, height), (w, h), self.corner, strict=True):
+            part[:] = cv2.resize(there * np.float32(side / small), (width, height), interpolation=cv2.INTER_LINEAR)
+            part += corner
+        found[0] += np.arange(width, dtype=np.float32)
+        found[1] += np.arange(height, dtype=np.float32)[:, None]
+        return found
 
 
 def _backdrop(
@@ -383,7 +400,10 @@ def _backdrop(
         filled.astype(np.uint8), place, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     inside = picture[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
-    inside[:] = _over(photo.astype(np.float32), ~thing, inside.astype(np.float32)).round()
+    share = _softened(~thing)
+    for rows in bands(height, width):
+        known, there = share[rows, :, None], inside[rows].astype(np.float32)
+        inside[rows] = (there + known * (photo[rows] - there)).round()
     return _Backdrop(picture, corner, motion, beyond)
 
 

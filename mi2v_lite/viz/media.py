@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from mi2v_lite.writing import atomic
 
 FPS = 8  # the release shows its 16 frames in two seconds
+LARGE_FRAME = 4_000_000  # pixels
 SHORT_SIDE = 512  # pixels: how large a photo is taken unless somebody asks for more
 
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
@@ -116,7 +117,10 @@ def write_video(path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], 
             with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
                 # One thread: the same frames give the same bytes on every machine.
                 rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
-                stream = container.add_stream("libx264", rate, options={"crf": "12", "threads": "1"})
+                options = {"crf": "12", "threads": "1"}
+                if first.shape[0] * first.shape[1] > LARGE_FRAME:
+                    options["rc-lookahead"] = "5"  # the encoder holds so many frames; 40 of them would not fit
+                stream = container.add_stream("libx264", rate, options=options)
                 stream.height, stream.width = first.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 _tag_colours(stream.codec_context)
