@@ -37,7 +37,7 @@ RIM = 3  # pixels of a 512-pixel photo about a thing that mix its colours with t
 MOST_BEYOND = 0.75  # of the shorter side: how far the backdrop is continued beyond the photo
 INPAINT_RADIUS = 4
 PAINTED_FROM = 24.0  # how far from what the photo knows Stage 2's picture counts as much as its continuation
-FEATHER = 1.0  # pixels: the soft edge between carried and backdrop
+FEATHER, RIM_FEATHER = 1.0, 0.7  # pixels: the soft edge between carried and backdrop, and of a thing
 LIGHT_SIGMA, LIGHT_LEAST = 10.0, 12.0  # light changes over wide areas; less than so many levels is Stage 2's error
 DOUBT_SIGMA, DOUBT_FROM, DOUBT_TO = 2.0, 70.0, 110.0  # where carried and painted differ by so much, painted wins
 
@@ -106,8 +106,9 @@ def _frames(
     seen = [preimage(field, layers.order) for field in flow]
     light, trust = _judged(small, painted, seen)
     rim = max(1, round(RIM * min(height, width) / 512))
-    thing = enlarger.spread(torch.from_numpy(layers.things.astype(np.float32))).numpy() > 0.05
-    thing = cv2.dilate(thing.astype(np.uint8), np.ones((2 * rim + 1,) * 2, np.uint8)) > 0
+    thing = enlarger.spread(torch.from_numpy(layers.things.astype(np.float32))).numpy()
+    solid = (thing > 0.5).astype(np.uint8)
+    thing = cv2.dilate((thing > 0.05).astype(np.uint8), np.ones((2 * rim + 1,) * 2, np.uint8)) > 0
     backdrop = _backdrop(photo, thing, layers, flow, painted, light)
     behind = _Track(list(backdrop.flow).__getitem__, len(flow))
     carried_along = _Track(lambda i: enlarger(i).numpy(), len(flow))
@@ -119,8 +120,8 @@ def _frames(
         if brush is not None:
             field = field * brush
         back = preimage(field, order)
-        share = _softened(back.seen)
         under = backdrop.places(behind(time), (height, width))
+        share = _share(back, solid, under, backdrop.corner)
         shade, sure, own = (_between(each, time) for each in (light, trust, painted))
         frame = np.empty_like(photo)
         for rows in bands(height, width):
@@ -135,9 +136,25 @@ def _frames(
         yield frame if brush is None else np.where(brush[..., None], frame, photo)
 
 
-def _softened(seen: np.ndarray) -> np.ndarray:
-    """How much the front counts at each pixel, 0 to 1: all of it where it is seen, fading at its border."""
-    soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), FEATHER, borderType=cv2.BORDER_REPLICATE)
+def _share(back: Preimage, solid: np.ndarray, under: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
+    """How much the carried photo counts at each pixel, `(H, W)` float32, 0 to 1; the rest is the backdrop's.
+
+    It fades at the border of holes, and at the rim of a thing, whose pixels hold colours of what was behind it in the
+    photo: as soon as it has left that behind. `solid`: uint8 `(H, W)`, 1 on the photo's things. `under`: the places
+    of the backdrop.
+    """
+    share = _softened(back.seen, FEATHER)
+    if solid.any():
+        there = cv2.remap(solid, back.x, back.y, cv2.INTER_NEAREST) * back.seen.astype(np.uint8)
+        apart = np.hypot(back.x - under[0] + corner[0], back.y - under[1] + corner[1]).clip(0, 1)
+        rim = np.where(there > 0, 1 - apart * (1 - _softened(there > 0, RIM_FEATHER)), 1)
+        share = np.minimum(share, rim)
+    return share
+
+
+def _softened(seen: np.ndarray, sigma: float) -> np.ndarray:
+    """1 inside a region, 0 outside, and less than 1 inside along its border: `(H, W)` float32."""
+    soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.where(seen, (2 * soft - 1).clip(0, 1), 0)
 
 
@@ -400,7 +417,7 @@ def _backdrop(
         filled.astype(np.uint8), place, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     inside = picture[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
-    share = _softened(~thing)
+    share = _softened(~thing, FEATHER)
     for rows in bands(height, width):
         known, there = share[rows, :, None], inside[rows].astype(np.float32)
         inside[rows] = (there + known * (photo[rows] - there)).round()
