@@ -112,7 +112,7 @@ def loaded(weights, monkeypatch) -> Path:
     """The same, loaded once for all: most tests are not about loading."""
     if weights not in PIPES:
         PIPES[weights] = common.load(weights)
-    monkeypatch.setattr(common, "load", PIPES.__getitem__)
+    monkeypatch.setattr(common, "load", lambda folder, *_: PIPES[folder])
     return weights
 
 
@@ -192,6 +192,15 @@ def test_what_the_help_says_is_what_the_pipelines_take():
     """The commands name their defaults without loading torch."""
     assert (animate.FPS, animate.SECONDS) == (motion_i2v.FPS, motion_i2v.SECONDS)
     assert animate.SIZE == video.SIZE == media.SHORT_SIDE
+
+
+def test_device_and_precision_reach_the_networks(weights):
+    pipe = common.load(weights, "cpu", "bf16")
+    assert pipe.device == torch.device("cpu") and pipe.motion_unet.dtype == pipe.vae.dtype == torch.bfloat16
+    assert pipe.flow_vae.dtype == torch.float32
+    assert common.load(weights, "cpu").motion_unet.dtype == torch.float32
+    usual = "cuda" if torch.cuda.is_available() else "cpu"
+    assert common.device(None).type == usual and common.load(weights).device.type == usual
 
 
 def test_a_drawn_seed_is_told(here, loaded, capsys):
@@ -306,6 +315,15 @@ MISTAKES = {
     ),
     "size in words": (["animate", "photo.png", *PROMPT, "--size", "huge", *OUT], "'huge' must be a whole number"),
     "no length": (["animate", "photo.png", *PROMPT, "--seconds", "0", *OUT], "must be a number of at least 0.1"),
+    "no such device": (
+        ["animate", "photo.png", *PROMPT, "--device", "banana", *OUT],
+        "--device banana is not to be had",
+    ),
+    "half precision on a CPU": (
+        ["animate", "photo.png", *PROMPT, "--device", "cpu", "--dtype", "fp16", *OUT],
+        "--dtype fp16 needs a GPU",
+    ),
+    "no such precision": (["animate", "photo.png", *PROMPT, "--dtype", "int8", *OUT], "invalid choice: 'int8'"),
     "stride 0": (["animate", "photo.png", *PROMPT, "--stride", "0", *OUT], "at least 1"),
     "no command": ([], "COMMAND"),
     "unknown command": (["animte"], "animte"),

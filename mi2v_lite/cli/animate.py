@@ -89,6 +89,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--stride", type=common.number(1), metavar="S", help="larger = more motion (default: the model's)"
     )
     common.add_weights(each)
+    common.add_device(each)
     each.add_argument("--save-flow", type=Path, metavar="DIR", help="write the motion: flow.npz and .flo files")
     each.add_argument(
         "--previews",
@@ -127,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
             )
         control = control.anchor_background()
     common.check_writable(outputs.values(), (options.photo, options.brush, options.control))
-    pipe = common.load(options.weights)
+    pipe = common.load(options.weights, options.device, options.dtype)
     import torch
     from tqdm.auto import tqdm
 

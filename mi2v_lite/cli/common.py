@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from mi2v_lite.pipelines import MotionI2VPipeline
 
 Point = tuple[float, float]
+DTYPES = ("float32", "bf16", "fp16")
 TRACKER_HELP = "what tracks: dis (default), raft:FILE, cotracker:FILE, dot:FILE, python:MODULE:NAME"
 
 
@@ -63,6 +66,36 @@ def by(size: tuple[int, int]) -> str:
 def add_weights(parser: argparse.ArgumentParser) -> None:
     """The option --weights, for `load`."""
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="a saved pipeline (default: the lite model)")
+
+
+def add_device(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
+    """The options --device and --dtype, for `load` and `device`."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    if dtype:
+        parser.add_argument(
+            "--dtype", choices=DTYPES, help="precision of the networks (default: bf16 on a GPU, float32 on the CPU)"
+        )
+
+
+def device(name: str | None) -> torch.device:
+    """The device of that name; a GPU if there is one, else the CPU, for None.
+
+    Raises:
+        ValueError: no such device on this machine.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        raise ValueError(
+            f"--device {name} is not to be had here ({reason(error)}); there is {', '.join(there)}."
+        ) from error
+    return found
 
 
 def point(text: str) -> Point:
@@ -129,8 +162,22 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
             raise ValueError(f"the output folder {folder} cannot be written: {error.strerror}.") from error
 
 
-def load(folder: Path | None) -> MotionI2VPipeline:
-    """The pipeline, with quiet loading and a progress bar only where somebody looks."""
+def load(folder: Path | None, where: str | None = None, dtype: str | None = None) -> MotionI2VPipeline:
+    """The pipeline, with quiet loading and a progress bar only where somebody looks.
+
+    Args:
+        folder: of a saved pipeline, None for the lite model. where, dtype: what --device and --dtype say.
+
+    Raises:
+        FileNotFoundError, ValueError: no weights there, damaged ones, or no such device.
+    """
+    place = device(where)
+    import torch
+
+    kinds = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    kind = kinds[dtype or ("float32" if place.type == "cpu" else "bf16")]
+    if kind == torch.float16 and place.type == "cpu":
+        raise ValueError("--dtype fp16 needs a GPU: a CPU computes it slowly and without its range; take bf16.")
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -142,12 +189,13 @@ def load(folder: Path | None) -> MotionI2VPipeline:
         for handler in library.get_logger().handlers:
             handler.setFormatter(_OneLine())
     try:
-        pipe = MotionI2VPipeline.from_lite(folder)
+        # Where motion is near zero half precision has steps of pixels: the flow's autoencoder keeps its digits.
+        pipe = MotionI2VPipeline.from_lite(folder, dtype={"default": kind, "flow_vae": torch.float32}).to(place)
     except FileNotFoundError:
         raise
     except Exception as error:  # every library below has errors of its own for damaged files
-        where = "the weights" if folder is None else f"the weights in {folder}"
-        raise ValueError(f"{where} cannot be loaded ({type(error).__name__}: {reason(error)})") from error
+        which = "the weights" if folder is None else f"the weights in {folder}"
+        raise ValueError(f"{which} cannot be loaded ({type(error).__name__}: {reason(error)})") from error
     finally:
         for library in libraries:
             library.enable_progress_bar()

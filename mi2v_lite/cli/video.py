@@ -34,6 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--size", type=common.whole(16), default=TRACK_SIZE, metavar="PX", help=f"short side (default: {TRACK_SIZE})"
     )
     each.add_argument("--previews", action="store_true", help="also write, beside fields.npz, fields.png")
+    common.add_device(each, dtype=False)
     each.add_argument("-o", "--output", type=Path, required=True, metavar="fields.npz", help="flow and visibility")
 
     each = commands.add_parser(
@@ -65,6 +66,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--plain", action="store_true", help="what the networks alone paint, small: no detail carried along"
     )
     common.add_weights(each)
+    common.add_device(each)
     each.add_argument("-o", "--output", type=Path, required=True, metavar="out.mp4", help="the clip, MP4 (H.264)")
 
 
@@ -104,7 +106,7 @@ def track(options: argparse.Namespace) -> None:
     from mi2v_lite.flow.files import write_npz
     from mi2v_lite.flow.trackers import load_tracker
 
-    tracker = load_tracker(options.tracker)
+    tracker = load_tracker(options.tracker, common.device(options.device))
     video = _read(options, options.size)
     began = time.perf_counter()
     tracks: Tracks = tracker(video.frames)
@@ -143,8 +145,8 @@ def restyle(options: argparse.Namespace) -> None:
     common.check_writable([options.output], (options.clip, options.first_frame, options.style_image))
     from mi2v_lite.flow.trackers import load_tracker
 
-    tracker = load_tracker(options.tracker)
-    pipe = common.load(options.weights)
+    tracker = load_tracker(options.tracker, common.device(options.device))
+    pipe = common.load(options.weights, options.device, options.dtype)
     import torch
 
     from mi2v_lite.data.video import copy_with_sound
