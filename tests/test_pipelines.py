@@ -1,5 +1,7 @@
 """The pipelines with tiny random models: conventions of diffusers, seeds, batches, brush, errors at the door."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from diffusers import (
     EulerDiscreteScheduler,
 )
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from mi2v_lite.benchmark import fitting
 from mi2v_lite.control import Drag, MotionControl
@@ -640,6 +643,25 @@ def test_wrong_wishes_for_detail_are_told_before_the_sampling(sharp, large, part
     for wish in ({"detail": "much"}, {"working_size": 30}):
         with pytest.raises(ValueError, match="detail must be|working_size must be a multiple of 8"):
             MotionI2VPipeline(**parts, scheduler=DDIMScheduler(**SCHEDULE), **wish)
+
+
+def test_a_folder_that_is_not_whole_is_refused(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    weights = tmp_path / "text_encoder" / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(key for key in tensors if "embed" in key)
+    for change, said in (
+        ({key: value for key, value in tensors.items() if key != name}, "text_encoder lacks 1 of its tensors"),
+        ({**tensors, "strange.weight": torch.zeros(2)}, "text_encoder holds more than the network: 1 .*strange.weight"),
+    ):
+        save_file(change, weights, metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=said):
+            MotionI2VPipeline.from_lite(tmp_path)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    shutil.rmtree(tmp_path / "tokenizer")
+    with pytest.raises(ValueError, match="lacks tokenizer/, which its model_index.json lists"):
+        MotionI2VPipeline.from_lite(tmp_path)
+    assert MotionI2VPipeline.from_lite(tmp_path, tokenizer=pipe.tokenizer).tokenizer is pipe.tokenizer
 
 
 def test_detail_is_saved_and_can_be_chosen_when_loading(sharp, tmp_path):

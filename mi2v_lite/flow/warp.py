@@ -147,7 +147,9 @@ def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float
     largest = level.new_full((level.shape[0], level.shape[1] + 1), -torch.inf)
     largest = largest.scatter_reduce(1, index.flatten(1), every.flatten(1), "amax")
     exponent = level[:, None] - largest.gather(1, index.flatten(1)).view_as(weights)
-    weights = weights * torch.where(torch.isfinite(exponent), exponent, 0).clamp(max=0).exp()
+    exponent = torch.where(torch.isfinite(exponent), exponent, 0)
+    # Never above 0, and with the gradient of the exponent itself: a clamp has none at its bound in some versions.
+    weights = weights * (exponent - exponent.detach().clamp(min=0)).exp()
 
     values = features.to(dtype).flatten(2)
     weight = _scatter(torch.ones_like(values[:, :1]), index, weights, size)

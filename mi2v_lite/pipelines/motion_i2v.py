@@ -31,6 +31,7 @@ from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline
 from mi2v_lite.pipelines.common import Generators, ImageInput
 from mi2v_lite.pipelines.detail import DETAILS, carry, frame_times
 from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline, brush_of, drawn_on
+from mi2v_lite.pipelines.saved import check_folders, check_weights
 from mi2v_lite.pipelines.video import WINDOW, VideoToVideoOutput, video_to_video
 
 FPS, SECONDS = 24.0, 2.0  # of a clip with carried detail
@@ -136,6 +137,22 @@ class MotionI2VPipeline(DiffusionPipeline):
                 "again, or train them and write the folder with MotionI2VPipeline.save_pretrained."
             )
         return cls.from_pretrained(folder, **{"dtype": torch.float32, "local_files_only": True, **kwargs})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: object) -> MotionI2VPipeline:
+        """diffusers' `from_pretrained`, which here also checks that the folder is whole.
+
+        Raises:
+            ValueError: a part is missing, or a file and its network do not have the same tensors.
+        """
+        local = Path(folder)
+        whole = (local / cls.config_name).is_file()
+        if whole:
+            check_folders(local, kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)
+        if whole:
+            check_weights(pipe, local, kwargs)
+        return pipe
 
     @property
     def motion_field(self) -> MotionFieldPipeline:
