@@ -1,7 +1,7 @@
 """The curriculum as data: what a config may say, and what the lite one says."""
 
 import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ STEP = {
     "steps": 100,
     "batch_size": 2,
     "learning_rate": 1.0,
+    "data": {"folder": "photos"},
 }
 PLAIN = {"models": {"image_vae": {"kind": "autoencoder"}}, "steps": [STEP]}
 
@@ -57,7 +58,7 @@ def test_trials_of_a_start_differ_in_their_start_alone(trial):
         assert other.start_from != nothing.start_from
         start = {"name": nothing.name, "start_from": nothing.start_from, "fresh": (), "options": nothing.options}
         assert replace(other, **start) == nothing
-        assert {**other.options, "start": nothing.options.get("start")} == {"start": None, **nothing.options}
+        assert {**asdict(other.options), "start": 0} == {**asdict(nothing.options), "start": 0}
 
 
 def test_what_ships_is_trained_last():
@@ -71,38 +72,6 @@ def test_what_ships_is_trained_last():
 
 def test_every_objective_exists():
     assert set(NEEDS) == set(OBJECTIVES)
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ([], "expected a mapping"),
-        ({**PLAIN, "stages": []}, "unknown keys \\['stages'\\]"),
-        ({**PLAIN, "steps": []}, "steps is missing"),
-        (changed(learnin_rate=1.0), "unknown keys \\['learnin_rate'\\]"),
-        (changed(learning_rate="1e-3"), "learning_rate is '1e-3', expected float"),
-        (changed(steps=True), "steps is True"),
-        (changed(steps=0), "steps is 0, expected at least 1"),
-        (changed(objective="gan"), "objective is 'gan'"),
-        (changed(precision="fp8"), "precision is 'fp8'"),
-        (changed(model="vae"), "names the model 'vae'"),
-        (changed(objective="motion_field"), "needs \\['text_encoder', 'image_vae', 'flow_vae'\\]"),
-        (changed(start_from={"image_vae": "later"}), "starts from 'later'"),
-        (
-            {
-                "models": {**PLAIN["models"], "flow_vae": {"kind": "autoencoder"}},
-                "steps": [STEP, {**STEP, "name": "b", "model": "flow_vae", "start_from": {"flow_vae": "a"}}],
-            },
-            "name one of them after a slash",
-        ),
-        ({**PLAIN, "steps": [STEP, STEP]}, "two steps are called a"),
-        ({**PLAIN, "models": {"image_vae": {"width": 3}}}, "key kind"),
-        ({**PLAIN, "steps": [{k: v for k, v in STEP.items() if k != "steps"}]}, "steps"),
-    ],
-)
-def test_wrong_configs_are_refused(content, told):
-    with pytest.raises(ValueError, match=told):
-        parse_config(content)
 
 
 def test_unreadable_file(tmp_path):

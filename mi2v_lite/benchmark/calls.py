@@ -129,7 +129,7 @@ def _forward(config: Config, models: nn.ModuleDict, step: Step, clip: Clip) -> C
         pictures = _zeros(clip, step.batch_size, vae.config.in_channels, clip.height, clip.width)
         return lambda: decode(vae, encode(vae, pictures))
     whole = clip.frames if step.objective in ("animation", "text_to_video") else clip.frames - 1
-    frames = 1 if step.options.get("single") else whole
+    frames = 1 if getattr(step.options, "single", False) else whole
     return _denoise(config, models, step.model, clip, step.batch_size, frames)
 
 

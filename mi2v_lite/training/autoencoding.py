@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.models.autoencoder import start_pca
 from mi2v_lite.training.batches import Draws, FlowFields, PhotoCrops, generator_for
-from mi2v_lite.training.common import Batch, Logs, data_folders, start_of
+from mi2v_lite.training.common import Batch, Logs, data_folders
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.latents import estimate_scale
 
@@ -20,13 +20,11 @@ class _Autoencoder:
     """What both autoencoders share: the sampled reconstruction, the pull to N(0, 1), the scale of the latents."""
 
     def __init__(self, step: Step) -> None:
-        self.edge = float(step.options.get("edge_weight", 0.5))
-        self.kl = float(step.options.get("kl_weight", 1e-6))
+        self.edge, self.kl = step.options.edge_weight, step.options.kl_weight
 
     def _start(self, models: nn.ModuleDict, step: Step) -> None:
         """With the option `start: pca`, sets a fresh model to the principal components of training patches."""
-        start = start_of(step, "random", "pca")
-        if start == "pca" and step.model not in step.start_from:
+        if step.options.start == "pca" and step.model not in step.start_from:
             batches = (self.source.batch([generator_for(step.seed, i, 3)] * 16) for i in range(32))
             start_pca(models[step.model], map(self._input, batches))
 
@@ -49,9 +47,7 @@ class _Autoencoder:
     def finish(self, models: nn.ModuleDict, step: Step) -> None:
         """Registers the scale that gives the latents unit variance, if the encoder trained; not with `keep_scale`."""
         vae = models[step.model]
-        if step.options.get("keep_scale", False) or not any(
-            parameter.requires_grad for parameter in vae.encoder.parameters()
-        ):
+        if step.options.keep_scale or not any(parameter.requires_grad for parameter in vae.encoder.parameters()):
             return  # later steps have learned with the scale that it has
         device = next(vae.parameters()).device
         pictures = [self._input(self.source.batch([generator_for(step.seed, i, 2)] * 8)).to(device) for i in range(32)]
@@ -68,12 +64,11 @@ class ImageAutoencoder(_Autoencoder):
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         super().__init__(step)
-        data = dict(step.data)
-        train, heldout = runs / data.pop("folder"), data.pop("heldout", None)
-        if "clips" in data:
-            data["clips"] = runs / data["clips"]
-        self.source = PhotoCrops(train, **data)
-        self.heldout = PhotoCrops(runs / heldout, size=self.source.size).fixed(48) if heldout else None
+        data = step.data
+        train, heldout = data_folders(data, runs)
+        clips = runs / data.clips if data.clips else None
+        self.source = PhotoCrops(train, data.size, data.scale, data.jitter, clips, data.clip_share)
+        self.heldout = PhotoCrops(heldout, size=data.size).fixed(48) if heldout else None
         self._start(models, step)
 
     def _input(self, batch: Batch) -> Tensor:
@@ -106,8 +101,8 @@ class FlowAutoencoder(_Autoencoder):
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         super().__init__(step)
-        train, heldout, data = data_folders(step, runs)
-        self.source = FlowFields(train, **data, seed=step.seed)
+        train, heldout = data_folders(step.data, runs)
+        self.source = FlowFields(train, step.data.amplitude, seed=step.seed)
         self.heldout = FlowFields(heldout, (1.0, 1.0)).batch([generator_for(0)] * 96) if heldout else None
         self._start(models, step)
 

@@ -16,14 +16,15 @@ from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.curriculum import FOLDER, Config, Step
+from mi2v_lite.training.sections import Noise
+from mi2v_lite.training.settings import given, inside
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet": TrajectoryControlNet}
-KINDS = ("autoencoder", *CLASSES)
 
 
 def load_model(kind: str, folder: str | Path) -> nn.Module:
-    """A saved model of one of the `KINDS`, in float32."""
+    """A saved model of one of the `sections.KINDS`, in float32."""
     return load_vae(folder).float() if kind == "autoencoder" else CLASSES[kind].from_pretrained(folder).float()
 
 
@@ -31,12 +32,10 @@ def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
     """The noise schedule of training and of sampling, from the arguments of `DDIMScheduler`.
 
     Raises:
-        ValueError: for an argument that it does not have.
+        ValueError: for an argument that it does not have, or a value that does not fit.
     """
-    unknown = sorted(set(noise) - set(DDIMScheduler._get_init_keys(DDIMScheduler)))
-    if unknown:
-        raise ValueError(f"noise: unknown keys {unknown}; see diffusers' DDIMScheduler.")
-    return DDIMScheduler(**noise)
+    with inside("noise"):
+        return DDIMScheduler(**given(Noise, noise))
 
 
 def load_tokenizer(config: Config) -> CLIPTokenizer:
@@ -55,14 +54,12 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
     others are as they were saved.
 
     Raises:
-        ValueError: if a result to start from does not exist or does not fit, or a model's kind is unknown.
+        ValueError: if a result to start from does not exist or does not fit.
     """
     models = nn.ModuleDict()
     for name in (*step.others, step.model):  # a fresh ControlNet copies the trunk, so the others come first
         entry = dict(config.models[name])
         kind = entry.pop("kind")
-        if kind not in KINDS:
-            raise ValueError(f"The model {name} is of kind {kind!r}, expected one of {sorted(KINDS)}.")
         if name == step.model:
             entry |= step.model_overrides
         folders = [source_folder(runs, source, name) for source in step.sources(name)]
@@ -116,14 +113,7 @@ def _fresh(kind: str, entry: dict[str, Any], config: Config) -> nn.Module:
     if kind == "text_encoder":
         entry.pop("tokenizer", None)
         return make_text_encoder({"vocab_size": len(load_tokenizer(config)), **entry})
-    return _build(VideoUNet, entry)
-
-
-def _build(cls: type, entry: dict[str, Any]) -> nn.Module:
-    try:
-        return cls(**entry)
-    except TypeError as error:
-        raise ValueError(f"Unknown key in the config of a {cls.__name__}: {error}") from error
+    return VideoUNet(**entry)
 
 
 def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module:
@@ -153,7 +143,7 @@ def _start(
         if saved.config.in_channels == entry.get("in_channels", 3):
             return saved
         return flow_vae_from_image_vae(saved, entry)
-    model = _build(CLASSES[kind], entry)
+    model = CLASSES[kind](**entry)
     _take(model, kind, folders, fresh)
     return model
 

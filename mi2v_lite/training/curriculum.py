@@ -1,17 +1,39 @@
 """The curriculum as data: what each step trains, from what, on what (section 3.2; notebook 02).
 
-A YAML file holds `models` (name -> kind and config), `noise` (the scheduler's arguments) and `steps`. Nothing else
-differs between the lite and the full scale, and no step has a code path of its own.
+A YAML file holds `models` (name -> kind and config), `noise` (the scheduler's arguments), `steps` and `pipeline`.
+Nothing else differs between the lite and the full scale, and no step has a code path of its own. All of it is checked
+when it is loaded, before torch is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
-import yaml
+from mi2v_lite.training.options import DATA, OPTIONS
+from mi2v_lite.training.sections import KINDS, Noise, PatchAutoencoder, Pipeline
+from mi2v_lite.training.settings import (
+    Amount,
+    Count,
+    Name,
+    PartialShare,
+    Positive,
+    Rule,
+    Seed,
+    SettingError,
+    Settings,
+    Share,
+    Whole,
+    given,
+    inside,
+    nearest,
+    read,
+    read_yaml,
+    shown,
+)
 
 # What each objective needs beside the model it trains; a config gives its models these names.
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -22,80 +44,122 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "trajectory_control": ("text_encoder", "image_vae", "flow_vae", "stage1_unet"),
     "animation": ("text_encoder", "image_vae"),
 }
-SCHEDULES = ("constant", "cosine")
-OPTIMIZERS = ("adamw", "fused", "8bit")
+# The kind of the model that each objective trains, and of what it needs.
+TRAINS = {
+    "image_autoencoder": "autoencoder",
+    "flow_autoencoder": "autoencoder",
+    "text_to_video": "video_unet",
+    "motion_field": "video_unet",
+    "trajectory_control": "controlnet",
+    "animation": "video_unet",
+}
+NEEDED = {
+    "text_encoder": "text_encoder",
+    "image_vae": "autoencoder",
+    "flow_vae": "autoencoder",
+    "stage1_unet": "video_unet",
+}
 FOLDER = "folder:"  # before a source that is no step's result but a model's folder, such as `mi2v import` makes
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of the curriculum.
+class Step(Settings):
+    """One step of the curriculum. It refuses what cannot be trained, with a `SettingError`.
 
-    `model` is trained by `objective`; `others` stand beside it (the text encoder, the frozen trunk). `trainable` are
-    patterns over `<model>.<parameter>` (`fnmatch`). `start_from` maps a model to what it loads: the result of a step,
-    "step" or "step/model", or "folder:PATH"; of several in a list, the later overwrite the earlier. Parameters of
-    `model` that match a pattern of `fresh` start anew all the same. `model_overrides` change the config of `model` in
-    this step. `data` and `options` are settings of the data source and of the objective. `optimizer`: one of
-    `OPTIMIZERS`, see `optimizers.make_optimizer`. `validation_clips`: held-out samples to draw at each validation.
+    Attributes:
+        name: of the folder of its results: letters, digits, _ and -.
+        model: the model that it trains.
+        objective: what it minimises, one of `NEEDS`.
+        steps: number of updates.
+        batch_size: samples of one process at a time.
+        learning_rate: of AdamW, above 0.
+        trainable: patterns (`fnmatch`) over `<model>.<parameter>`: what trains.
+        others: models that stand beside it, such as the text encoder or the frozen trunk.
+        start_from: what a model loads: the result of a step, "step" or "step/model", or "folder:PATH"; of several in a
+            list, the later overwrite the earlier. A model that is not named starts anew.
+        fresh: patterns over parameters of `model` that start anew all the same.
+        model_overrides: changes to the config of `model` in this step.
+        data: where the samples come from; a class of `options.DATA`, by the objective.
+        options: settings of the objective; a class of `options.OPTIONS`.
+        final_learning_rate: where the schedule "cosine" ends, 0 or more.
+        warmup_steps: updates over which the learning rate rises from nothing.
+        schedule: of the learning rate after that.
+        optimizer: form of AdamW, see `optimizers.make_optimizer`.
+        weight_decay: of AdamW, 0 or more.
+        grad_clip: longest gradient, above 0; longer ones are shortened to it.
+        ema_decay: of the moving average of the weights, which is the result: 0 (no average) to below 1.
+        text_dropout: share of the captions that are left empty, 0 to 1, for guidance.
+        precision: "bf16" computes in bfloat16 where that is safe.
+        channels_last: memory format of the models.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
+        seed: of all that is random.
+        accumulation: batches for one update.
+        checkpoint_every: updates between checkpoints.
+        validate_every: updates between validations; 0 for none.
+        validation_clips: held-out samples to draw at each validation.
+        log_every: updates between rows of the log.
     """
 
-    name: str
+    name: Name
     model: str
-    objective: str
-    steps: int
-    batch_size: int
-    learning_rate: float
-    trainable: tuple[str, ...] = ("*",)
+    objective: Literal[
+        "image_autoencoder", "flow_autoencoder", "text_to_video", "motion_field", "trajectory_control", "animation"
+    ]
+    steps: Count
+    batch_size: Count
+    learning_rate: Positive
+    trainable: Annotated[tuple[str, ...], Rule(len, "that is not empty")] = ("*",)
     others: tuple[str, ...] = ()
-    start_from: dict[str, str | list[str]] = field(default_factory=dict)
+    start_from: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     model_overrides: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    final_learning_rate: float = 0.0
-    warmup_steps: int = 0
-    schedule: str = "constant"
-    optimizer: str = "adamw"
-    weight_decay: float = 1e-2
-    grad_clip: float = 1.0
-    ema_decay: float = 0.0
-    text_dropout: float = 0.0
-    precision: str = "no"
+    data: Settings = field(default_factory=dict)
+    options: Settings = field(default_factory=dict)
+    final_learning_rate: Amount = 0.0
+    warmup_steps: Whole = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    optimizer: Literal["adamw", "fused", "8bit"] = "adamw"
+    weight_decay: Amount = 1e-2
+    grad_clip: Positive = 1.0
+    ema_decay: PartialShare = 0.0
+    text_dropout: Share = 0.0
+    precision: Literal["no", "bf16"] = "no"
     channels_last: bool = False
     gradient_checkpointing: bool = False
-    seed: int = 0
-    accumulation: int = 1
-    checkpoint_every: int = 500
-    validate_every: int = 0
-    validation_clips: int = 0
-    log_every: int = 10
+    seed: Seed = 0
+    accumulation: Count = 1
+    checkpoint_every: Count = 500
+    validate_every: Whole = 0
+    validation_clips: Whole = 0
+    log_every: Count = 10
 
-    def __post_init__(self) -> None:
-        """Refuses what cannot be trained.
-
-        Raises:
-            ValueError: naming the step, the setting and what it may be.
-        """
-        choices = {
-            "objective": tuple(NEEDS),
-            "schedule": SCHEDULES,
-            "precision": ("no", "bf16"),
-            "optimizer": OPTIMIZERS,
-        }
-        for key, allowed in choices.items():
-            if getattr(self, key) not in allowed:
-                raise ValueError(f"Step {self.name}: {key} is {getattr(self, key)!r}, expected one of {allowed}.")
+    def check(self) -> None:
+        """Reads `data` and `options` as those of the objective, which needs its others and parameters that train."""
+        for key, kinds in (("data", DATA), ("options", OPTIONS)):
+            with inside(key):
+                object.__setattr__(self, key, read(kinds[self.objective], getattr(self, key)))
         lacking = [name for name in NEEDS[self.objective] if name not in self.others]
         if lacking:
-            raise ValueError(f"Step {self.name}: {self.objective} needs {lacking} among its others.")
-        for key in ("steps", "batch_size", "accumulation", "checkpoint_every", "log_every"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"Step {self.name}: {key} is {getattr(self, key)}, expected at least 1.")
+            raise SettingError(f"others lacks {', '.join(lacking)}, which the objective {self.objective} needs.")
+        there = (self.model, *self.others)
+        for name in self.start_from:
+            if name not in there:
+                raise SettingError(
+                    f"start_from names {shown(name)}, expected the model of this step or one of its others"
+                    f"{nearest(name, there)}"
+                )
+        for pattern in self.trainable:
+            model, dot, _ = pattern.partition(".")
+            if dot and not set("*?[") & set(model) and model not in there:
+                raise SettingError(
+                    f"trainable names {shown(model)}, expected the model of this step or one of its others"
+                    f"{nearest(model, there)}"
+                )
 
     def sources(self, name: str) -> tuple[str, ...]:
         """What the model `name` loads, in order; () if it starts anew."""
-        given = self.start_from.get(name, ())
-        return (given,) if isinstance(given, str) else tuple(given)
+        sources = self.start_from.get(name, ())
+        return (sources,) if isinstance(sources, str) else sources
 
     def earlier(self, name: str) -> list[tuple[str, str]]:
         """(step, model) of those of its sources that are results of steps."""
@@ -115,8 +179,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole curriculum: `models` name -> `{"kind": ..., **config}`, `noise` the scheduler's arguments, `steps`, and
-    `pipeline`: the defaults of the pipeline that the results become (steps, guidance, stride)."""
+    """A whole curriculum.
+
+    Attributes:
+        models: name -> `{"kind": ..., **config}`, with the settings that the file gives, see `sections.KINDS`.
+        noise: the scheduler's arguments, see `sections.Noise`.
+        steps: in the order of the training.
+        pipeline: defaults of the pipeline that the results become, see `sections.Pipeline`.
+    """
 
     models: dict[str, dict[str, Any]]
     noise: dict[str, Any]
@@ -127,93 +197,161 @@ class Config:
         """The step of that name.
 
         Raises:
-            ValueError: if there is none; names those that exist.
+            ValueError: if there is none; names the one that is near, and those that exist.
         """
-        for step in self.steps:
-            if step.name == name:
-                return step
-        raise ValueError(f"No step {name!r}; the config has {[step.name for step in self.steps]}.")
+        names = [step.name for step in self.steps]
+        if name in names:
+            return self.steps[names.index(name)]
+        close = nearest(name, names)
+        raise ValueError(f"No step {name!r}; the config has {names}{close if close.endswith('?') else '.'}")
+
+
+class _Content(TypedDict, total=False):
+    models: dict[str, Settings]
+    noise: Settings
+    steps: list[Settings]
+    pipeline: Settings
+
+
+class _Model(TypedDict, total=False):
+    name: Name
+    kind: Literal["autoencoder", "text_encoder", "video_unet", "controlnet"]
 
 
 def load_config(path: str | Path) -> Config:
-    """Reads a curriculum from YAML.
+    """Reads a curriculum from YAML and checks all of it; needs no torch.
 
     Raises:
-        ValueError: for a file that is no mapping, an unknown key, a missing key, a wrong type, a model that no
-            entry describes or a `start_from` that points to a step after this one.
+        SettingError: a ValueError in one sentence, with the file, the place in it, what was found and what is expected.
+            For a file that cannot be read, a key that is unknown, missing or given twice, a value of a wrong type or
+            out of its range, a model that no entry describes or that is of another kind than the objective takes, a
+            `start_from` that points to a step after this one.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"Cannot read the config {path}: {error}") from error
-    return parse_config(content, str(path))
+    return parse_config(read_yaml(path), str(path))
 
 
 def parse_config(content: Any, where: str = "config") -> Config:
-    """Builds a `Config` from plain data, with the checks of `load_config`."""
-    known = {item.name for item in fields(Config)}
-    _check_keys(content, known, where)
-    for key in ("models", "steps"):
-        if not content.get(key):
-            raise ValueError(f"{where}: {key} is missing or empty.")
-    models = dict(content["models"])
-    for name, model in models.items():
-        if not isinstance(model, dict) or "kind" not in model:
-            raise ValueError(f"{where}: model {name} must be a mapping with a key kind.")
-    steps: list[Step] = []
-    for index, entry in enumerate(content["steps"]):
-        step = _parse_step(entry, f"{where}: step {index}")
-        for name in (step.model, *step.others, *step.start_from):
+    """Builds a `Config` from plain data, with the checks of `load_config`; `where` is the place in its errors."""
+    with inside(where):
+        sections = given(_Content, content)
+        for key in ("models", "steps"):
+            if not sections.get(key):
+                raise SettingError(f"{key} is missing or empty, expected at least one of them.")
+        models: dict[str, dict[str, Any]] = {}
+        for name, entry in sections["models"].items():
+            with inside(f"models: {name}"):
+                given(_Model, {"name": name})
+                models[name] = _read_model(entry)
+        for name, entry in models.items():
+            with inside(f"models: {name}"):
+                _check_trunk(entry, models)
+        with inside("noise"):
+            noise = given(Noise, sections.get("noise"))
+        with inside("pipeline"):
+            pipeline = given(Pipeline, sections.get("pipeline"))
+            _check_pipeline(pipeline, noise, models)
+        steps: list[Step] = []
+        for index, entry in enumerate(sections["steps"]):
+            name = entry.get("name") if isinstance(entry, Mapping) else None
+            with inside(f"steps[{index}]" + (f' "{name[:60]}"' if isinstance(name, str) else "")):
+                step = read(Step, entry)
+                _check_models(step, models)
+                _check_sources(step, steps)
+                steps.append(_with_overrides(step, models[step.model]))
+    return Config(models=models, noise=noise, steps=tuple(steps), pipeline=pipeline)
+
+
+def _read_model(entry: Any) -> dict[str, Any]:
+    """A model's kind and its settings."""
+    if not isinstance(entry, Mapping) or "kind" not in entry:
+        raise SettingError(f"expected a mapping with a key kind, found {shown(entry)}.")
+    kind = given(_Model, {"kind": entry["kind"]})
+    return kind | _read_entry(kind["kind"], {key: value for key, value in entry.items() if key != "kind"})
+
+
+def _read_entry(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model of that kind."""
+    entry = given(PatchAutoencoder if kind == "autoencoder" and "patch_size" in content else KINDS[kind], content)
+    if kind == "video_unet":
+        levels, widths = (len(entry.get(key, range(4))) for key in ("attention_levels", "block_out_channels"))
+        if levels != widths:
+            raise SettingError(
+                f"attention_levels has {levels} entries for {widths} block_out_channels, expected one for each."
+            )
+    return entry
+
+
+def _check_trunk(entry: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:
+    """A ControlNet has a trunk."""
+    unets = [name for name, other in models.items() if other["kind"] == "video_unet"]
+    if entry["kind"] == "controlnet" and entry.get("trunk") not in unets:
+        trunk = entry.get("trunk")
+        raise SettingError(f"trunk is {shown(trunk)}, expected the video_unet that it copies{nearest(trunk, unets)}")
+
+
+def _check_pipeline(pipeline: dict[str, Any], noise: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:
+    """What would be told only after the training, when the results become a pipeline."""
+    most = noise.get("num_train_timesteps", 1000)
+    for key in ("motion_steps", "animation_steps"):
+        if pipeline.get(key, 1) > most:
+            raise SettingError(f"{key} is {pipeline[key]}, expected at most the noise's num_train_timesteps, {most}.")
+    vae = models.get("image_vae", {})
+    side = vae.get("patch_size", 1) * 2 ** (len(vae.get("block_out_channels", [0])) - 1)
+    if (pipeline.get("working_size") or 0) % side:
+        raise SettingError(
+            f"working_size is {pipeline['working_size']}, expected a multiple of {side}, which one latent of the "
+            "image_vae covers."
+        )
+
+
+def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
+    """The models that a step names exist and are of the kinds that its objective takes."""
+    for key, names in (("model", (step.model,)), ("others", step.others)):
+        for name in names:
             if name not in models:
-                raise ValueError(f"{where}: step {step.name} names the model {name!r}, known are {sorted(models)}.")
-        earlier = {one.name: (one.model, *one.others) for one in steps}
-        for name in step.start_from:
-            for origin, model in step.earlier(name):
-                if origin not in earlier:
-                    raise ValueError(
-                        f"{where}: step {step.name} starts from {origin!r}, earlier steps: {list(earlier)}."
-                    )
-                if model not in earlier[origin]:
-                    raise ValueError(
-                        f"{where}: step {step.name} starts {name} from {origin}/{model}, but {origin} has only the "
-                        f"models {earlier[origin]}: name one of them after a slash."
-                    )
-        if step.name in earlier:
-            raise ValueError(f"{where}: two steps are called {step.name}.")
-        steps.append(step)
-    return Config(
-        models=models,
-        noise=dict(content.get("noise") or {}),
-        steps=tuple(steps),
-        pipeline=dict(content.get("pipeline") or {}),
-    )
+                raise SettingError(f"{key} names {shown(name)}, which is not among the models{nearest(name, models)}")
+    wanted = {step.model: TRAINS[step.objective]} | {name: NEEDED[name] for name in NEEDS[step.objective]}
+    for name, kind in wanted.items():
+        if models[name]["kind"] != kind:
+            raise SettingError(
+                f"the model {name} is of kind {models[name]['kind']}, but the objective {step.objective} expects one "
+                f"of kind {kind} there."
+            )
+    if "text_encoder" in wanted and "tokenizer" not in models["text_encoder"]:
+        raise SettingError("the model text_encoder has no key tokenizer, the folder of vocab.json and merges.txt.")
+    trunk = models[step.model].get("trunk")
+    if trunk is not None and trunk not in step.others:
+        raise SettingError(f"others lacks {trunk}, the trunk of {step.model}.")
 
 
-def _parse_step(entry: Any, where: str) -> Step:
-    kinds = {item.name: item.type for item in fields(Step)}
-    _check_keys(entry, set(kinds), where)
-    where = f"{where} ({entry.get('name', 'without a name')})"
-    values = dict(entry)
-    for key, value in values.items():
-        kind = kinds[key]
-        if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if kind.startswith("tuple") and isinstance(value, list) and all(isinstance(item, str) for item in value):
-            value = tuple(value)
-        expected = {"str": str, "int": int, "float": float, "bool": bool}.get(kind, dict if "dict" in kind else tuple)
-        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-            raise ValueError(f"{where}: {key} is {value!r}, expected {kind} (write 1.0e-3 for a power of ten).")
-        values[key] = value
-    try:
-        return Step(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+def _check_sources(step: Step, before: list[Step]) -> None:
+    """A step has a name of its own and starts from results of steps before it."""
+    results = {one.name: (one.model, *one.others) for one in before}
+    if step.name in results:
+        raise SettingError("a step before has the same name, expected one of its own.")
+    for name in step.start_from:
+        for origin, model in step.earlier(name):
+            if origin not in results:
+                raise SettingError(
+                    f"start_from: {name} starts from {shown(origin)}, expected a step before this one"
+                    f"{nearest(origin, results)}"
+                )
+            if model not in results[origin]:
+                raise SettingError(
+                    f"start_from: {name} starts from {origin}/{model}, expected a model of that step after the "
+                    f"slash{nearest(model, results[origin])}"
+                )
 
 
-def _check_keys(content: Any, known: set[str], where: str) -> None:
-    if not isinstance(content, dict):
-        raise ValueError(f"{where}: expected a mapping, found {type(content).__name__}.")
-    unknown = sorted(set(content) - known)
-    if unknown:
-        raise ValueError(f"{where}: unknown keys {unknown}; known are {sorted(known)}.")
+def _with_overrides(step: Step, entry: dict[str, Any]) -> Step:
+    """The step with its `model_overrides` read as settings of its model."""
+    kind = entry["kind"]
+    with inside("model_overrides"):
+        merged = _read_entry(kind, {key: entry[key] for key in entry if key != "kind"} | step.model_overrides)
+    start, anew = getattr(step.options, "start", None), step.model not in step.start_from
+    if start == "pca" and anew and "patch_size" not in merged:
+        raise SettingError(f"options: start is 'pca', but {step.model} has no patch_size to cut patches with.")
+    if start == "warped" and (anew or step.fresh) and merged.get("fusion") != "attention":
+        raise SettingError(f"options: start is 'warped', but the fusion of {step.model} is not 'attention'.")
+    return replace(step, model_overrides={key: merged[key] for key in step.model_overrides})

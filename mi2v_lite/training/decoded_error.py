@@ -6,6 +6,8 @@ than one of its finest grain; a plain mean over channels counts them alike.
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -14,9 +16,10 @@ from torch import Tensor
 from mi2v_lite.models.autoencoder import decode, encode
 from mi2v_lite.models.temporal import SplatPyramid
 from mi2v_lite.training.common import weighted_mean
+from mi2v_lite.training.options import Measure
 
 NUDGE = 0.35  # of scaled latents, about as far as a trained network errs
-MEASURES = ("log", "root")
+MEASURES = get_args(Measure)
 BATCH = 4  # pictures at once: bounds the memory at full size
 
 

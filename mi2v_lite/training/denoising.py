@@ -19,7 +19,7 @@ from mi2v_lite.training.builders import (
     predicted_clean,
     prediction_target,
 )
-from mi2v_lite.training.common import Batch, Predict, data_folders, share_of
+from mi2v_lite.training.common import Batch, Predict, data_folders
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.decoded_error import DecodedError
 from mi2v_lite.training.latents import READERS, cached_latents
@@ -31,26 +31,18 @@ class Denoising:
     """A denoising objective without its loss. `uses_flow_latents` and `uses_flow` say what its batches must hold; it
     denoises latents of flow if they have any, of frames otherwise.
 
-    Options of a step that all objectives take: `noise_from`, `noise_emphasis`, `own_guess`, `decoded_error`.
+    The options that all of them take are `options.DenoisingOptions`.
     """
 
     uses_flow_latents = True
     uses_flow = False
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
-        train, heldout, rest = data_folders(step, runs)
-        # Other stores, one or a list: samples come from the first and from these in turn; one may be named twice.
-        mixed = rest.pop("mixed_with", [])
-        if rest:
-            known = "store or shards, mixed_with, and heldout"
-            raise ValueError(f"Step {step.name}: unknown data settings {sorted(rest)}; known are {known}.")
+        train, heldout = data_folders(step.data, runs)
         self.scheduler, self.pipeline = make_scheduler(config.noise), config.pipeline
-        # Least share of the noise schedule to train on. The noisier, the more a prediction must rest on its conditions.
-        self.noise_from = float(step.options.get("noise_from", 0.0))
-        # Above 1, the density of the drawn timesteps t grows as t ** (noise_emphasis - 1): 2 doubles it at the end.
-        self.noise_emphasis = float(step.options.get("noise_emphasis", 1.0))
-        # How often the noise hides the network's own first guess instead of the truth, as it does in sampling.
-        self.own_guess = share_of(step, "own_guess")
+        options = step.options
+        self.noise_from, self.noise_emphasis = options.noise_from, options.noise_emphasis
+        self.own_guess = options.own_guess
         tokenizer = load_tokenizer(config)
         length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,15 +54,14 @@ class Denoising:
             return ClipBatches(folder, tokenizer, length, *latents, with_flow=self.uses_flow, seed=step.seed)
 
         self.source = first = open_store(train)
-        if mixed:
-            named = [mixed] if isinstance(mixed, str) else mixed
-            self.source = InTurn([self.source, *(open_store(runs / name) for name in named)])
+        if step.data.mixed:
+            self.source = InTurn([self.source, *(open_store(runs / name) for name in step.data.mixed)])
         self.heldout = open_store(heldout) if heldout else None
         self.decoded: DecodedError | None = None
-        if measure := step.options.get("decoded_error"):
+        if options.decoded_error:
             kind, clips = "flow" if self.uses_flow_latents else "image", first.store
             samples = torch.stack([READERS[kind](clips, i)[-1] for i in range(min(SAMPLES, len(clips)))])
-            self.decoded = DecodedError(models[f"{kind}_vae"], samples, measure)
+            self.decoded = DecodedError(models[f"{kind}_vae"], samples, options.decoded_error)
 
     def batch(self, step: Step, draws: Draws) -> Batch:
         """A training batch, see `ClipBatches.draw`."""

@@ -2,7 +2,8 @@
 
 `models` are the step's, by name; `batch` comes from `batch(step, draws)`; all noise comes from `draws` on the CPU, so
 that it is the same on every device and in however many processes. `validate` gives figures on held-out data, `finish`
-runs before the result is saved. Serves notebooks 01 (autoencoders), 02 (motion field), 03 (animation), 04 (control).
+runs before the result is saved. `step.options` and `step.data` are of the classes in `options.py`. Serves
+notebooks 01 (autoencoders), 02 (motion field), 03 (animation), 04 (control).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.autoencoding import FlowAutoencoder, ImageAutoencoder
 from mi2v_lite.training.batches import Draws
-from mi2v_lite.training.common import Batch, Logs, share_of, start_of, weighted_mean
+from mi2v_lite.training.common import Batch, Logs, weighted_mean
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.decoded_error import seen_share
 from mi2v_lite.training.denoising import Denoising
@@ -58,7 +59,7 @@ class TextToVideo(Denoising):
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`."""
         frames = self.scaled(models, batch, "image")
-        if step.options.get("single", False):
+        if step.options.single:
             frames = _pick(frames, _one_frame(frames.shape[2], draws), 2)
         text = self.text(models, batch["tokens"])
 
@@ -78,7 +79,7 @@ class MotionField(Denoising):
     """
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
-        self.object_weight = float(step.options.get("object_weight", 0.0))
+        self.object_weight = step.options.object_weight
         self.uses_flow = self.object_weight > 0
         super().__init__(config, step, runs, models)
 
@@ -86,7 +87,7 @@ class MotionField(Denoising):
         """`batch` as in `ClipBatches.clips`."""
         image = self.scaled(models, batch, "image")[:, :, :1]
         flow, stride, pixels = self.scaled(models, batch, "flow"), batch["stride"], batch.get("flow")
-        if step.options.get("single", False):
+        if step.options.single:
             chosen = _one_frame(flow.shape[2], draws)
             flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
             pixels = None if pixels is None else _pick(pixels, chosen, 1)
@@ -110,15 +111,12 @@ class TrajectoryControl(Denoising):
     what part of each sample's loss is the error where the control tells the true flow (`masks.told`): with a few drags
     those positions are few, and a short training hardly feels them. The option `single` trains on one random future
     frame, as curriculum step 1 does: for the same work many more different drags.
-
-    Raises:
-        ValueError: for a `told_share` outside [0, 1].
     """
 
     uses_flow = True
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
-        self.told_share = share_of(step, "told_share")
+        self.told_share = step.options.told_share
         super().__init__(config, step, runs, models)
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
@@ -126,10 +124,10 @@ class TrajectoryControl(Denoising):
         image = self.scaled(models, batch, "image")[:, :, :1]
         flow, stride = self.scaled(models, batch, "flow"), batch["stride"]
         controls = zip(batch["flow"].cpu().split(1), draws.generators, strict=True)
-        drawn = [masks.draw(flow, generator, step.options["shares"]) for flow, generator in controls]
+        drawn = [masks.draw(flow, generator, step.options.shares) for flow, generator in controls]
         sparse, mask = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         true = batch["flow"]
-        if step.options.get("single", False):
+        if step.options.single:
             chosen = _one_frame(flow.shape[2], draws)
             flow, stride = _pick(flow, chosen, 2), _pick(stride, chosen, 1)
             sparse, mask, true = (_pick(field, chosen, 1) for field in (sparse, mask, true))
@@ -161,9 +159,6 @@ class Animation(Denoising):
     With the option `start: warped`, fresh motion modules begin as `motion_start.start_warped` sets them. `hole_weight`
     (1 by default) is what an error counts where frame 0 shows nothing: such places are few, but no network can know
     them, and their error would outweigh what can be learned.
-
-    Raises:
-        ValueError: for a `hole_weight` outside [0, 1].
     """
 
     uses_flow_latents = False
@@ -171,10 +166,9 @@ class Animation(Denoising):
 
     def __init__(self, config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> None:
         super().__init__(config, step, runs, models)
-        start = start_of(step, "zero", "warped")
-        if start == "warped" and (step.fresh or step.model not in step.start_from):
+        if step.options.start == "warped" and (step.fresh or step.model not in step.start_from):
             start_warped(models[step.model])
-        self.hole_weight = share_of(step, "hole_weight", 1.0)
+        self.hole_weight = step.options.hole_weight
 
     def loss(self, models: nn.ModuleDict, batch: Batch, draws: Draws, step: Step) -> tuple[Tensor, Logs]:
         """`batch` as in `ClipBatches.clips`, with the flow in pixels. The loss is on frames 1..N only."""

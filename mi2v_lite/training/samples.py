@@ -65,7 +65,7 @@ def _motion(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
     """Stage 1's fields, of a step on single frames the last one; with part of the truth given to a ControlNet."""
     batch = _batch(objective, models, step)
     image = objective.scaled(models, batch, "image")[:, :, :1]
-    first = batch["flow_latents"].shape[2] - 1 if step.options.get("single", False) else 0
+    first = batch["flow_latents"].shape[2] - 1 if step.options.single else 0
     stride, shape = batch["stride"][:, first:], batch["flow_latents"][:, :, first:].shape
     truth = [objective.heldout.store.flow[i][first:] for i in range(len(stride))]
     steers = _control(models, step, truth, shape) if step.objective == "trajectory_control" else None
@@ -88,7 +88,7 @@ def _control(models: nn.ModuleDict, step: Step, truth: list[np.ndarray], shape: 
     drawn = []
     for i, flow in enumerate(truth):
         field = torch.from_numpy(np.array(flow)).float()[None]  # (1, N, 2, H, W)
-        drawn.append(masks.draw(field, generator_for(SEED, i), step.options["shares"]))
+        drawn.append(masks.draw(field, generator_for(SEED, i), step.options.shares))
     sparse, mask = (torch.cat(parts).to(_device(models)) for parts in zip(*drawn, strict=True))
     return control.condition(sparse, mask, models["flow_vae"], tuple(shape[-2:])).float()
 
@@ -96,7 +96,7 @@ def _control(models: nn.ModuleDict, step: Step, truth: list[np.ndarray], shape: 
 def _from_text(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
     """Clips made from captions alone, of a step on single frames one frame each, beside the clips of the captions."""
     batch = _batch(objective, models, step)
-    clean = objective.scaled(models, batch, "image")[:, :, : 1 if step.options.get("single", False) else None]
+    clean = objective.scaled(models, batch, "image")[:, :, : 1 if step.options.single else None]
 
     def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         return models[step.model](latents, timestep, text)
