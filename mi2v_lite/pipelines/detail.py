@@ -37,6 +37,8 @@ RIM = 3  # pixels of a 512-pixel photo about a thing that mix its colours with t
 MOST_BEYOND = 0.75  # of the shorter side: how far the backdrop is continued beyond the photo
 INPAINT_RADIUS = 4
 PAINTED_FROM = 24.0  # how far from what the photo knows Stage 2's picture counts as much as its continuation
+GRAIN_SIGMA, GRAIN_LEVELS = 0.75, 30.0  # fine detail is what a blur of so many cells takes away, softly cut at a level
+GRAIN_REACH = 0.3  # of the shorter side: how far in the grain fades to a third
 FEATHER, RIM_FEATHER = 1.0, 0.7  # pixels: the soft edge between carried and backdrop, and of a thing
 LIGHT_SIGMA, LIGHT_LEAST = 10.0, 12.0  # light changes over wide areas; less than so many levels is Stage 2's error
 DOUBT_SIGMA, DOUBT_FROM, DOUBT_TO = 2.0, 70.0, 110.0  # where carried and painted differ by so much, painted wins
@@ -421,7 +423,49 @@ def _backdrop(
     for rows in bands(height, width):
         known, there = share[rows, :, None], inside[rows].astype(np.float32)
         inside[rows] = (there + known * (photo[rows] - there)).round()
+    known = np.zeros(picture.shape[:2], bool)
+    known[corner[1] : corner[1] + height, corner[0] : corner[0] + width] = ~thing
+    _add_grain(picture, known, hidden, scale, np.array(corner) - beyond * scale)
     return _Backdrop(picture, corner, motion, beyond)
+
+
+def _add_grain(
+    picture: np.ndarray, known: np.ndarray, hidden: np.ndarray, scale: np.ndarray, origin: np.ndarray
+) -> None:
+    """Gives what was continued the grain of the photo, in place: without it a hole shows as fog.
+
+    The fine detail of the known part is mirrored at its border, so that it joins on there, and fades further in. Strong
+    edges count little: mirrored, they would be seen as what they are.
+
+    Args:
+        picture: uint8 `(H', W', 3)`. known: bool `(H', W')`. hidden: uint8 `(h', w')`, 1 in cells that are not known.
+        scale: (x, y), pixels a cell. origin: (x, y) of the first cell's corner in the picture, pixels.
+    """
+    if hidden.all() or not hidden.any():
+        return
+    far, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    places = np.argwhere(hidden == 0)[:, ::-1]  # (n, 2), x and y
+    index = np.zeros(labels.max() + 1, np.int64)
+    index[labels[hidden == 0]] = np.arange(len(places))
+    nearest = ((places[index[labels]] + 0.5) * scale - 0.5 + origin).astype(np.float32)  # (h', w', 2) pixels
+    strength = np.exp(-far / (GRAIN_REACH * min(hidden.shape))).astype(np.float32)
+    smooth = cv2.GaussianBlur(picture, (0, 0), GRAIN_SIGMA * scale.mean())
+    (height, width), sides = known.shape, np.array(hidden.shape)[::-1]
+    column, row = (
+        np.floor((np.arange(length) + 0.5 - start) / size).clip(0, side - 1).astype(int)
+        for length, start, size, side in zip((width, height), origin, scale, sides, strict=True)
+    )
+    for rows in bands(height, width):
+        new = ~known[rows]
+        if not new.any():
+            continue
+        there = 2 * nearest[row[rows]][:, column]
+        x = there[..., 0] - np.arange(width, dtype=np.float32)
+        y = there[..., 1] - np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        fine = np.subtract(*(_read(each, x, y, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE) for each in (picture, smooth)))
+        fine = GRAIN_LEVELS * np.tanh(fine / GRAIN_LEVELS)
+        share = cv2.remap(known.astype(np.uint8), x, y, cv2.INTER_NEAREST) * strength[row[rows]][:, column] * new
+        picture[rows] = (picture[rows] + share[..., None] * fine).round().clip(0, 255)
 
 
 def _backdrop_flow(flow: np.ndarray, layers: _Layers, beyond: int) -> np.ndarray:
