@@ -124,6 +124,15 @@ def test_a_thing_uncovers_a_backdrop_that_does_not_show_it():
     assert np.abs(last[34:62, 28:52] - backdrop[34:62, 28:52]).mean() < 14, "and is gone from where it was"
 
 
+@pytest.mark.parametrize("noise, least, most", [(0, 0, 0.5), (12, 5, 14)])
+def test_what_comes_into_view_has_the_grain_of_the_photo(noise, least, most):
+    photo = (110 + np.random.default_rng(0).normal(0, noise, (H, W, 3))).clip(0, 255).astype(np.uint8)
+    flow = field(6, 0)
+    last = list(carry(photo, flow, moving(photo, flow)))[-1].astype(float)
+    new = last[:, 2:18]
+    assert least <= new.std() <= most and abs(new.mean() - photo.mean()) < 4
+
+
 def test_of_two_things_that_cross_the_one_that_stage_2_shows_is_in_front():
     photo = np.full((H, W, 3), 128, np.uint8)
     photo[36:60, 16:40], photo[36:60, 88:112] = (230, 40, 40), (40, 40, 230)

@@ -15,17 +15,32 @@ CLIPS, SEED = 24, 0
 
 
 @pytest.fixture(scope="module")
-def metrics():
+def pipe():
     from mi2v_lite.pipelines import MotionI2VPipeline
 
     pipe = MotionI2VPipeline.from_lite()
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def metrics(pipe):
     # What costs most (50 steps, anchors, brush) is left to `mi2v evaluate`.
     measures = ("autoencoders", "stage1", "drags", "stage2")
     found = evaluate(pipe, heldout_world(), clips=CLIPS, seed=SEED, measures=measures)
     for name, figure in sorted(found.items()):
         print(f"{name}: {figure['value']:.3f} +- {figure['spread']:.3f} ({figure['n']} clips)")
     return found
+
+
+def test_carried_detail_on_worlds_drawn_large(pipe):
+    found = evaluate(pipe, heldout_world(), clips=2, seed=16, measures=("detail",), large=heldout_world(size=512))
+    value = {name.removeprefix("detail."): figure["value"] for name, figure in found.items()}
+    assert value["visible_psnr_db_carried"] >= 31
+    assert value["holes_psnr_db_carried"] >= value["holes_psnr_db_telea"]
+    assert value["flicker_levels_carried"] < value["flicker_levels_plain"]
+    assert 0.9 <= value["sharpness_carried"] <= 1.1 and value["sharpness_plain"] < 0.6
+    assert value["field_roughness_predicted_guided"] < 0.5 * value["field_roughness_predicted_bilinear"]
 
 
 def test_all_weights_together_are_small():

@@ -22,7 +22,7 @@ LARGEST_ASPECT = 2.0  # longer side over shorter; the lite model saw squares
 SIZE = 512  # the shorter side of a clip, pixels, unless --size says otherwise
 ORIGINAL = "original"
 FPS, SECONDS = 24.0, 2.0
-PREVIEW_SIZE, PREVIEW_FPS = 256, 12  # of the animated PNG: exact pixels take room
+PREVIEW_SIZE, PREVIEW_FPS = 256, 8  # of the animated PNG: exact pixels take room
 
 
 def add(commands: argparse._SubParsersAction) -> None:
