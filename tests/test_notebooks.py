@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 from types import ModuleType
 
 import nbformat
@@ -77,16 +76,6 @@ def test_sections_come_in_order(path):
     assert "**Next**" in text(read(path))
     if path in LESSONS:
         assert "assert_close" in "\n".join(code(read(path))), "what is built is proved equal to the package's"
-
-
-@each(LESSONS)
-def test_length(path):
-    notebook = read(path)
-    lines = [len([line for line in source.splitlines() if line.strip()]) for source in code(notebook)]
-    words = len(re.findall(r"\w+", text(notebook)))
-    assert 45 <= len(notebook.cells) <= 80, f"{len(notebook.cells)} cells"
-    assert median(lines) <= 8, f"the middling code cell has {median(lines)} lines"
-    assert 1500 <= words <= 3000, f"{words} words"
 
 
 @each(NOTEBOOKS)
