@@ -6,6 +6,7 @@ import torch
 
 from mi2v_lite.data.samples import heldout_world
 from mi2v_lite.evaluation.detail import reduced, splat_with_telea
+from mi2v_lite.flow.between import FieldsInTime
 from mi2v_lite.pipelines import detail
 from mi2v_lite.pipelines.detail import carry, frame_times
 
@@ -62,7 +63,7 @@ def test_times_lie_on_the_tracks(photo):
 
 def test_tracks_pass_through_their_points_without_overshooting():
     path = np.array([3.0, 4.0, 4.0, 1.0, 0.0, 6.0])
-    track = detail._Track(lambda i: np.full((2, 1, 1), path[i], np.float32), len(path))
+    track = FieldsInTime(lambda i: np.full((2, 1, 1), path[i], np.float32), len(path))
     times = np.linspace(0, 6, 241)
     read = np.array([track(t)[0, 0, 0] for t in times])
     np.testing.assert_allclose(read[::40], [0, *path], atol=1e-6)
@@ -77,7 +78,7 @@ def test_tracks_pass_through_their_points_without_overshooting():
 
 def test_each_field_is_asked_for_once_as_the_times_rise():
     asked = []
-    track = detail._Track(lambda i: asked.append(i) or np.full((2, 1, 1), i + 1.0, np.float32), 6)
+    track = FieldsInTime(lambda i: asked.append(i) or np.full((2, 1, 1), i + 1.0, np.float32), 6)
     for t in np.linspace(0.1, 6, 40):
         assert track(t)[0, 0, 0] == pytest.approx(t, abs=1e-5)
     assert sorted(set(asked) - {0}) == [1, 2, 3, 4, 5] and len(asked) - asked.count(0) == 5

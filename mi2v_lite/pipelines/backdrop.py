@@ -1,0 +1,211 @@
+"""The photo without its things, continued behind them and beyond its border (serves `pipelines/detail.py`).
+
+What a thing uncovers, and what comes in at the border as the camera moves, no photo knows. One picture for the whole
+clip, made once and moved with the camera, cannot flicker. Near to what is known it is the photo's continuation (Telea,
+"An Image Inpainting Technique Based on the Fast Marching Method", 2004), further in more of what Stage 2 painted there,
+and it has the photo's grain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mi2v_lite.flow.preimage import bands, preimage
+from mi2v_lite.pipelines.layers import Layers, grid
+
+# Lengths are in cells of the field's grid, colours in levels of 255, unless they say otherwise.
+MOST_THINGS = 0.98  # of the photo
+MOST_BEYOND = 0.75  # of the shorter side: how far the backdrop is continued beyond the photo
+INPAINT_RADIUS = 4
+PAINTED_FROM = 24.0  # how far from what the photo knows Stage 2's picture counts as much as its continuation
+GRAIN_SIGMA, GRAIN_LEVELS = 0.75, 30.0  # fine detail is what a blur of so many cells takes away, softly cut at a level
+GRAIN_REACH = 0.3  # of the shorter side: how far in the grain fades to a third
+FEATHER = 1.0  # pixels: the soft edge of what is known
+
+
+def blurred(picture: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian mean of `(h, w, C)` over what has weight, and how much weight there is about each cell."""
+    there = cv2.GaussianBlur(weight, (0, 0), sigma)
+    total = cv2.GaussianBlur(picture * weight[..., None], (0, 0), sigma)
+    return total / np.maximum(there, 1e-6)[..., None], there
+
+
+def softened(seen: np.ndarray, sigma: float) -> np.ndarray:
+    """1 inside a region, 0 outside, and less than 1 inside along its border: `(H, W)` float32."""
+    soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return np.where(seen, (2 * soft - 1).clip(0, 1), 0)
+
+
+def read(picture: np.ndarray, x: np.ndarray, y: np.ndarray, mode: int, border: int) -> np.ndarray:
+    """The picture at points, float32."""
+    return cv2.remap(picture, x, y, mode, borderMode=border).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """The photo without its things, continued beyond its border.
+
+    picture: uint8 `(H + 2 Y, W + 2 X, 3)`. corner: (X, Y) in pixels. flow: its motion on the small grid with `beyond`
+    more cells on each side, `(N, 2, h + 2 beyond, w + 2 beyond)` in cells.
+    """
+
+    picture: np.ndarray
+    corner: tuple[int, int]
+    flow: np.ndarray
+    beyond: int
+
+    def places(self, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Which point (x, y) of the picture is seen at each pixel of a frame of `size` when the backdrop has moved by
+        `flow` (on its own grid): float32 `(2, H, W)`."""
+        (height, width), beyond = size, self.beyond
+        h, w = flow.shape[1] - 2 * beyond, flow.shape[2] - 2 * beyond
+        y, x = np.mgrid[:h, :w].astype(np.float32)
+        back = -flow[:, beyond : beyond + h, beyond : beyond + w]
+        for _ in range(8):  # the point p that lands at q: p = q - f(p)
+            place = x + back[0] + beyond, y + back[1] + beyond
+            back = -np.stack(
+                [cv2.remap(part, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for part in flow]
+            )
+        found = np.empty((2, height, width), np.float32)
+        for part, there, side, small, corner in zip(found, back, (width, height), (w, h), self.corner, strict=True):
+            part[:] = cv2.resize(there * np.float32(side / small), (width, height), interpolation=cv2.INTER_LINEAR)
+            part += corner
+        found[0] += np.arange(width, dtype=np.float32)
+        found[1] += np.arange(height, dtype=np.float32)[:, None]
+        return found
+
+
+def make_backdrop(
+    photo: np.ndarray, thing: np.ndarray, layers: Layers, flow: np.ndarray, painted: np.ndarray, light: np.ndarray
+) -> Backdrop:
+    """Continue the photo behind its things and beyond its border.
+
+    Args:
+        photo: uint8 `(H, W, 3)`. thing: bool `(H, W)`, what of the photo must not be continued. layers: see there.
+        flow: f_{0->i}, `(N, 2, h, w)` in cells. painted, light: Stage 2's frames and what they change in light, on
+            that grid, `(N + 1, h, w, 3)`, 0 to 255.
+    """
+    (height, width), (h, w) = photo.shape[:2], flow.shape[-2:]
+    reach = np.abs(np.einsum("ncA,Ayx->ncyx", layers.backdrop, grid(h, w)[:, :: h - 1, :: w - 1])).max()
+    beyond = int(np.ceil(min(reach * 1.1 + 2, MOST_BEYOND * min(h, w))))
+    motion = _backdrop_flow(flow, layers, beyond)
+
+    # On the small grid: the known colours, their continuation, and what Stage 2 painted there.
+    if thing.mean() > MOST_THINGS:  # nothing is left to continue
+        thing = np.zeros_like(thing)
+    known = cv2.resize((~thing).astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+    colours = cv2.resize(photo * (~thing)[..., None].astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
+    frame = (slice(beyond, beyond + h), slice(beyond, beyond + w))
+    whole = np.zeros((h + 2 * beyond, w + 2 * beyond, 3), np.float32)
+    whole[frame] = colours / np.maximum(known, 1e-6)[..., None]
+    hidden = np.ones(whole.shape[:2], np.uint8)
+    hidden[frame] = known < 0.5
+    continued = _inpainted(whole, hidden)
+    seen, share = _painted_backdrop(layers, flow, motion, painted - light, beyond)
+    offset = np.where(hidden[..., None] > 0, 0, whole - seen)
+    matched = seen + _inpainted(offset + 128, hidden) - 128  # Stage 2's picture, without a step at the hole's border
+    far = cv2.distanceTransform(hidden, cv2.DIST_L2, 5) ** 2
+    weight = (share * far / (far + PAINTED_FROM**2))[..., None]
+    filled = np.where(hidden[..., None] > 0, continued + weight * (matched - continued), whole).clip(0, 255)
+
+    scale = np.array([width / w, height / h])
+    corner = tuple(int(c) for c in np.ceil(beyond * scale))
+    size = (width + 2 * corner[0], height + 2 * corner[1])
+    # Cell centres lie at (x + 0.5) * scale - 0.5.
+    place = np.hstack([np.diag(scale), ((0.5 - beyond) * scale - 0.5 + corner)[:, None]])
+    picture = cv2.warpAffine(
+        filled.astype(np.uint8), place, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    inside = picture[corner[1] : corner[1] + height, corner[0] : corner[0] + width]
+    share = softened(~thing, FEATHER)
+    for rows in bands(height, width):
+        known, there = share[rows, :, None], inside[rows].astype(np.float32)
+        inside[rows] = (there + known * (photo[rows] - there)).round()
+    known = np.zeros(picture.shape[:2], bool)
+    known[corner[1] : corner[1] + height, corner[0] : corner[0] + width] = ~thing
+    _add_grain(picture, known, hidden, scale, np.array(corner) - beyond * scale)
+    return Backdrop(picture, corner, motion, beyond)
+
+
+def _add_grain(
+    picture: np.ndarray, known: np.ndarray, hidden: np.ndarray, scale: np.ndarray, origin: np.ndarray
+) -> None:
+    """Gives what was continued the grain of the photo, in place: without it a hole shows as fog.
+
+    The fine detail of the known part is mirrored at its border, so that it joins on there, and fades further in. Strong
+    edges count little: mirrored, they would be seen as what they are.
+
+    Args:
+        picture: uint8 `(H', W', 3)`. known: bool `(H', W')`. hidden: uint8 `(h', w')`, 1 in cells that are not known.
+        scale: (x, y), pixels a cell. origin: (x, y) of the first cell's corner in the picture, pixels.
+    """
+    if hidden.all() or not hidden.any():
+        return
+    far, labels = cv2.distanceTransformWithLabels(hidden, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    places = np.argwhere(hidden == 0)[:, ::-1]  # (n, 2), x and y
+    index = np.zeros(labels.max() + 1, np.int64)
+    index[labels[hidden == 0]] = np.arange(len(places))
+    nearest = ((places[index[labels]] + 0.5) * scale - 0.5 + origin).astype(np.float32)  # (h', w', 2) pixels
+    strength = np.exp(-far / (GRAIN_REACH * min(hidden.shape))).astype(np.float32)
+    smooth = cv2.GaussianBlur(picture, (0, 0), GRAIN_SIGMA * scale.mean())
+    (height, width), sides = known.shape, np.array(hidden.shape)[::-1]
+    column, row = (
+        np.floor((np.arange(length) + 0.5 - start) / size).clip(0, side - 1).astype(int)
+        for length, start, size, side in zip((width, height), origin, scale, sides, strict=True)
+    )
+    for rows in bands(height, width):
+        new = ~known[rows]
+        if not new.any():
+            continue
+        there = 2 * nearest[row[rows]][:, column]
+        x = there[..., 0] - np.arange(width, dtype=np.float32)
+        y = there[..., 1] - np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
+        fine = np.subtract(*(read(each, x, y, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE) for each in (picture, smooth)))
+        fine = GRAIN_LEVELS * np.tanh(fine / GRAIN_LEVELS)
+        share = cv2.remap(known.astype(np.uint8), x, y, cv2.INTER_NEAREST) * strength[row[rows]][:, column] * new
+        picture[rows] = (picture[rows] + share[..., None] * fine).round().clip(0, 255)
+
+
+def _backdrop_flow(flow: np.ndarray, layers: Layers, beyond: int) -> np.ndarray:
+    """The backdrop's motion everywhere: its affine motion, and how it leaves that, continued smoothly."""
+    (h, w), frame = flow.shape[-2:], slice(beyond, -beyond)
+    affine = np.einsum("ncA,Ayx->ncyx", layers.backdrop, grid(h, w, beyond)).astype(np.float32)
+    weight = np.zeros(affine.shape[-2:], np.float32)
+    weight[frame, frame] = ~layers.things
+    for whole, field in zip(affine, flow, strict=True):
+        rest = np.zeros((*weight.shape, 2), np.float32)
+        rest[frame, frame] = (field - whole[:, frame, frame]).transpose(1, 2, 0)
+        near, sure = blurred(rest, weight, 1.5)
+        wide, some = blurred(rest, weight, 8.0)
+        sure, some = (2 * sure).clip(0, 1)[..., None], (8 * some).clip(0, 1)[..., None]
+        whole += (sure * near + (1 - sure) * some * wide).transpose(2, 0, 1)
+    return affine
+
+
+def _painted_backdrop(
+    layers: Layers, flow: np.ndarray, motion: np.ndarray, painted: np.ndarray, beyond: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of what Stage 2 painted of each cell of the backdrop, `(h', w', 3)`, and whether it did, 0 to 1."""
+    h, w = flow.shape[-2:]
+    y, x = np.mgrid[-beyond : h + beyond, -beyond : w + beyond].astype(np.float32)
+    total, weight = np.zeros((*x.shape, 3), np.float32), np.zeros(x.shape, np.float32)
+    for field, there, picture in zip(flow, motion, painted[1:], strict=True):
+        way = preimage(field, layers.order)
+        covered = cv2.remap(layers.things.astype(np.float32), way.x, way.y, cv2.INTER_LINEAR) * way.seen
+        free = (cv2.dilate(covered, np.ones((3, 3))) < 0.1).astype(np.float32)
+        place = x + there[0], y + there[1]
+        free = cv2.remap(free, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        total += free[..., None] * cv2.remap(picture, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        weight += free
+    known = (weight > 0.5).astype(np.float32)
+    mean = total / np.maximum(weight, 1e-6)[..., None]
+    return np.where(known[..., None] > 0, mean, _inpainted(mean, (1 - known).astype(np.uint8))), known
+
+
+def _inpainted(picture: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Telea's continuation of `(h, w, 3)`, 0 to 255, into the hidden cells."""
+    plain = np.where(hidden[..., None] > 0, 0, picture).clip(0, 255).round().astype(np.uint8)
+    return cv2.inpaint(plain, hidden, INPAINT_RADIUS, cv2.INPAINT_TELEA).astype(np.float32)
