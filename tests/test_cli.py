@@ -185,7 +185,7 @@ def test_a_clip_has_the_size_of_the_photo_and_its_own_rate(here, sharp, capsys):
     assert made("--plain", "--size", 40)[0].shape == (3, 40, 64, 3)
     made("--seconds", 1, "--previews")
     with Image.open("clip.png") as image:
-        assert image.size == (384, 256) and image.n_frames == 12
+        assert image.size == (384, 256) and image.n_frames == 8
 
 
 def test_what_the_help_says_is_what_the_pipelines_take():
