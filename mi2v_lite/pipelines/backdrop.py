@@ -8,12 +8,13 @@ and it has the photo's grain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from mi2v_lite.flow.preimage import bands, preimage
+from mi2v_lite.flow.preimage import Preimage, bands
 from mi2v_lite.pipelines.layers import Layers, grid
 
 # Lengths are in cells of the field's grid, colours in levels of 255, unless they say otherwise.
@@ -79,14 +80,20 @@ class Backdrop:
 
 
 def make_backdrop(
-    photo: np.ndarray, thing: np.ndarray, layers: Layers, flow: np.ndarray, painted: np.ndarray, light: np.ndarray
+    photo: np.ndarray,
+    thing: np.ndarray,
+    layers: Layers,
+    flow: np.ndarray,
+    seen: Sequence[Preimage],
+    painted: np.ndarray,
+    light: np.ndarray,
 ) -> Backdrop:
     """Continue the photo behind its things and beyond its border.
 
     Args:
         photo: uint8 `(H, W, 3)`. thing: bool `(H, W)`, what of the photo must not be continued. layers: see there.
-        flow: f_{0->i}, `(N, 2, h, w)` in cells. painted, light: Stage 2's frames and what they change in light, on
-            that grid, `(N + 1, h, w, 3)`, 0 to 255.
+        flow: f_{0->i}, `(N, 2, h, w)` in cells. seen: the way back along each of them. painted, light: Stage 2's
+            frames and what they change in light, on that grid, `(N + 1, h, w, 3)`, 0 to 255.
     """
     (height, width), (h, w) = photo.shape[:2], flow.shape[-2:]
     reach = np.abs(np.einsum("ncA,Ayx->ncyx", layers.backdrop, grid(h, w)[:, :: h - 1, :: w - 1])).max()
@@ -104,9 +111,9 @@ def make_backdrop(
     hidden = np.ones(whole.shape[:2], np.uint8)
     hidden[frame] = known < 0.5
     continued = _inpainted(whole, hidden)
-    seen, share = _painted_backdrop(layers, flow, motion, painted - light, beyond)
-    offset = np.where(hidden[..., None] > 0, 0, whole - seen)
-    matched = seen + _inpainted(offset + 128, hidden) - 128  # Stage 2's picture, without a step at the hole's border
+    shown, share = _painted_backdrop(layers, seen, motion, painted - light, beyond)
+    offset = np.where(hidden[..., None] > 0, 0, whole - shown)
+    matched = shown + _inpainted(offset + 128, hidden) - 128  # Stage 2's picture, without a step at the hole's border
     far = cv2.distanceTransform(hidden, cv2.DIST_L2, 5) ** 2
     weight = (share * far / (far + PAINTED_FROM**2))[..., None]
     filled = np.where(hidden[..., None] > 0, continued + weight * (matched - continued), whole).clip(0, 255)
@@ -186,14 +193,13 @@ def _backdrop_flow(flow: np.ndarray, layers: Layers, beyond: int) -> np.ndarray:
 
 
 def _painted_backdrop(
-    layers: Layers, flow: np.ndarray, motion: np.ndarray, painted: np.ndarray, beyond: int
+    layers: Layers, seen: Sequence[Preimage], motion: np.ndarray, painted: np.ndarray, beyond: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean of what Stage 2 painted of each cell of the backdrop, `(h', w', 3)`, and whether it did, 0 to 1."""
-    h, w = flow.shape[-2:]
+    h, w = layers.things.shape
     y, x = np.mgrid[-beyond : h + beyond, -beyond : w + beyond].astype(np.float32)
     total, weight = np.zeros((*x.shape, 3), np.float32), np.zeros(x.shape, np.float32)
-    for field, there, picture in zip(flow, motion, painted[1:], strict=True):
-        way = preimage(field, layers.order)
+    for way, there, picture in zip(seen, motion, painted[1:], strict=True):
         covered = cv2.remap(layers.things.astype(np.float32), way.x, way.y, cv2.INTER_LINEAR) * way.seen
         free = (cv2.dilate(covered, np.ones((3, 3))) < 0.1).astype(np.float32)
         place = x + there[0], y + there[1]

@@ -103,7 +103,7 @@ def _frames(
     thing = enlarger.spread(torch.from_numpy(layers.things.astype(np.float32))).numpy()
     solid = (thing > 0.5).astype(np.uint8)
     thing = cv2.dilate((thing > 0.05).astype(np.uint8), np.ones((2 * rim + 1,) * 2, np.uint8)) > 0
-    backdrop = make_backdrop(photo, thing, layers, flow, painted, light)
+    backdrop = make_backdrop(photo, thing, layers, flow, seen, painted, light)
     behind = FieldsInTime(list(backdrop.flow).__getitem__, len(flow))
     carried_along = FieldsInTime(lambda i: enlarger(i).numpy(), len(flow))
     for time in times:
