@@ -39,8 +39,8 @@ test: lint
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(BIN)/pytest -q --nbmake --nbmake-timeout=600 notebooks/[0-9]*.ipynb; fi
 
 lint: .venv
-	$(BIN)/ruff check mi2v_lite tests notebooks/*.py
-	$(BIN)/ruff format --check mi2v_lite tests notebooks/*.py
+	$(BIN)/ruff check mi2v_lite tests tools notebooks
+	$(BIN)/ruff format --check mi2v_lite tests tools notebooks
 
 # Executes the notebooks (NB="00 03" for some) and keeps what they print and draw.
 notebooks: .venv
@@ -64,10 +64,10 @@ lock: .venv
 
 clean:
 	rm -rf outputs .pytest_cache .ruff_cache .hypothesis build *.egg-info
-	find mi2v_lite tests notebooks -name __pycache__ -prune -exec rm -rf {} + 
+	find mi2v_lite tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 
 
 # All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores, about 50 GB of disk.
-# runs/photos/{train,heldout} must be filled first, and FILM be there: mi2v_lite/data/photos.py says from what and how.
+# runs/photos/{train,heldout} must be filled first, and FILM be there: tools/photos.py says from what and how.
 FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
 STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \

@@ -24,7 +24,7 @@ from PIL import Image
 from scipy.interpolate import PchipInterpolator
 
 from mi2v_lite.flow.fields import to_unit
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
 
 FORMAT = "mi2v-motion-control"
 VERSION = 1

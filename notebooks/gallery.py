@@ -18,8 +18,9 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from mi2v_lite.control import MotionControl
+from mi2v_lite.io import images
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.viz import drag_view, media
+from mi2v_lite.viz import drag_view
 from mi2v_lite.viz.picture import Picture, animation
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
@@ -39,7 +40,7 @@ def drawn(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl
     """
     found = {}
     for path in sorted((samples / "controls").glob("*.json")):
-        photo, control = media.read_image(samples / "photos" / f"{path.stem}.jpg"), MotionControl.load(path)
+        photo, control = images.read_image(samples / "photos" / f"{path.stem}.jpg"), MotionControl.load(path)
         if control.size != photo.size:
             raise ValueError(f"{path.name} was drawn on {control.size} pixels, but its photo has {photo.size}.")
         found[path.stem] = photo, control
@@ -50,7 +51,7 @@ def drawn(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl
 
 def clip(pipe: Any, photo: Image.Image, control: MotionControl) -> list[Image.Image]:
     """The frames that `mi2v animate` makes with seed 0."""
-    shown = media.bounded(photo, media.SHORT_SIDE)
+    shown = images.bounded(photo, images.SHORT_SIDE)
     return pipe(shown, "", control, generator=torch.Generator().manual_seed(0)).frames[0]
 
 

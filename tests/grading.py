@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from mi2v_lite.checks.base import CheckFailed
+from mi2v_checks.base import CheckFailed
 
 Check = Callable[[Any], None]
 

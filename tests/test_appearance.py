@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 from mi2v_lite.data.source import Clip
 from mi2v_lite.evaluation import appearance, networks, parts
 from mi2v_lite.flow.similarity import ssim, ssim_map
-from mi2v_lite.models.text import build_tokenizer
+from tools.vocabulary import build_tokenizer
 
 SIZE, FRAMES = 64, 5
 

@@ -9,7 +9,7 @@ import torch
 import traitlets
 from PIL import Image
 
-from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.viz.features import Record, record
 from mi2v_lite.viz.widgets import AttentionExplorer
@@ -34,7 +34,7 @@ def seen(flow) -> Record:
     sample = torch.randn(1, 4, FRAMES, 8, 8)
     with torch.no_grad(), record(unet.eval()) as found:
         for step in range(3):
-            unet(sample + step, 5, torch.zeros(1, 2, 8), flow=SplatPyramid(flow))
+            unet(sample + step, 5, torch.zeros(1, 2, 8), flow=SplatCache(flow))
     return found
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 CELLS = [
     """
 import numpy as np, torch
-from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.viz.features import record
 from mi2v_lite.viz.widgets import AttentionExplorer
@@ -18,7 +18,7 @@ unet = VideoUNet(
 )
 with torch.no_grad(), record(unet.eval()) as seen:
     for step in range(2):
-        unet(torch.randn(1, 4, 4, 8, 8), 5, torch.zeros(1, 2, 8), flow=SplatPyramid(flow))
+        unet(torch.randn(1, 4, 4, 8, 8), 5, torch.zeros(1, 2, 8), flow=SplatCache(flow))
 frames = np.zeros((4, 32, 32, 3), np.uint8)
 frames[..., 2] = 40 * np.arange(1, 5).reshape(4, 1, 1)
 explorer = AttentionExplorer(frames, flow, seen)

@@ -4,16 +4,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from mi2v_lite.models.autoencoder import (
-    PatchAutoencoderKL,
-    decode,
-    encode,
-    factor,
-    flow_vae_from_image_vae,
-    load_vae,
-    make_vae,
-    start_pca,
-)
+from mi2v_lite.models.autoencoder import PatchAutoencoderKL, decode, encode, factor, load_vae, make_vae
+from mi2v_lite.training.starts import flow_vae_from_image_vae, start_pca
 
 IMAGE = {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 6}
 FLOW = {**IMAGE, "in_channels": 2, "out_channels": 2, "latent_channels": 4}

@@ -1,8 +1,7 @@
 """Every check passes the solution and says what is wrong with plausible wrong answers, each in its own words."""
 
 from grading import grading_tests
-
-from mi2v_lite.checks import nb00
+from mi2v_checks import nb00
 
 RIGHT = {
     nb00.source_frames: lambda stride, frames: [stride * i for i in range(1, frames)],

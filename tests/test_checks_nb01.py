@@ -2,8 +2,8 @@
 
 import torch
 from grading import grading_tests
+from mi2v_checks import nb01
 
-from mi2v_lite.checks import nb01
 from mi2v_lite.flow.fields import compose, to_unit
 from mi2v_lite.flow.metrics import endpoint_error
 from mi2v_lite.flow.warp import splat_average

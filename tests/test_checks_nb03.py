@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 from grading import grading_tests
+from mi2v_checks import nb03
 
-from mi2v_lite.checks import nb03
 from mi2v_lite.flow.fields import resize
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from grading import grading_tests
+from mi2v_checks import nb04
 from torch import nn
 
-from mi2v_lite.checks import nb04
 from mi2v_lite.control import resample
 from mi2v_lite.flow.fields import to_unit
 

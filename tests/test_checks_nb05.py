@@ -2,8 +2,8 @@
 
 import torch
 from grading import grading_tests
+from mi2v_checks import nb05
 
-from mi2v_lite.checks import nb05
 from mi2v_lite.flow.fields import compose
 from mi2v_lite.flow.warp import backward_warp
 from mi2v_lite.pipelines.video import windows

@@ -4,8 +4,7 @@ import math
 
 import torch
 from grading import grading_tests
-
-from mi2v_lite.checks import nb06
+from mi2v_checks import nb06
 
 
 def grouped(size, keep=lambda name: not name.endswith(".pe")):

@@ -22,12 +22,13 @@ from mi2v_lite import cli, evaluation
 from mi2v_lite.cli import animate, common, video
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.flow.files import read_flo, read_npz
+from mi2v_lite.io import images, videos
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
-from mi2v_lite.models.text import build_tokenizer, make_text_encoder
+from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline, motion_i2v
-from mi2v_lite.viz import media
+from tools.vocabulary import build_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -191,7 +192,7 @@ def test_a_clip_has_the_size_of_the_photo_and_its_own_rate(here, sharp, capsys):
 def test_what_the_help_says_is_what_the_pipelines_take():
     """The commands name their defaults without loading torch."""
     assert (animate.FPS, animate.SECONDS) == (motion_i2v.FPS, motion_i2v.SECONDS)
-    assert animate.SIZE == video.SIZE == media.SHORT_SIDE
+    assert animate.SIZE == video.SIZE == images.SHORT_SIDE
 
 
 def test_device_and_precision_reach_the_networks(weights):
@@ -240,7 +241,7 @@ def test_what_was_drawn_is_replayed_exactly(here, loaded, capsys):
 
     canvas = DragCanvas("photo.png", PIPES[loaded], prompt="red", seed=5, control_scale=0.5, num_frames=3)
     canvas.drags, canvas.anchors = [[(20, 30), (40.5, 30)]], [(80, 50)]
-    media.write_video("drawn.mp4", canvas.render().frames[0])
+    videos.write_video("drawn.mp4", canvas.render().frames[0])
     canvas.save("control.json")
     replay = [*shlex.split(canvas.command()), "--weights", loaded]
     assert replay[:5] == ["mi2v", "animate", "photo.png", "--control", "control.json"] and replay[-4] == "-o"
@@ -372,12 +373,12 @@ def test_what_only_the_model_knows_is_one_line_too(here, loaded, capsys, words, 
 
 @pytest.mark.parametrize("error, code", [(KeyboardInterrupt(), 130), (OSError(28, "No space left", "x"), 2)])
 def test_a_failure_while_writing_leaves_nothing(here, loaded, capsys, monkeypatch, error, code):
-    from mi2v_lite.viz import media
+    from mi2v_lite.io import images
 
     def fail(*args):
         raise error
 
-    monkeypatch.setattr(media.os, "replace", fail)
+    monkeypatch.setattr(images.os, "replace", fail)
     words = [*PROMPT, "--frames", 2, "--steps", 1, "--weights", loaded]
     got, _, err = run(capsys, "animate", "photo.png", *words, *OUT)
     assert got == code and err.count("\n") == 1 and "Traceback" not in err
@@ -402,7 +403,7 @@ def test_warnings_are_one_line_each(here, loaded, capsys, monkeypatch):
      ((2000, 1000), (256, 128)), ((1000, 999), (128, 128))],
 )  # fmt: skip
 def test_the_size_of_the_clip(size, expected):
-    assert media.fitted(Image.new("RGB", size), 128, 8).size == expected
+    assert images.fitted(Image.new("RGB", size), 128, 8).size == expected
 
 
 def test_evaluate(here, loaded, capsys, monkeypatch):
@@ -469,8 +470,7 @@ def test_doctor(here, capsys):
 def test_doctor_says_what_is_missing(capsys, monkeypatch, tmp_path):
     from importlib import metadata
 
-    from mi2v_lite import doctor
-    from mi2v_lite.viz import media
+    from mi2v_lite.cli import doctor
 
     def absent(name):
         raise metadata.PackageNotFoundError(name)
@@ -480,7 +480,7 @@ def test_doctor_says_what_is_missing(capsys, monkeypatch, tmp_path):
 
     monkeypatch.setattr(doctor.metadata, "requires", absent)
     monkeypatch.setattr(doctor.metadata, "version", absent)
-    monkeypatch.setattr(media, "write_video", broken)
+    monkeypatch.setattr(videos, "write_video", broken)
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(doctor, "PACKAGE", tmp_path)
     code, out, _ = run(capsys, "doctor", "--json")

@@ -8,9 +8,8 @@ from test_cli import weights  # noqa: F401 - the tiny pipeline
 from test_video import tone
 
 from mi2v_lite import cli
-from mi2v_lite.data.video import copy_with_sound, read_video
 from mi2v_lite.flow.trackers import read_tracks
-from mi2v_lite.viz.media import write_video
+from mi2v_lite.io.videos import copy_with_sound, read_video, write_video
 
 
 @pytest.fixture
@@ -93,6 +92,6 @@ def test_mistakes_are_one_line(here, capsys, command, said):
 
 def test_styles_of_the_command_line_are_those_of_the_package():
     from mi2v_lite.cli.video import STYLES
-    from mi2v_lite.restyle import STYLES as OURS
+    from mi2v_lite.pipelines.restyle import STYLES as OURS
 
     assert set(STYLES) == {*OURS, "colours"}

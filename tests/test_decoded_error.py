@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from mi2v_lite.diffusion import clean_error, predicted_clean
 from mi2v_lite.training import decoded_error
-from mi2v_lite.training.builders import clean_error, make_scheduler, predicted_clean
+from mi2v_lite.training.builders import make_scheduler
 from mi2v_lite.training.decoded_error import DecodedError, seen_share
 from mi2v_lite.training.objectives import Animation
 

@@ -9,7 +9,8 @@ import torch
 from mi2v_lite import evaluation
 from mi2v_lite.data.world import Clip
 from mi2v_lite.evaluation import control, evaluate, motion, parts, table
-from mi2v_lite.models.autoencoder import make_vae, start_pca
+from mi2v_lite.models.autoencoder import make_vae
+from mi2v_lite.training.starts import start_pca
 
 SIZE, FRAMES = 64, 4
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mi2v_lite.models.temporal import SplatPyramid, TemporalAttention
+from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.models.temporal import TemporalAttention
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.viz.features import pca_rgb, record
 
@@ -65,7 +66,7 @@ def test_features_are_warped_by_the_field(unet, inputs):
     flow = torch.zeros(1, 3, 2, 16, 16)
     flow[:, :, 0] = 4.0  # two feature pixels to the right
     with record(unet, steps=(0,)) as seen:
-        unet(**{**inputs, "flow": SplatPyramid(flow)})
+        unet(**{**inputs, "flow": SplatCache(flow)})
     z0, warped, true = seen.call(seen.names[0], 0).features()
     torch.testing.assert_close(warped[1][..., 2:], z0[..., :-2], atol=1e-5, rtol=1e-5)
     assert (warped[1][..., :2] == 0).all() and true.shape == warped.shape

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from mi2v_lite.control import condition, official_field
 from mi2v_lite.flow.fields import resize
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.flow.warp import SplatOperator, splat_average
-from mi2v_lite.models.checkpoints import (
+from mi2v_lite.importing.official import (
     controlnet_config_from_official,
     controlnet_from_official,
     load_state,
@@ -27,7 +28,7 @@ from mi2v_lite.models.checkpoints import (
     vae_from_official,
 )
 from mi2v_lite.models.controlnet import TrajectoryControlNet
-from mi2v_lite.models.temporal import SplatPyramid, TemporalAttention, TemporalTransformer, fold_frames, unfold_frames
+from mi2v_lite.models.temporal import TemporalAttention, TemporalTransformer, fold_frames, unfold_frames
 from mi2v_lite.models.unet import VideoUNet
 
 
@@ -199,7 +200,7 @@ def test_motion_attention(golden):
     plain, plain_transformer = temporal_from(g, "plain_attn", "none"), temporal_from(g, "plain_transformer", "none")
     for case, info in g.info["cases"].items():
         frames, size = info["F"], (info["h"], info["w"])
-        motion = SplatPyramid(g[f"{case}.flow_pre"][:, 1:])
+        motion = SplatCache(g[f"{case}.flow_pre"][:, 1:])
         z = g[f"{case}.attn.hidden_states"]
         g.close(f"{case}.attn.output", attn(z, frames, size, motion))
         g.close(f"{case}.plain_attn.output", plain(z, frames, size))
@@ -217,7 +218,7 @@ def test_motion_attention_batch_fault(golden):
     attn = temporal_from(single, "attn", "attention")
     frames, size = g.info["config"]["F"], (g.info["config"]["h"], g.info["config"]["w"])
     z, flow = g["hidden_states"], g["flow_pre"][:, 1:]
-    right, faulty = SplatPyramid(flow), SplatPyramid(flow, official_batch_quirk=True)
+    right, faulty = SplatCache(flow), SplatCache(flow, official_batch_quirk=True)
     g.close("output_two_batch1_runs", attn(z, frames, size, right))
     g.close("output_official_batch2", attn(z, frames, size, faulty))
     for name, motion in (("warped_per_item", right), ("warped_official", faulty)):

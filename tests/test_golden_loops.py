@@ -14,8 +14,8 @@ from diffusers import DDIMScheduler
 from golden_io import Golden, read_info, read_tensors
 
 from mi2v_lite import control
+from mi2v_lite.importing.official import controlnet_from_official, unet_from_official, vae_from_official
 from mi2v_lite.models import autoencoder
-from mi2v_lite.models.checkpoints import controlnet_from_official, unet_from_official, vae_from_official
 from mi2v_lite.pipelines import AnimationPipeline, MotionFieldPipeline
 
 QUIRK = "_official_batch_quirk"

@@ -27,23 +27,19 @@ PIP_ONLY = {"opencv-python-headless", "flow-vis"}
 # The floors of the house; an import may go to a lower floor or stay inside its own wing. `control` stands between
 # flow and the models that read it; `checks` grades exercises and may look at everything but the evaluation and the CLI.
 FLOORS = {
-    "writing": 5,
-    "flow": 10,
-    "control": 15,
-    "restyle": 15,
-    "models": 20,
-    "data": 20,
-    "pipelines": 30,
-    "training": 30,
-    "viz": 30,
-    "checks": 35,
-    "evaluation": 40,
-    "doctor": 45,
-    "export": 45,
-    "importing": 46,
-    "benchmark": 47,
-    "cli": 50,
-    "__main__": 60,
+    "io": 1,
+    "flow": 2,
+    "diffusion": 2,
+    "control": 3,
+    "models": 4,
+    "data": 4,
+    "pipelines": 5,
+    "viz": 5,
+    "training": 6,
+    "importing": 7,
+    "evaluation": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 # Import name -> pip name, where they differ.

@@ -12,13 +12,14 @@ from golden_io import Golden, read_info, read_tensors
 from published import NOISE, TEXT, motion, random_state, spatial
 from torch import Tensor
 
-from mi2v_lite import cli, control, export
+from mi2v_lite import cli, control
 from mi2v_lite.importing import Sources, files, make_plan, plan
+from mi2v_lite.importing.official import unet_config_from_official
 from mi2v_lite.importing.parts import shell
-from mi2v_lite.models.checkpoints import unet_config_from_official
-from mi2v_lite.models.text import build_tokenizer
 from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.training import export
 from mi2v_lite.training.curriculum import Config, load_config, parse_config
+from tools.vocabulary import build_tokenizer
 
 
 @pytest.fixture(scope="module")

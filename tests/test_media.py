@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mi2v_lite.viz import media, pictures
+from mi2v_lite.io import images, videos
+from mi2v_lite.viz import pictures
 
 
 def clip(frames: int = 5, height: int = 32, width: int = 48) -> np.ndarray:
@@ -27,20 +28,20 @@ def read_video(path) -> tuple[np.ndarray, av.video.stream.VideoStream]:
 
 def test_video_round_trip(tmp_path):
     frames = clip()
-    media.write_video(tmp_path / "clip.mp4", frames, fps=8)
+    videos.write_video(tmp_path / "clip.mp4", frames, fps=8)
     seen, stream = read_video(tmp_path / "clip.mp4")
     assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
     assert stream.average_rate == 8 and seen.shape == frames.shape
     assert np.abs(seen.astype(int) - frames).mean() < 5  # a swapped channel or a wrong range gives 20 and more
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
     first = (tmp_path / "clip.mp4").read_bytes()
-    media.write_video(tmp_path / "clip.mp4", [Image.fromarray(frame) for frame in frames])
+    videos.write_video(tmp_path / "clip.mp4", [Image.fromarray(frame) for frame in frames])
     assert (tmp_path / "clip.mp4").read_bytes() == first
 
 
 def test_video_of_odd_size_becomes_even(tmp_path):
     frames = clip(3, 33, 47)
-    media.write_video(tmp_path / "odd.mp4", frames)
+    videos.write_video(tmp_path / "odd.mp4", frames)
     seen, _ = read_video(tmp_path / "odd.mp4")
     assert seen.shape == (3, 34, 48, 3)
     assert np.abs(seen[:, :33, :47].astype(int) - frames).mean() < 5
@@ -48,7 +49,7 @@ def test_video_of_odd_size_becomes_even(tmp_path):
 
 def test_animated_png_is_exact(tmp_path):
     frames = clip()
-    media.write_animated_png(tmp_path / "clip.png", frames, fps=8)
+    images.write_animated_png(tmp_path / "clip.png", frames, fps=8)
     with Image.open(tmp_path / "clip.png") as image:
         assert image.n_frames == len(frames) and image.info["duration"] == 125 and image.info["loop"] == 0
         for i, frame in enumerate(frames):
@@ -58,33 +59,33 @@ def test_animated_png_is_exact(tmp_path):
 
 def test_image_by_suffix(tmp_path):
     frame = clip()[0]
-    media.write_image(tmp_path / "a.png", frame)
-    media.write_image(tmp_path / "a.JPG", Image.fromarray(frame))
+    images.write_image(tmp_path / "a.png", frame)
+    images.write_image(tmp_path / "a.JPG", Image.fromarray(frame))
     with Image.open(tmp_path / "a.png") as image:
         assert np.array_equal(np.asarray(image), frame)
     with Image.open(tmp_path / "a.JPG") as image:
         assert image.format == "JPEG"
     with pytest.raises(ValueError, match="use .png"):
-        media.write_image(tmp_path / "a.mp4", frame)
+        images.write_image(tmp_path / "a.mp4", frame)
 
 
-@pytest.mark.parametrize("write", [media.write_video, media.write_animated_png, media.write_image])
+@pytest.mark.parametrize("write", [videos.write_video, images.write_animated_png, images.write_image])
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, write, monkeypatch):
-    target = tmp_path / ("clip.mp4" if write is media.write_video else "clip.png")
+    target = tmp_path / ("clip.mp4" if write is videos.write_video else "clip.png")
     target.write_bytes(b"old")
 
     def fail(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(media.os, "replace", fail)  # the last moment: everything is on disk by then
+    monkeypatch.setattr(images.os, "replace", fail)  # the last moment: everything is on disk by then
     with pytest.raises(KeyboardInterrupt):
-        write(target, clip()[0] if write is media.write_image else clip())
+        write(target, clip()[0] if write is images.write_image else clip())
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
 
 
 def test_missing_folder_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
-        media.write_video(tmp_path / "nowhere" / "clip.mp4", clip())
+        videos.write_video(tmp_path / "nowhere" / "clip.mp4", clip())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_missing_folder_is_an_os_error(tmp_path):
 )
 def test_what_is_no_clip_is_refused(frames, tmp_path):
     with pytest.raises(ValueError, match="clip"):
-        media.write_video(tmp_path / "clip.mp4", frames)
+        videos.write_video(tmp_path / "clip.mp4", frames)
     assert not list(tmp_path.iterdir())
 
 
@@ -101,17 +102,17 @@ def test_read_image_turns_it_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown a quarter turn to the right
     image.save(tmp_path / "turned.png", exif=exif)
-    upright = media.read_image(tmp_path / "turned.png")
+    upright = images.read_image(tmp_path / "turned.png")
     assert upright.size == (32, 48)
     assert np.array_equal(np.asarray(upright), np.rot90(np.asarray(image), -1))
 
 
 def test_read_image_of_other_kinds(tmp_path):
     Image.fromarray(np.full((4, 4), 32768, np.uint16)).save(tmp_path / "deep.png")
-    assert np.unique(np.asarray(media.read_image(tmp_path / "deep.png"))).tolist() == [127]
+    assert np.unique(np.asarray(images.read_image(tmp_path / "deep.png"))).tolist() == [127]
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert media.read_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
-    assert media.read_image(tmp_path / "clear.png", "black").getpixel((0, 0)) == (0, 0, 0)
+    assert images.read_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    assert images.read_image(tmp_path / "clear.png", "black").getpixel((0, 0)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"])
@@ -120,14 +121,14 @@ def test_read_image_refuses_what_is_none(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match="x.png"):
-        media.read_image(path)
+        images.read_image(path)
 
 
 def test_read_image_refuses_a_truncated_photo(tmp_path):
     Image.fromarray(clip(1, 200, 200)[0]).save(tmp_path / "cut.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-800])
     with pytest.raises(ValueError, match="cut.jpg"):
-        media.read_image(tmp_path / "cut.jpg")
+        images.read_image(tmp_path / "cut.jpg")
 
 
 def test_flow_colours_share_one_scale():

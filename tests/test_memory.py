@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import mi2v_lite
-from mi2v_lite.benchmark import Meter
-from mi2v_lite.benchmark.calls import Clip, sampling_calls
-from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.curriculum import load_config
+from tools.benchmark import Meter
+from tools.benchmark.calls import Clip, sampling_calls
 
 LITE = Path(mi2v_lite.__file__).parent / "configs" / "lite.yaml"
 
@@ -27,7 +27,7 @@ def widened(fusion: str) -> tuple[VideoUNet, dict]:
     for parameter in unet.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
-    flow = SplatPyramid(3 * torch.randn(2, 3, 2, 14, 10))
+    flow = SplatCache(3 * torch.randn(2, 3, 2, 14, 10))
     given = {"sample": torch.randn(2, 4, 4, 7, 5), "timestep": 9, "encoder_hidden_states": torch.randn(2, 3, 8)}
     return unet.eval(), {**given, "flow": None if fusion == "none" else flow}
 

@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from mi2v_lite.models.motion_start import start_warped
-from mi2v_lite.models.temporal import OffsetCode, PieceWarp, SplatPyramid, TemporalAttention
+from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.models.temporal import OffsetCode, PieceWarp, TemporalAttention
 from mi2v_lite.models.unet import VideoUNet
+from mi2v_lite.training.starts import start_warped
 from mi2v_lite.viz.features import record
 
 
-def shifted(x: float, y: float = 0.0, frames: int = 3, side: int = 8) -> SplatPyramid:
+def shifted(x: float, y: float = 0.0, frames: int = 3, side: int = 8) -> SplatCache:
     """Everything moves by (x, y) feature pixels."""
-    return SplatPyramid(torch.tensor([x, y]).view(1, 1, 2, 1, 1).expand(1, frames, 2, side, side).contiguous())
+    return SplatCache(torch.tensor([x, y]).view(1, 1, 2, 1, 1).expand(1, frames, 2, side, side).contiguous())
 
 
 def test_how_far_the_landed_features_have_come():

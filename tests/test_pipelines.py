@@ -15,14 +15,15 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mi2v_lite.benchmark import fitting
 from mi2v_lite.control import Drag, MotionControl
 from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.models.autoencoder import encode, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
-from mi2v_lite.models.text import build_tokenizer, make_text_encoder
+from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import AnimationPipeline, MotionFieldOutput, MotionFieldPipeline, MotionI2VPipeline, common
+from tools.benchmark import fitting
+from tools.vocabulary import build_tokenizer
 
 SIZE, FRAMES = 32, 4
 IMAGE_CHANNELS, FLOW_CHANNELS = 3, 2

@@ -18,8 +18,8 @@ from mi2v_lite.flow.warp import splat_average
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.pipelines.animation import AnimationOutput
 from mi2v_lite.pipelines.common import image_tensor
+from mi2v_lite.pipelines.restyle import STYLES, alignment, diffuse, restyle, warn_of_misalignment
 from mi2v_lite.pipelines.video import video_to_video, windows
-from mi2v_lite.restyle import STYLES, alignment, diffuse, restyle, warn_of_misalignment
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,8 @@ def test_misalignment_is_warned_of(photo, flower):
 def test_diffusion_runs_from_a_folder_on_disk(tmp_path, photo):
     from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
 
-    from mi2v_lite.models.text import build_tokenizer, make_text_encoder
+    from mi2v_lite.models.text import make_text_encoder
+    from tools.vocabulary import build_tokenizer
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(tmp_path / "tokens", ["oil", "painting"])

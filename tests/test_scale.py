@@ -25,7 +25,6 @@ from test_trainer import MODELS, NOISE, SIZE, VAES, step
 from mi2v_lite.data.shard_reader import Order, ShardSet
 from mi2v_lite.data.shards import write_shards
 from mi2v_lite.data.store import ClipStore, write_store
-from mi2v_lite.export import export
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
@@ -34,6 +33,7 @@ from mi2v_lite.training import latents, trainer
 from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields
 from mi2v_lite.training.builders import build_models, load_model, load_tokenizer, newest
 from mi2v_lite.training.curriculum import Config, load_config, parse_config
+from mi2v_lite.training.export import export
 from mi2v_lite.training.optimizers import make_optimizer
 
 CONFIGS = Path(trainer.__file__).parents[1] / "configs"

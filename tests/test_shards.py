@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 
 from mi2v_lite import cli
 from mi2v_lite.data import sharding
-from mi2v_lite.data.corpus import lost_and_doubled, make_corpus, write_mp4
 from mi2v_lite.data.shard_reader import Order, ShardSet, ShardStream, open_clips
 from mi2v_lite.data.sharding import Recipe, make_shards
 from mi2v_lite.data.shards import Shard, Skipped, encode_clip, write_shard, write_shards
@@ -27,6 +26,7 @@ from mi2v_lite.data.source import Clip
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.data.videos import list_folder, read_webvid
 from mi2v_lite.flow.tracking import Tracks
+from tools.corpus import lost_and_doubled, make_corpus, write_mp4
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Recipe(32, 32, num_frames=4, stride=1, per_shard=3)

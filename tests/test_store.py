@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mi2v_lite.data import photos, store
+from mi2v_lite.data import store
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.data.world import Clip, World
+from mi2v_lite.io.images import list_images
+from tools import photos
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 
@@ -73,7 +75,7 @@ def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path) -> None:
             *sizes,
         ]
     )
-    world = World(photos.list_images(folders[0]), folders[1], "heldout", size=64, num_frames=4)
+    world = World(list_images(folders[0]), folders[1], "heldout", size=64, num_frames=4)
     read = ClipStore(tmp_path)
     assert np.array_equal(read.frames[1], world.clip(8).frames) and read.captions[0] == world.clip(7).caption
 
@@ -82,7 +84,7 @@ def test_pairs_are_frame_0_and_different_later_frames_of_the_clips(tmp_path: Pat
     photos_and_sprites = ["--photos", str(SAMPLES / "photos"), "--sprites", str(SAMPLES / "sprites")]
     sizes = ["--size", "64", "--num-frames", "5", "--count", "2", "--first-seed", "7"]
     store.main([*photos_and_sprites, "--split", "heldout", *sizes, "--pairs", "3", "--out", str(tmp_path)])
-    world = World(photos.list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=5)
+    world = World(list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=5)
     read = ClipStore(tmp_path)
     assert read.frames.shape[:2] == (6, 2) and read.flow.shape[:2] == (6, 1)
     for i, seed in enumerate((7, 7, 7, 8, 8, 8)):
@@ -127,7 +129,7 @@ def test_one_of_several_sizes_is_kept(tmp_path: Path) -> None:
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(
             tmp_path / f"{name}.png"
         )
-    assert [path.name for path in photos.list_images(tmp_path)] == ["400x400.png"]
+    assert [path.name for path in list_images(tmp_path)] == ["400x400.png"]
 
 
 def test_video_pictures_come_at_even_times() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite.models import text
+from tools import vocabulary
 
 SHIPPED = Path(text.__file__).parents[1] / "weights" / "tokenizer"
 
@@ -26,13 +27,13 @@ def encoder(tokenizer):
 
 
 def test_shipped_files_are_what_the_code_builds(tmp_path):
-    text.build_tokenizer(tmp_path)
+    vocabulary.build_tokenizer(tmp_path)
     for name in ("vocab.json", "merges.txt"):
         assert (tmp_path / name).read_bytes() == (SHIPPED / name).read_bytes()
 
 
 def test_known_words_are_single_tokens(tokenizer):
-    words = text.vocabulary_words()
+    words = vocabulary.vocabulary_words()
     assert {"left", "right", "camera", "balloon", "slowly", "purple"} <= set(words)
     assert [word for word in words if len(tokenizer.tokenize(word)) != 1] == []
 
@@ -149,4 +150,4 @@ def test_errors_say_what_to_do(tokenizer, encoder, tmp_path):
     with pytest.raises(ValueError, match="same model folder"):
         text.encode_text(tokenizer, text.make_text_encoder({"vocab_size": 40}), "up")
     with pytest.raises(ValueError, match="letters"):
-        text.build_tokenizer(tmp_path, ["ice cream"])
+        vocabulary.build_tokenizer(tmp_path, ["ice cream"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mi2v_lite.evaluation import heldout_world
+from mi2v_lite.data.samples import heldout_world
 from mi2v_lite.flow.metrics import endpoint_error
 from mi2v_lite.flow.tracking import DIS, ChainTracker, better, check_one_take, find_cuts, returns
 

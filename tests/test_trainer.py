@@ -19,16 +19,17 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_writing import Killed, killer  # noqa: F401 - a fixture
 
-from mi2v_lite import export as exporter
 from mi2v_lite.data import store
 from mi2v_lite.data.store import ClipStore, write_store
-from mi2v_lite.export import export
+from mi2v_lite.diffusion import predicted_clean
 from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.training import export as exporter
 from mi2v_lite.training import latents, trainer
 from mi2v_lite.training.batches import Draws, FlowFields, InTurn, PhotoCrops, generator_for
-from mi2v_lite.training.builders import build_models, predicted_clean
+from mi2v_lite.training.builders import build_models
 from mi2v_lite.training.curriculum import Config, parse_config
+from mi2v_lite.training.export import export
 from mi2v_lite.training.objectives import _on_objects
 
 SIZE, FRAMES = 16, 4

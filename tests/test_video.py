@@ -6,8 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from mi2v_lite.data.video import copy_with_sound, read_video
-from mi2v_lite.viz.media import write_video
+from mi2v_lite.io.videos import copy_with_sound, read_video, write_video
 
 SAMPLE = "data_samples/clips/big_buck_bunny.mp4"
 

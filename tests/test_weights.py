@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import mi2v_lite
-from mi2v_lite.evaluation import LARGE_MOTION_PX, evaluate, heldout_world, true_drag
+from mi2v_lite.data.samples import heldout_world
+from mi2v_lite.evaluation import LARGE_MOTION_PX, evaluate, true_drag
 
 WEIGHTS = Path(mi2v_lite.__file__).parent / "weights"
 CLIPS, SEED = 24, 0

@@ -20,17 +20,9 @@ from mi2v_lite.data.motion import (
     Motion,
     draw_habit,
 )
-from mi2v_lite.data.sprites import (
-    HELDOUT_GLYPHS,
-    SHAPES,
-    TRAIN_GLYPHS,
-    glyph_names,
-    photo_shape,
-    ridge,
-    shape_alpha,
-    with_article,
-)
+from mi2v_lite.data.sprites import SHAPES, photo_shape, ridge, shape_alpha, with_article
 from mi2v_lite.data.world import Layer, Scene, World
+from tools.glyphs import HELDOUT_GLYPHS, TRAIN_GLYPHS, glyph_names
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 SAMPLE_PHOTOS = sorted((SAMPLES / "photos").glob("*.jpg"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mi2v_lite.writing import LEFTOVER, atomic, atomic_folder, folder_names, recover_folders, remove_folder
+from mi2v_lite.io.files import LEFTOVER, atomic, atomic_folder, folder_names, recover_folders, remove_folder
 
 OLD, NEW = ({name: f"{age} {name}" for name in ("a.txt", "b.txt", "c.txt")} for age in ("old", "new"))
 

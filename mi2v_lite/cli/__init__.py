@@ -13,10 +13,10 @@ from typing import NoReturn
 
 from mi2v_lite import __version__
 
-from . import animate, benchmark, common, doctor, evaluate, importing, shards, training, video, world
+from . import animate, common, doctor, evaluate, importing, shards, training, video, world
 
 # Modules with `add(commands)`, in the order of `mi2v --help`.
-COMMANDS = (animate, video, evaluate, training, world, shards, importing, benchmark, doctor)
+COMMANDS = (animate, video, evaluate, training, world, shards, importing, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

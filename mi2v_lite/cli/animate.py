@@ -115,11 +115,11 @@ def run(options: argparse.Namespace) -> None:
     if options.plain and (options.fps or options.seconds or options.size == ORIGINAL):
         raise ValueError("--plain shows the networks' own frames: leave out --fps, --seconds and --size original.")
     outputs = _outputs(options)
-    from mi2v_lite.viz import media
+    from mi2v_lite.io import images, videos
 
-    photo = media.read_image(options.photo)
+    photo = images.read_image(options.photo)
     _check_aspect(photo.size)
-    brush = None if options.brush is None else media.read_image(options.brush, background="black")
+    brush = None if options.brush is None else images.read_image(options.brush, background="black")
     control = _saved(options, photo) if options.control else _control(options, photo, brush)
     if options.anchor_background:
         if control is None:
@@ -138,13 +138,13 @@ def run(options: argparse.Namespace) -> None:
     carried = pipe.config.detail == "carry" and not options.plain
     how: dict[str, object] = {"detail": "carry", "fps": options.fps or FPS, "seconds": options.seconds or SECONDS}
     if carried:
-        shown = photo if options.size == ORIGINAL else media.bounded(photo, options.size or SIZE)
+        shown = photo if options.size == ORIGINAL else images.bounded(photo, options.size or SIZE)
         count, fps = len(frame_times(options.frames - 1, how["fps"], how["seconds"])), how["fps"]
     else:
         short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
-        shown = media.fitted(photo, short, factor(pipe.vae))
+        shown = images.fitted(photo, short, factor(pipe.vae))
         how = {"detail": "none", "height": shown.height, "width": shown.width}
-        count, fps = options.frames, media.FPS
+        count, fps = options.frames, images.FPS
     written = by(tuple(side + side % 2 for side in shown.size))  # H.264 wants even sides
     print(
         f"photo {by(photo.size)} px upright; the clip gets {written} px, {count} frames, {fps:g} a second",
@@ -175,12 +175,12 @@ def run(options: argparse.Namespace) -> None:
     every = max(1, round(fps / PREVIEW_FPS))
     small: list[Image.Image] = []
     bar = tqdm(frames, "detail", count, disable=None if carried else True)
-    media.write_video(outputs["clip"], _kept(bar, small if options.previews else None, every), fps)
+    videos.write_video(outputs["clip"], _kept(bar, small if options.previews else None, every), fps)
     if options.previews:
         from mi2v_lite.viz.pictures import flow_picture
 
-        media.write_animated_png(outputs["preview"], small, fps / every)
-        media.write_image(outputs["flow"], flow_picture(shown, flow))
+        images.write_animated_png(outputs["preview"], small, fps / every)
+        images.write_image(outputs["flow"], flow_picture(shown, flow))
     if options.save_flow:
         from mi2v_lite.flow.files import write_flow
 
@@ -201,11 +201,11 @@ def _kept(frames: Iterable[np.ndarray], small: list[Image.Image] | None, every: 
     """The frames, every so many of them also put into `small`, reduced; None keeps none."""
     from PIL import Image
 
-    from mi2v_lite.viz import media
+    from mi2v_lite.io import images
 
     for number, frame in enumerate(frames):
         if small is not None and number % every == 0:
-            small.append(media.bounded(Image.fromarray(frame), PREVIEW_SIZE))
+            small.append(images.bounded(Image.fromarray(frame), PREVIEW_SIZE))
         yield frame
 
 

@@ -68,8 +68,8 @@ def evaluate(options: argparse.Namespace) -> None:
         return
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
+    from mi2v_lite.io.files import atomic
     from mi2v_lite.viz import picture
-    from mi2v_lite.writing import atomic
 
     pipe.set_progress_bar_config(disable=True)  # the clips have a bar of their own
     fusions = _fusions(options.ablation)
@@ -132,7 +132,7 @@ def _sheets(options: argparse.Namespace) -> None:
     common.check_writable(outputs.values())
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
-    from mi2v_lite.writing import atomic
+    from mi2v_lite.io.files import atomic
 
     pipe.set_progress_bar_config(disable=True)
     pages = {

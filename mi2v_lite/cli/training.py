@@ -62,6 +62,6 @@ def export(options: argparse.Namespace) -> None:
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config)
-    from mi2v_lite import export as exporter
+    from mi2v_lite.training import export as exporter
 
     print(f"wrote {exporter.export(config, options.runs, options.output)}")

@@ -12,10 +12,16 @@ from . import common
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mi2v_lite.data.video import Video
     from mi2v_lite.flow.tracking import Tracks
+    from mi2v_lite.io.videos import Video
 
-STYLES = ("posterise", "sketch", "oil", "strokes", "colours")  # those of `mi2v_lite.restyle`, known without cv2
+STYLES = (
+    "posterise",
+    "sketch",
+    "oil",
+    "strokes",
+    "colours",
+)  # those of pipelines/restyle.py, known without cv2
 TRACK_SIZE = 256  # short side, pixels
 SIZE = 512  # of a restyled clip at most, unless --size says otherwise
 TRACKER_HELP = common.TRACKER_HELP + ", or fields:PATH for motion computed elsewhere"
@@ -80,8 +86,8 @@ def _add_clip(each: argparse.ArgumentParser) -> None:
 
 def _read(options: argparse.Namespace, size: int, multiple: int = 1, enlarge: bool = True) -> Video:
     """The part of the clip asked for; a line says what was read."""
-    from mi2v_lite.data.video import read_video
     from mi2v_lite.flow.tracking import check_clip, check_one_take
+    from mi2v_lite.io.videos import read_video
 
     video = read_video(options.clip, options.frames, options.start, options.step, size, multiple, enlarge)
     check_clip(video.frames)
@@ -115,7 +121,7 @@ def track(options: argparse.Namespace) -> None:
     if options.previews:
         from PIL import Image
 
-        from mi2v_lite.viz.media import write_image
+        from mi2v_lite.io.images import write_image
         from mi2v_lite.viz.pictures import flow_picture
 
         write_image(outputs[1], flow_picture(Image.fromarray(video.frames[0]), tracks.flow))
@@ -149,10 +155,9 @@ def restyle(options: argparse.Namespace) -> None:
     pipe = common.load(options.weights, options.device, options.dtype)
     import torch
 
-    from mi2v_lite.data.video import copy_with_sound
+    from mi2v_lite.io.files import atomic
+    from mi2v_lite.io.videos import copy_with_sound, write_video
     from mi2v_lite.models.autoencoder import factor
-    from mi2v_lite.viz.media import write_video
-    from mi2v_lite.writing import atomic
 
     carried = pipe.config.detail == "carry" and not options.plain
     if carried:
@@ -193,8 +198,8 @@ def _first_frame(options: argparse.Namespace, video: Video) -> Image.Image:
     """Frame 0 as it shall look: the user's, or the source's in a style."""
     from PIL import Image
 
-    from mi2v_lite import restyle as styles
-    from mi2v_lite.viz.media import read_image
+    from mi2v_lite.io.images import read_image
+    from mi2v_lite.pipelines import restyle as styles
 
     if options.first_frame is not None:
         return read_image(options.first_frame)

@@ -33,8 +33,8 @@ def world(options: argparse.Namespace) -> None:
     if options.output.suffix.lower() != ".png":
         raise ValueError(f"the picture {options.output} must end in .png.")
     common.check_writable([options.output], [options.film])
+    from mi2v_lite.io.files import atomic
     from mi2v_lite.viz.sheets import clip_sheet
-    from mi2v_lite.writing import atomic
 
     if options.film is None:
         from mi2v_lite.data.samples import sample_world

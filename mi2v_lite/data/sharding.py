@@ -33,7 +33,7 @@ from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write
 from mi2v_lite.data.source import Clip
 from mi2v_lite.data.videos import VideoEntry, read_moments
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
 
 PLAN, SKIPPED = "plan.json", "skipped.csv"
 

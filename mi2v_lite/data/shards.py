@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from mi2v_lite.data.source import Clip
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
 INDEX = "shards.json"

@@ -3,7 +3,7 @@
 The glyphs are small PNG files named after what they show (`red_apple.png`), drawn from Noto Color Emoji (SIL Open Font
 License 1.1). They were extracted once by
 
-    python -m mi2v_lite.data.sprites --font NotoColorEmoji.ttf --out data_samples/sprites
+    python -m tools.glyphs --font NotoColorEmoji.ttf --out data_samples/sprites
 
 The shapes are made on the spot from a plain colour or from a piece of a photo: they teach the models to move things
 that are no clip art.
@@ -11,45 +11,11 @@ that are no clip art.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-
-GLYPH_SIZE = 72
-
-# Glyph and caption name. Faces, people and flags are left out, and so is what is too thin to read at 28 pixels.
-# No camera either: captions speak of "the camera".
-TRAIN_GLYPHS = """
-🐱 cat face|🐶 dog face|🐹 hamster face|🐰 rabbit face|🦊 fox face|🐻 bear face|🐼 panda face|🐨 koala|
-🐯 tiger face|🦁 lion face|🐷 pig face|🐸 frog face|🐵 monkey face|🐔 chicken|🐧 penguin|🐦 blue bird|
-🐤 baby chick|🦆 duck|🦅 eagle|🦉 owl|🦇 bat|🐺 wolf face|🐗 boar|🐴 horse face|🦄 unicorn face|🐝 honeybee|
-🐛 caterpillar|🦋 butterfly|🐌 snail|🐞 ladybug|🐜 ant|🐢 turtle|🐍 snake|🦎 lizard|🐙 octopus|🦑 squid|
-🦐 shrimp|🦀 crab|🐡 blowfish|🐠 tropical fish|🐟 blue fish|🐬 dolphin|🐋 whale|🦈 shark|🐊 crocodile|
-🐅 tiger|🐆 leopard|🦓 zebra face|🦍 gorilla|🐘 elephant|🦏 rhinoceros|🐂 ox|🐄 cow|🐎 horse|🐖 pig|🐏 ram|
-🐑 sheep|🐐 goat|🦌 deer|🐕 dog|🐩 poodle|🐈 cat|🐓 rooster|🦃 turkey|🐇 rabbit|🐁 mouse|🐿 chipmunk|
-🦔 hedgehog|🌵 cactus|🎄 christmas tree|🌲 evergreen tree|🌳 tree|🌴 palm tree|🍀 four leaf clover|
-🍁 maple leaf|🍄 mushroom|🌹 rose|🌻 sunflower|🌼 blossom|🌷 tulip|🌍 globe|🌕 full moon|🔥 fire|⛄ snowman|
-☁ cloud|🍎 red apple|🍐 pear|🍊 tangerine|🍋 lemon|🍌 banana|🍉 watermelon|🍓 strawberry|
-🍒 pair of cherries|🍑 peach|🥭 mango|🍍 pineapple|🍅 tomato|🥑 avocado|🥕 carrot|🥦 broccoli|🥐 croissant|
-🍞 loaf of bread|🥨 pretzel|🧀 cheese wedge|🍔 hamburger|🍟 box of french fries|🍕 slice of pizza|
-🌭 hot dog|🍩 doughnut|🍪 cookie|🎂 birthday cake|🍭 lollipop|🍬 candy|🍫 chocolate bar|🍿 box of popcorn|
-🍦 ice cream|☕ cup of coffee|⚽ soccer ball|🏀 basketball|🏈 american football|⚾ baseball|🏐 volleyball|
-🎱 billiard ball|🏆 trophy|🎸 guitar|🎺 trumpet|🎻 violin|🥁 drum|🎲 game die|🎯 target|🎨 artist palette|
-🎈 red balloon|🎁 wrapped present|🪁 kite|🚗 red car|🚕 taxi|🚙 blue car|🚌 bus|🚓 police car|🚑 ambulance|
-🚒 fire engine|🚐 minibus|🚚 delivery truck|🚜 tractor|🛵 motor scooter|🏍 motorcycle|🚂 steam locomotive|
-🚋 tram car|✈ airplane|🚀 rocket|🛸 flying saucer|🚁 helicopter|⛵ sailboat|🚤 speedboat|🚢 ship|⚓ anchor|
-🏠 house|🏰 castle|⛺ tent|💡 light bulb|🔑 key|🔨 hammer|📺 television|⏰ alarm clock|☂ umbrella|
-👑 crown|💎 gem stone|👟 running shoe|🎒 backpack|📦 cardboard box|📚 stack of books|🔔 bell|🧸 teddy bear|
-🪑 chair|🏮 red lantern|🧲 magnet|🧭 compass|🗿 stone head|🤖 robot face|👻 ghost|🎃 pumpkin|👽 alien
-"""
-HELDOUT_GLYPHS = """
-🦜 parrot|🦚 peacock|🦩 flamingo|🦢 swan|🦘 kangaroo|🦙 llama|🦥 sloth|🦦 otter|🐉 dragon|🐫 camel|🦞 lobster|
-🌺 hibiscus|🍆 eggplant|🥥 coconut|🍈 melon|🥞 stack of pancakes|🧁 cupcake|🛹 skateboard|🛶 canoe|
-🚃 railway car|🚠 cable car|🛺 auto rickshaw|🎷 saxophone|🪂 parachute|🧊 ice cube
-"""
 
 # Colour names of plain shapes with RGB values; each shape varies them a little.
 COLOURS = {
@@ -94,19 +60,11 @@ def with_article(name: str) -> str:
     return ("an " if vowel else "a ") + name
 
 
-def glyph_names(text: str) -> dict[str, str]:
-    """Caption name -> glyph, from one of the lists above."""
-    pairs = (entry.strip().split(" ", 1) for entry in text.replace("\n", "").split("|"))
-    return {name: glyph for glyph, name in pairs}
-
-
 def load_glyph(path: Path, size: int, flip: bool = False) -> Sprite:
     """The glyph file at `path` as a Sprite of `size` x `size` pixels; its name is the file's name with spaces."""
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
-        raise ValueError(
-            f"{path} is no PNG with alpha; sprites need four channels (make them with mi2v_lite.data.sprites)"
-        )
+        raise ValueError(f"{path} is no PNG with alpha; sprites need four channels (make them with tools.glyphs)")
     pixels = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA).astype(np.float32)
     pixels[..., 3] /= 255
     pixels[..., :3] *= pixels[..., 3:]
@@ -189,46 +147,3 @@ def _filled(name: str, alpha: np.ndarray, photo: np.ndarray, share: float, rng: 
     piece = cv2.resize(photo[top : top + side, left : left + side], size, interpolation=cv2.INTER_AREA)
     pixels = np.dstack([piece.astype(np.float32) * alpha[..., None], alpha])
     return Sprite(name, pixels.astype(np.float32))
-
-
-def extract_glyphs(font: Path, out: Path, size: int = GLYPH_SIZE) -> int:
-    """Draw the glyphs of both lists from a colour bitmap font into `out/train` and `out/heldout`; returns their number.
-
-    The font holds 136 x 128 bitmaps at size 109. Files are palette PNGs with alpha, `size` x `size`, cropped and
-    centred.
-    """
-    from PIL import Image, ImageDraw, ImageFont
-
-    face = ImageFont.truetype(str(font), 109)
-    count = 0
-    for folder, text in (("train", TRAIN_GLYPHS), ("heldout", HELDOUT_GLYPHS)):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        for name, glyph in glyph_names(text).items():
-            image = Image.new("RGBA", (160, 160))
-            ImageDraw.Draw(image).text((12, 12), glyph, font=face, embedded_color=True)
-            box = image.getbbox()
-            if box is None:
-                raise ValueError(
-                    f"{font} has no colour glyph for {name!r} ({glyph}); use Noto Color Emoji 2.042 or later"
-                )
-            image, side = image.crop(box), max(box[2] - box[0], box[3] - box[1])
-            square = Image.new("RGBa", (side, side))
-            square.paste(image.convert("RGBa"), ((side - image.width) // 2, (side - image.height) // 2))
-            square = square.resize((size, size), Image.Resampling.LANCZOS).convert("RGBA")
-            square = square.quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-            square.save(out / folder / f"{name.replace(' ', '_')}.png", optimize=True)
-            count += 1
-    return count
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line: `python -m mi2v_lite.data.sprites --font NotoColorEmoji.ttf --out data_samples/sprites`."""
-    parser = argparse.ArgumentParser(prog="python -m mi2v_lite.data.sprites", description="Extract the emoji sprites.")
-    parser.add_argument("--font", required=True, type=Path, help="NotoColorEmoji.ttf")
-    parser.add_argument("--out", required=True, type=Path, help="folder that gets train/ and heldout/")
-    options = parser.parse_args(arguments)
-    print(f"{extract_glyphs(options.font, options.out)} glyphs in {options.out}")
-
-
-if __name__ == "__main__":
-    main()

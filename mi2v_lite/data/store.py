@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.photos import list_images
 from mi2v_lite.data.source import Clip, ClipSource
 from mi2v_lite.data.world import World
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
+from mi2v_lite.io.images import list_images
 
 
 def write_store(folder: str | Path, clips_iter: Iterable[Clip], count: int) -> None:

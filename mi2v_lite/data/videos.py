@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from mi2v_lite.data.video import read_video
+from mi2v_lite.io.videos import read_video
 
 SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 COLUMNS = ("videoid", "contentUrl", "page_dir", "name")

@@ -76,9 +76,7 @@ class World:
             raise ValueError(f"edition is {edition!r}; choose 1 (the shipped weights' world) or 2 (the whole one)")
         self.photos = sorted((Path(photo) for photo in photos), key=lambda path: (path.name, str(path)))
         if not self.photos:
-            raise ValueError(
-                "the list of photos is empty; prepare some with mi2v_lite.data.photos or take data_samples/photos"
-            )
+            raise ValueError("the list of photos is empty; prepare some with tools.photos or take data_samples/photos")
         folder = Path(sprites) / split
         self.glyphs = sorted((folder if folder.is_dir() else Path(sprites)).glob("*.png"))
         if not self.glyphs:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mi2v_lite.data.source import Clip
 from mi2v_lite.evaluation import appearance
+from mi2v_lite.evaluation.mean_flow import training_mean
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, followed_share, psnr
 from mi2v_lite.flow.similarity import ssim
@@ -22,7 +23,6 @@ from mi2v_lite.flow.warp import splat_average
 from mi2v_lite.models.autoencoder import decode, encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.pipelines.common import image_tensor
-from mi2v_lite.training.mean_flow import training_mean
 
 Numbers = dict[str, float]
 

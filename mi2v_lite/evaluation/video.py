@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mi2v_lite.data.video import read_video, resize_frames
 from mi2v_lite.data.world import Clip
 from mi2v_lite.evaluation.appearance import LEAST_SHARE, tracked
 from mi2v_lite.evaluation.parts import LARGE_MOTION_PX, Numbers, noise
 from mi2v_lite.flow.metrics import psnr
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks
 from mi2v_lite.flow.warp import backward_warp
+from mi2v_lite.io.videos import read_video, resize_frames
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.restyle import restyle
+from mi2v_lite.pipelines.restyle import restyle
 
 SMALL_MOTION_PX = 4.0
 SAME_MOTION = 0.1  # of the displacement, but half a pixel at least: so near it counts as the same

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
 
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
 FLO_UNKNOWN = 1e9  # Middlebury: a larger absolute value is unknown flow

@@ -13,7 +13,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, con
 from torch import Tensor
 
 from mi2v_lite.importing.files import Checkpoint
-from mi2v_lite.models.checkpoints import CONTROLNET_PREFIX, rename_vae_state
+from mi2v_lite.importing.official import CONTROLNET_PREFIX, rename_vae_state
 
 # Prefixes inside Stable Diffusion's single file.
 LDM_UNET, LDM_VAE, LDM_TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from mi2v_lite.export import PARTS
 from mi2v_lite.importing import names
 from mi2v_lite.importing.files import Checkpoint, Shelf, agree
+from mi2v_lite.importing.official import unet_config_from_official
 from mi2v_lite.importing.parts import STRIDE, Part, shell, stride_embedding, widened_input
-from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, make_vae
-from mi2v_lite.models.checkpoints import unet_config_from_official
+from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.training.curriculum import Config
+from mi2v_lite.training.export import PARTS
+from mi2v_lite.training.starts import flow_vae_from_image_vae
 
 # Where the release keeps things, below its folder `models`.
 RELEASE = {

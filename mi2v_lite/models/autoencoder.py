@@ -7,14 +7,12 @@ come from the config. Latents are the posterior's mean times `scaling_factor`; t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, ModelMixin  # noqa: F401  DiffusionPipeline looks for ModelMixin beside a class
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
@@ -140,54 +138,6 @@ class PatchAutoencoderKL(AutoencoderKL):
         return DecoderOutput(sample=x) if return_dict else (x,)
 
 
-@torch.no_grad()
-def start_pca(vae: PatchAutoencoderKL, pictures: Iterable[Tensor], whitening: float = 0.5) -> PatchAutoencoderKL:
-    """Sets a fresh autoencoder to the principal components of its patches: the best linear one, in closed form.
-
-    The network beside the linear maps begins at zero, the noise of the posterior at about 1 % of a latent.
-
-    Args:
-        vae: freshly built.
-        pictures: batches `(B, C, H, W)` in the autoencoder's range; together at least as many patches as a patch has
-            values.
-        whitening: a component of standard deviation s becomes a latent of s ** (1 - whitening). At 0 an error of a
-            latent weighs alike in pixels whichever it is, at 1 by how much it varies; halfway neither brightness nor
-            detail drowns in a denoiser's errors.
-
-    Raises:
-        ValueError: if there are too few pictures.
-    """
-    side = factor(vae)
-    total, square, count = 0.0, 0.0, 0
-    for batch in pictures:
-        x = (batch.double() - vae.config.data_mean) / vae.config.data_std
-        rows = pixel_unshuffle(x, side).movedim(1, -1).flatten(0, -2)  # (patches, values)
-        total, square, count = total + rows.sum(0), square + rows.T @ rows, count + len(rows)
-    if count < vae.config.in_channels * side**2:
-        raise ValueError(f"start_pca needs at least {vae.config.in_channels * side**2} patches, got {count}.")
-    mean = total / count
-    covariance = square / count - torch.outer(mean, mean)
-    variance, vectors = torch.linalg.eigh(covariance)  # ascending
-    k = vae.config.latent_channels
-    vectors = vectors[:, -k:].flip(1)  # (values, k), the strongest first
-    vectors = vectors * vectors.sum(0).sign().where(vectors.sum(0) != 0, 1.0)  # a repeatable sign
-    spread = variance[-k:].flip(0).clamp(min=1e-12).sqrt() ** whitening
-    into, out = (vectors / spread).T, vectors * spread  # (k, values), (values, k)
-    # Values of a patch of `side` pixels are ordered (C, side, side); the convolutions see patches of `patch_size`.
-    c, p, down = vae.config.in_channels, vae.config.patch_size, side // vae.config.patch_size
-    vae.shortcut_in.weight.copy_(rearrange(into, "k (c i p j q) -> k (c p q) i j", c=c, i=down, j=down, p=p, q=p))
-    vae.shortcut_in.bias.copy_(-into @ mean)
-    order = "(c i p j q) ... -> (c p q i j) ..."
-    vae.shortcut_out.weight.copy_(rearrange(out, order, c=c, i=down, j=down, p=p, q=p)[:, :, None, None])
-    vae.shortcut_out.bias.copy_(rearrange(mean, order, c=c, i=down, j=down, p=p, q=p))
-    for layer in (vae.encoder.conv_out, vae.decoder.conv_out):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
-    nn.init.zeros_(vae.quant_conv.bias[:k])
-    vae.quant_conv.bias[k:] = -9.0
-    return vae
-
-
 def load_vae(folder: str | Path) -> AutoencoderKL:
     """An autoencoder as it was saved, of whichever of the two classes its config names, in float32.
 
@@ -256,74 +206,3 @@ def decode(vae: AutoencoderKL, z: Tensor, batch: int | None = None, scaled: bool
         flat = flat / vae.config.scaling_factor
     parts = [vae.decode(part).sample for part in flat.split(batch or max(len(flat), 1))]
     return torch.cat(parts).reshape(*z.shape[:-3], *parts[0].shape[1:])
-
-
-@torch.no_grad()
-def flow_vae_from_image_vae(image_vae: AutoencoderKL, config: dict, gain: float = 16.0) -> AutoencoderKL:
-    """A flow autoencoder that starts from an image autoencoder (notebook 01 compares it with one from scratch).
-
-    Equal shapes are copied. A field is shown to the image network as a picture with x in red, y in blue and their mean
-    in green, and read from red and blue. Of the latents those are kept that the decoder's first layer weighs most.
-    Unit flow hardly leaves 0.5 where pictures fill [-1, 1], so the first layer sees `gain * (unit - 0.5)` and the last
-    gives `0.5 + picture / gain`; both are folded into the weights. With patches `data_mean` and `data_std` do that.
-
-    Args:
-        image_vae: the trained autoencoder, same `block_out_channels` and `layers_per_block`, at least as many latents.
-        config: the flow autoencoder's config, see `make_vae`.
-        gain: how much flow is spread before the image network sees it; 16 makes 1/8 of the image fill [-1, 1]. Not used
-            with patches.
-
-    Raises:
-        ValueError: if the topologies differ.
-    """
-    vae = make_vae(config)
-    source, target = image_vae.state_dict(), vae.state_dict()
-    if source.keys() != target.keys():
-        odd = sorted(source.keys() ^ target.keys())[:3]
-        raise ValueError(f"The flow autoencoder must have the image autoencoder's blocks; only one has {odd}.")
-    latents, wanted = image_vae.config.latent_channels, vae.config.latent_channels
-    if wanted > latents:
-        raise ValueError(f"The flow autoencoder has {wanted} latent channels, the image one only {latents}.")
-    keep = _weightiest_latents(image_vae, wanted)
-    both = torch.cat([keep, keep + latents])  # means and log-variances
-    patches, area = isinstance(vae, PatchAutoencoderKL), getattr(vae.config, "patch_size", 1) ** 2
-    gain, shift = (1.0, 0.0) if patches else (gain, 0.5)
-    cuts = {
-        "encoder.conv_out": (both, None),
-        "quant_conv": (both, both),
-        "post_quant_conv": (keep, keep),
-        "decoder.conv_in": (None, keep),
-        "shortcut_in": (keep, None),
-        "shortcut_out": (None, keep),
-    }
-    for name, new in target.items():
-        layer, _, kind = name.rpartition(".")
-        old = source[name]
-        rows, columns = cuts.get(layer, (None, None))
-        old = old if rows is None else old[rows]
-        old = old if columns is None or kind == "bias" else old[:, columns]
-        if layer in ("encoder.conv_in", "shortcut_in") and kind == "weight":
-            old = _flow_from_colours(old, area) * gain
-        elif layer == "encoder.conv_in":
-            old = old - shift * gain * _flow_from_colours(source["encoder.conv_in.weight"], area).sum((1, 2, 3))
-        elif layer in ("decoder.conv_out", "shortcut_out"):
-            red, _, blue = rearrange(old, "(c rest) ... -> c rest ...", c=3)
-            old = torch.cat([red, blue]) / gain + (shift if kind == "bias" else 0.0)
-        if old.shape != new.shape:
-            raise ValueError(f"{name} is {tuple(old.shape)} in the image autoencoder, {tuple(new.shape)} in the other.")
-        new.copy_(old)
-    return vae
-
-
-def _flow_from_colours(weight: Tensor, area: int) -> Tensor:
-    """Weights `(O, 3 area, kh, kw)` that read colours, to `(O, 2 area, kh, kw)`: red to x, blue to y, green to both."""
-    red, green, blue = weight.split(area, dim=1)
-    return torch.cat([red + green / 2, blue + green / 2], 1)
-
-
-def _weightiest_latents(vae: AutoencoderKL, count: int) -> Tensor:
-    """Indices, in order, of the latents with the largest weights from there to the decoder's first layer's output."""
-    weight = vae.decoder.conv_in.weight.flatten(2)
-    if vae.post_quant_conv is not None:
-        weight = torch.einsum("oik,ij->ojk", weight, vae.post_quant_conv.weight[:, :, 0, 0])
-    return weight.square().sum((0, 2)).topk(count).indices.sort().values

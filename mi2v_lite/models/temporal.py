@@ -15,100 +15,10 @@ from diffusers.models.attention_processor import Attention
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from mi2v_lite.flow.fields import resize
-from mi2v_lite.flow.warp import SplatOperator, splat_average
+from mi2v_lite.flow.splat_cache import SplatCache
 
 FUSIONS = ("attention", "addition", "none")
 MOTION_NORM_GROUPS = 32  # AnimateDiff's motion modules always use 32 groups, whatever the UNet's own number is
-
-
-class SplatPyramid:
-    """One motion field, ready to warp features of any resolution.
-
-    The field is constant while a clip is sampled, so each resolution's splat is built once, on first use, and then
-    shared by all layers, denoising steps and guidance halves.
-
-    Args:
-        flow: forward displacements f_{0->i}, ``(B, N, 2, H, W)``, pixels of the H x W grid, channels (x, y).
-        official_batch_quirk: pair features and flows of different items as the released code does when ``B > 1``
-            (row j of the warp takes the features of item ``j % B`` and the flow of item ``j // N``). For comparison
-            with the release only: it mixes up the items of a batch.
-
-    Raises:
-        ValueError: when ``flow`` has not five dimensions with two channels.
-    """
-
-    def __init__(self, flow: Tensor, official_batch_quirk: bool = False):
-        if flow.ndim != 5 or flow.shape[2] != 2:
-            raise ValueError(f"flow has shape {tuple(flow.shape)}; expected (batch, frames - 1, 2, height, width)")
-        self.flow = flow.float()
-        self.official_batch_quirk = official_batch_quirk
-        self._operators: dict[tuple[int, int], SplatOperator] = {}
-        self._offsets: dict[tuple[int, int], Tensor] = {}
-
-    @property
-    def num_frames(self) -> int:
-        """Frames of the clip that this field belongs to: the reference frame and one per displacement map."""
-        return self.flow.shape[1] + 1
-
-    def operator(self, size: tuple[int, int]) -> SplatOperator:
-        """The splat of this field at feature size ``(h, w)``; built on the first call."""
-        if size not in self._operators:
-            self._operators[size] = SplatOperator(resize(self.flow, size))
-        return self._operators[size]
-
-    def travelled(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """How far what lands on each feature pixel has come.
-
-        Returns:
-            the splatted displacement ``(B, N, 2, h, w)``, feature pixels, channels (x, y), 0 where nothing lands; and
-            ``(B, N, 1, h, w)`` bool, False there.
-        """
-        flow = resize(self.flow, size)
-        moved, weight = splat_average(flow.flatten(0, 1), flow.flatten(0, 1))
-        return moved.unflatten(0, flow.shape[:2]), (weight > 0).unflatten(0, flow.shape[:2])
-
-    def offsets(self, size: tuple[int, int]) -> Tensor:
-        """What every `OffsetCode` of this size reads, ``(B, N, h*w, 11)``; built on the first call."""
-        if size not in self._offsets:
-            moved, valid = self.travelled(size)
-            turns = 2 * math.pi * moved
-            waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
-            inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * valid
-            self._offsets[size] = rearrange(inputs, "b n c h w -> b n (h w) c")
-        return self._offsets[size]
-
-    def warp(self, features: Tensor) -> Tensor:
-        """Splat the reference frame's features to every later frame.
-
-        Args:
-            features: z[0], ``(k * B, C, h, w)``: k = 2 when the two guidance halves are stacked before the items.
-
-        Returns:
-            z'[i], ``(k * B, N, C, h, w)``; exactly 0 where nothing lands.
-
-        Raises:
-            ValueError: when the number of feature maps is no multiple of the field's batch.
-        """
-        items, (h, w) = self.flow.shape[0], features.shape[-2:]
-        if features.shape[0] % items:
-            raise ValueError(
-                f"{features.shape[0]} feature maps for a motion field of {items} items; give each item its field, "
-                "or one field for all"
-            )
-        if self.official_batch_quirk:
-            return self._warp_official(features)
-        halves = features.shape[0] // items
-        stacked = rearrange(features, "(k b) c h w -> b (k c) h w", k=halves)  # one sparse product for both halves
-        return rearrange(self.operator((h, w))(stacked), "b n (k c) h w -> (k b) n c h w", k=halves)
-
-    def _warp_official(self, features: Tensor) -> Tensor:
-        batch, n = features.shape[0], self.flow.shape[1]
-        flow = resize(self.flow, features.shape[-2:])
-        flow = rearrange(flow.repeat(batch // flow.shape[0], 1, 1, 1, 1), "b n c h w -> (b n) c h w")
-        crossed = features.repeat(n, 1, 1, 1)  # row j holds item j % B, while flow row j belongs to item j // N
-        warped, _ = splat_average(crossed.float(), flow)
-        return rearrange(warped.to(features.dtype), "(b n) c h w -> b n c h w", n=n)
 
 
 class PositionCode(nn.Module):
@@ -148,9 +58,13 @@ class OffsetCode(nn.Module):
         super().__init__()
         self.proj = nn.Linear(self.INPUTS, channels, bias=False)
 
-    def forward(self, motion: SplatPyramid, size: tuple[int, int]) -> Tensor:
+    def forward(self, motion: SplatCache, size: tuple[int, int]) -> Tensor:
         """The code of every landing feature, ``(B, N, h*w, C)``, to add to the warped features of size ``(h, w)``."""
-        return self.proj(motion.offsets(size).to(self.proj.weight.dtype))
+        moved, valid = motion.travelled(size)
+        turns = 2 * math.pi * moved
+        waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
+        inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * valid
+        return self.proj(rearrange(inputs, "b n c h w -> b n (h w) c").to(self.proj.weight.dtype))
 
 
 class PieceWarp(nn.Module):
@@ -170,8 +84,8 @@ class PieceWarp(nn.Module):
         self.gather = nn.Linear(inner, channels, bias=False)
         nn.init.zeros_(self.gather.weight)
 
-    def forward(self, reference: Tensor, motion: SplatPyramid) -> Tensor:
-        """z[0] ``(k * B, C, h, w)`` as for `SplatPyramid.warp` -> what to add to z', ``(k * B, N, h*w, C)``."""
+    def forward(self, reference: Tensor, motion: SplatCache) -> Tensor:
+        """z[0] ``(k * B, C, h, w)`` as for `SplatCache.warp` -> what to add to z', ``(k * B, N, h*w, C)``."""
         grid = {"p": self.pieces, "q": self.pieces}
         fine = rearrange(self.spread(reference.movedim(1, -1)), "b h w (c p q) -> b c (h p) (w q)", **grid)
         landed = motion.warp(fine)
@@ -210,7 +124,7 @@ class TemporalAttention(Attention):
         self.piece_warp = PieceWarp(channels, warp_pieces) if warp_pieces > 1 else None
         self.slice_size: int | None = None  # feature pixels at once, see VideoEncoder.set_attention_slice
 
-    def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None) -> Tensor:
+    def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None = None) -> Tensor:
         """Attend over time.
 
         Args:
@@ -229,7 +143,7 @@ class TemporalAttention(Attention):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def entries(
-        self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None = None
+        self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None = None
     ) -> tuple[Tensor, Tensor]:
         """What asks and what answers, with position codes, one sequence a feature pixel. Arguments as in `forward`.
 
@@ -239,7 +153,7 @@ class TemporalAttention(Attention):
         """
         return self._sequences(z, num_frames, self._fused(z, num_frames, size, motion))
 
-    def _fused(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None) -> Tensor | None:
+    def _fused(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None) -> Tensor | None:
         """The warped features with what is added to them, ``(B, N, h*w, C)``; None where none are used."""
         if motion is None or self.fusion == "none":
             return None
@@ -267,7 +181,7 @@ class TemporalAttention(Attention):
         context = self.pos_encoder(rearrange(augmented, "b m d c -> (b d) m c"))
         return context[:, ::2], context  # z0, z1, ..., zN keep the position codes 0, 2, 4, ...
 
-    def warp(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid) -> Tensor:
+    def warp(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache) -> Tensor:
         """z'[i] = splat(z[0], f_{0->i}) for all later frames: ``(B*F, h*w, C)`` -> ``(B, N, h*w, C)``."""
         if motion.num_frames != num_frames:
             raise ValueError(
@@ -295,7 +209,7 @@ class TemporalBlock(nn.Module):
         self.ff_norm = nn.LayerNorm(channels)
         self.slice_size: int | None = None
 
-    def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatPyramid | None) -> Tensor:
+    def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None) -> Tensor:
         """``(B*F, h*w, C)`` -> the same shape."""
         for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
             z = z + attention(norm(z), num_frames, size, motion)
@@ -327,7 +241,7 @@ class TemporalTransformer(nn.Module):
         )  # a fresh motion module changes nothing: training starts from the 2-D model
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, x: Tensor, num_frames: int, motion: SplatPyramid | None = None) -> Tensor:
+    def forward(self, x: Tensor, num_frames: int, motion: SplatCache | None = None) -> Tensor:
         """``x``: ``(B*F, C, h, w)`` -> the same shape."""
         h, w = x.shape[-2:]
         z = rearrange(self.norm(x), "n c h w -> n (h w) c")
@@ -344,7 +258,7 @@ class MotionModule(nn.Module):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(channels, **transformer)
 
-    def forward(self, x: Tensor, num_frames: int, motion: SplatPyramid | None = None) -> Tensor:
+    def forward(self, x: Tensor, num_frames: int, motion: SplatCache | None = None) -> Tensor:
         """``x``: ``(B*F, C, h, w)`` -> the same shape."""
         return self.temporal_transformer(x, num_frames, motion)
 

@@ -20,9 +20,9 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.temporal import (
     MotionModule,
-    SplatPyramid,
     TemporalAttention,
     TemporalBlock,
     fold_frames,
@@ -101,9 +101,7 @@ class Block(nn.Module):
         elif resample == "up":
             self.upsamplers = nn.ModuleList([Upsample2D(out, use_conv=True)])
 
-    def layer(
-        self, index: int, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatPyramid | None
-    ) -> Tensor:
+    def layer(self, index: int, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None) -> Tensor:
         """Resnet, spatial transformer, motion module: ``(B*F, C, h, w)`` -> ``(B*F, C', h, w)``."""
         x = self.resnets[index](x, emb)
         if hasattr(self, "attentions"):
@@ -129,7 +127,7 @@ class MidBlock(Block):
         super().__init__(build, [(channels, channels)], attention=True, motion_modules=motion_modules)
         self.resnets.append(build.resnet(channels, channels))
 
-    def forward(self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatPyramid | None) -> Tensor:
+    def forward(self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None) -> Tensor:
         """``(B*F, C, h, w)`` -> the same shape."""
         return self.resnets[1](self.layer(0, x, emb, text, frames, motion), emb)
 
@@ -234,7 +232,7 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         return get_timestep_embedding(value.flatten(), width, flip_sin_to_cos=True, downscale_freq_shift=0).to(dtype)
 
     def encode(
-        self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatPyramid | None
+        self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Down path and mid block: ``x`` after conv_in -> the mid block's output and the skip tensors."""
         skips = [x]
@@ -324,7 +322,7 @@ class VideoUNet(VideoEncoder):
         encoder_hidden_states: Tensor,
         *,
         stride: Tensor | None = None,
-        flow: Tensor | SplatPyramid | None = None,
+        flow: Tensor | SplatCache | None = None,
         down_residuals: Sequence[Tensor] | None = None,
         mid_residual: Tensor | None = None,
     ) -> Tensor:
@@ -335,7 +333,7 @@ class VideoUNet(VideoEncoder):
             encoder_hidden_states: text, ``(B, L, cross_attention_dim)``.
             stride: ``(B, F)`` source frames after the reference (Stage 1).
             flow: f_{0->i} ``(B, F-1, 2, H, W)`` in pixels of its own grid, any H x W, or a ready
-                :class:`SplatPyramid` (Stage 2).
+                :class:`SplatCache` (Stage 2).
             down_residuals, mid_residual: from the ControlNet, added to the skips and to the mid block's output.
 
         Returns:
@@ -365,13 +363,13 @@ class VideoUNet(VideoEncoder):
                 x = block.upsamplers[0](x, output_size=skips[-1].shape[-2:])  # odd sizes go to the next skip's size
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), frames)
 
-    def _motion(self, flow: Tensor | SplatPyramid | None) -> SplatPyramid | None:
+    def _motion(self, flow: Tensor | SplatCache | None) -> SplatCache | None:
         if self.config.fusion == "none" or not self.config.motion_modules:
             return None
         if flow is None:
             raise ValueError(
                 f"this UNet fuses warped features by {self.config.fusion!r}: pass flow=(batch, frames - 1, 2, H, W)"
             )
-        if isinstance(flow, SplatPyramid):
+        if isinstance(flow, SplatCache):
             return flow
-        return SplatPyramid(flow, official_batch_quirk=self.config.official_batch_quirk)
+        return SplatCache(flow, official_batch_quirk=self.config.official_batch_quirk)

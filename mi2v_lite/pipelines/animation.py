@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from mi2v_lite import diffusion
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models import autoencoder
-from mi2v_lite.models.temporal import SplatPyramid
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import common
 from mi2v_lite.pipelines.common import Generators, ImageInput, VideoPipeline
@@ -139,7 +140,7 @@ class AnimationPipeline(VideoPipeline):
         )
         text = self._encode_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guided)
         # One field for all layers, steps and guidance halves: each resolution's splat is built once.
-        motion = SplatPyramid(
+        motion = SplatCache(
             common.to_batch(flow.to(device), batch, "flow"), official_batch_quirk=self.unet.config.official_batch_quirk
         )
         photo = autoencoder.encode(self.vae, pixels.to(device, self.vae.dtype)).to(self.unet.dtype)
@@ -161,7 +162,7 @@ class AnimationPipeline(VideoPipeline):
                 sample = _with_first_frame(self.scheduler.scale_model_input(latents, t), photo)
                 sample = torch.cat([sample] * 2) if guided else sample
                 prediction = self.unet(sample, t.expand(len(sample)), text, flow=motion)
-                latents = self._step(common.guide(prediction, scale, guided), t, latents, generator)
+                latents = self._step(diffusion.guide(prediction, scale, guided), t, latents, generator)
                 if still is not None and (hold or i + 1 < len(timesteps)):
                     latents = still * self._known(photos, noise, timesteps, i) + (1 - still) * latents
                 latents = self._call_back(callback_on_step_end, i, t, latents)

@@ -245,14 +245,6 @@ class VideoPipeline(DiffusionPipeline):
         return (callback(self, i, t, {"latents": latents}) or {}).pop("latents", latents)
 
 
-def guide(prediction: Tensor, guidance_scale: float, guided: bool) -> Tensor:
-    """[negative, positive] predictions `(2B, ...)` to the guided one `(B, ...)`; unguided ones pass."""
-    if not guided:
-        return prediction
-    negative, positive = prediction.chunk(2)
-    return negative + guidance_scale * (positive - negative)
-
-
 def batch_size(**inputs: object) -> int:
     """The largest batch among the inputs, given as their sizes or as text, lists and tensors; None and str count 1."""
 

@@ -18,6 +18,7 @@ from torch.nn.functional import max_pool2d
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite import control as controls
+from mi2v_lite import diffusion
 from mi2v_lite.control import MotionControl
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.models import autoencoder
@@ -215,7 +216,7 @@ class MotionFieldPipeline(VideoPipeline):
                     )
                     residuals = {"down_residuals": down, "mid_residual": mid}
                 prediction = self.unet(sample, time, text, stride=strides, **residuals)
-                guided_one = common.guide(prediction, scale, guided)
+                guided_one = diffusion.guide(prediction, scale, guided)
                 if residuals and control_guidance != 1:
                     with_control = prediction[-batch:]  # the positive half
                     without = self.unet(sample[-batch:], time[-batch:], text[-batch:], stride=strides[-batch:])

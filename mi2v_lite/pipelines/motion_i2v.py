@@ -310,8 +310,8 @@ class MotionI2VPipeline(DiffusionPipeline):
 
         Args:
             video: the source, uint8 `(F, H, W, 3)` or PIL images, one take.
-            first_frame: frame 0 in another style, see `render`'s image and `mi2v_lite.restyle`. With carried detail
-                the clip has its size; else it is resized to the video's. Content that is shifted is warned of.
+            first_frame: frame 0 in another style, see `render`'s image and `restyle`. With carried detail the clip
+                has its size; else it is resized to the video's. Content that is shifted is warned of.
             prompt: what is seen. tracker: `ChainTracker` by default, see `mi2v_lite.flow.trackers`.
             window: the most frames rendered at once; longer clips go in windows that share one frame, each started
                 from the last rendered frame of the one before.

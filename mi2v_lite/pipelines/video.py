@@ -27,7 +27,7 @@ from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks, check_clip, c
 from mi2v_lite.models import autoencoder
 from mi2v_lite.pipelines import common
 from mi2v_lite.pipelines.common import Generators, ImageInput
-from mi2v_lite.restyle import Alignment, warn_of_misalignment
+from mi2v_lite.pipelines.restyle import Alignment, warn_of_misalignment
 
 if TYPE_CHECKING:
     from mi2v_lite.pipelines.motion_i2v import MotionI2VPipeline
@@ -89,7 +89,7 @@ def video_to_video(
     if not carried and (height % factor or width % factor):
         raise ValueError(
             f"The clip has {width}x{height} px; its sides must be multiples of {factor}: "
-            f"read it with mi2v_lite.data.video.read_video(..., multiple={factor})."
+            f"read it with mi2v_lite.io.videos.read_video(..., multiple={factor})."
         )
     tracker = ChainTracker() if tracker is None else tracker
     parts = windows(len(frames), window)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mi2v_lite.flow.fields import from_unit, to_unit
-from mi2v_lite.models.autoencoder import start_pca
 from mi2v_lite.training.batches import Draws, FlowFields, PhotoCrops, generator_for
 from mi2v_lite.training.common import Batch, Logs, data_folders
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.latents import estimate_scale
+from mi2v_lite.training.starts import start_pca
 
 
 class _Autoencoder:

@@ -11,13 +11,14 @@ from diffusers import DDIMScheduler
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mi2v_lite.models.autoencoder import flow_vae_from_image_vae, load_vae, make_vae
+from mi2v_lite.models.autoencoder import load_vae, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.curriculum import FOLDER, Config, Step
 from mi2v_lite.training.sections import Noise
 from mi2v_lite.training.settings import given, inside
+from mi2v_lite.training.starts import flow_vae_from_image_vae
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet": TrajectoryControlNet}
@@ -173,31 +174,3 @@ def _take(model: nn.Module, kind: str, folders: list[Path], fresh: tuple[str, ..
     missing = [name for name in missing if "motion_modules" not in name and name not in anew]
     if missing or extra:
         raise ValueError(f"{told} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
-
-
-def prediction_target(
-    scheduler: DDIMScheduler, clean: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor
-) -> torch.Tensor:
-    """What the network is to predict, by the schedule's `prediction_type`: the noise, or v (Salimans and Ho 2022)."""
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        return scheduler.get_velocity(clean, noise, timestep)
-    raise ValueError(f"prediction_type is {kind!r}, expected epsilon or v_prediction.")
-
-
-def predicted_clean(
-    scheduler: DDIMScheduler, prediction: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor
-) -> torch.Tensor:
-    """The clean latents that a network's `prediction` at `timestep` `(B,)` means: `prediction_target` backwards."""
-    signal = scheduler.alphas_cumprod.to(noisy)[timestep].view(-1, *[1] * (noisy.ndim - 1))
-    if scheduler.config.prediction_type == "epsilon":
-        return (noisy - (1 - signal).sqrt() * prediction) / signal.sqrt()
-    return signal.sqrt() * noisy - (1 - signal).sqrt() * prediction
-
-
-def clean_error(scheduler: DDIMScheduler, timestep: torch.Tensor) -> torch.Tensor:
-    """How much the square error of a prediction at `timestep` `(B,)` grows in `predicted_clean`: factors `(B,)`."""
-    signal = scheduler.alphas_cumprod.to(timestep.device)[timestep]
-    return (1 - signal) / (signal if scheduler.config.prediction_type == "epsilon" else 1)

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from mi2v_lite.io.files import atomic_folder, folder_names, remove_folder
 from mi2v_lite.training.curriculum import Step
-from mi2v_lite.writing import atomic_folder, folder_names, remove_folder
 
 KEEP_CHECKPOINTS = 2
 

@@ -11,14 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mi2v_lite.diffusion import clean_error, predicted_clean, prediction_target
 from mi2v_lite.training.batches import ClipBatches, Draws, InTurn
-from mi2v_lite.training.builders import (
-    clean_error,
-    load_tokenizer,
-    make_scheduler,
-    predicted_clean,
-    prediction_target,
-)
+from mi2v_lite.training.builders import load_tokenizer, make_scheduler
 from mi2v_lite.training.common import Batch, Predict, data_folders
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.decoded_error import DecodedError

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mi2v_lite import control
-from mi2v_lite.models.motion_start import start_warped
 from mi2v_lite.training import masks
 from mi2v_lite.training.autoencoding import FlowAutoencoder, ImageAutoencoder
 from mi2v_lite.training.batches import Draws
@@ -23,6 +22,7 @@ from mi2v_lite.training.common import Batch, Logs, weighted_mean
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.decoded_error import seen_share
 from mi2v_lite.training.denoising import Denoising
+from mi2v_lite.training.starts import start_warped
 
 
 def _one_frame(count: int, draws: Draws) -> Tensor:

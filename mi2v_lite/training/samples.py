@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from mi2v_lite import control
 from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.io.files import atomic
 from mi2v_lite.models.autoencoder import decode
 from mi2v_lite.training import masks
 from mi2v_lite.training.batches import generator_for
 from mi2v_lite.training.curriculum import Step
-from mi2v_lite.writing import atomic
 
 SEED = 0  # of the noise: pictures of different updates differ by the model alone
 MILLISECONDS = 125

@@ -21,6 +21,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from mi2v_lite.io.files import recover_folders
 from mi2v_lite.training import samples
 from mi2v_lite.training.batches import Draws
 from mi2v_lite.training.builders import build_models
@@ -39,7 +40,6 @@ from mi2v_lite.training.checkpoints import (
 from mi2v_lite.training.curriculum import Config, Step, load_config
 from mi2v_lite.training.objectives import OBJECTIVES
 from mi2v_lite.training.optimizers import make_optimizer
-from mi2v_lite.writing import recover_folders
 
 
 class _Objective(nn.Module):

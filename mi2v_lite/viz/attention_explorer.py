@@ -22,8 +22,8 @@ import torch
 import traitlets
 from torch import Tensor
 
+from mi2v_lite.io.images import Frames
 from mi2v_lite.viz.features import Record
-from mi2v_lite.viz.media import Frames
 from mi2v_lite.viz.picture import Picture, to_images
 from mi2v_lite.viz.plots import COLOURS, figure_picture, style
 

@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from mi2v_lite.control import Anchor, Drag, MotionControl, Point
-from mi2v_lite.viz import drag_view, media
+from mi2v_lite.io import images
+from mi2v_lite.viz import drag_view
 from mi2v_lite.viz.drag_page import DragPage
 from mi2v_lite.viz.drag_work import Maker, flow_of
 from mi2v_lite.viz.picture import to_image
@@ -66,7 +67,7 @@ class DragCanvas(DragPage):
         control: MotionControl | None = None,
     ) -> None:
         self._path = Path(photo) if isinstance(photo, str | os.PathLike) else None
-        upright = to_image(photo) if self._path is None else media.read_image(self._path)
+        upright = to_image(photo) if self._path is None else images.read_image(self._path)
         super().__init__(
             upright,
             Maker(upright, pipeline, predict, render, size, num_frames),

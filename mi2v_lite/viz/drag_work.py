@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from mi2v_lite.control import MotionControl
+from mi2v_lite.io import images
 from mi2v_lite.models.autoencoder import factor
-from mi2v_lite.viz import media
 from mi2v_lite.viz.drag_view import png
 from mi2v_lite.viz.picture import animation
 from mi2v_lite.viz.pictures import flow_picture
@@ -60,10 +60,10 @@ class Maker:
         vae = getattr(pipeline, "vae", None)
         self.size, self.num_frames = size, num_frames
         if getattr(getattr(pipeline, "config", None), "detail", "none") == "carry":
-            self.image = media.bounded(photo, size or media.SHORT_SIDE)
+            self.image = images.bounded(photo, size or images.SHORT_SIDE)
         else:
             short = size or (min(photo.size) if vae is None else vae.config.sample_size)
-            self.image = media.fitted(photo, short, 1 if vae is None else factor(vae))
+            self.image = images.fitted(photo, short, 1 if vae is None else factor(vae))
         self.predictor, self.renderer = predict, render
         if pipeline is not None:
             self.predictor = predict or self._predict_with(pipeline)

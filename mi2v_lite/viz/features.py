@@ -29,7 +29,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mi2v_lite.models.temporal import SplatPyramid, TemporalAttention
+from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.models.temporal import TemporalAttention
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Call:
     z: Tensor
     num_frames: int
     size: tuple[int, int]
-    motion: SplatPyramid | None
+    motion: SplatCache | None
 
     def features(self, item: int = -1) -> tuple[Tensor, Tensor, Tensor]:
         """z[0] `(C, h, w)`, W(z[0], f_{0->i}) and z[i], each `(N, C, h, w)`, of one item of the batch, on the CPU.

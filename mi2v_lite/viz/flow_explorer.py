@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from mi2v_lite.flow.files import read_flow
+from mi2v_lite.io.images import read_image
 from mi2v_lite.viz import pictures
-from mi2v_lite.viz.media import read_image
 from mi2v_lite.viz.picture import Anything, Picture, to_image
 
 STATIC = Path(__file__).parent / "static"

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mi2v_lite.viz.media import write_image
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
+from mi2v_lite.io.images import write_image
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from mi2v_lite.benchmark.calls import Clip, parts, sampling_calls
-from mi2v_lite.benchmark.meter import Meter
 from mi2v_lite.models.autoencoder import PatchAutoencoderKL
 from mi2v_lite.training.curriculum import Config
+from tools.benchmark.calls import Clip, parts, sampling_calls
+from tools.benchmark.meter import Meter
 
 # What is on the device during each call of `sampling_calls` when models are offloaded: Accelerate's hooks leave a model
 # there until the next of the pipeline's `model_cpu_offload_seq` comes, or the stage ends.

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
 
-from mi2v_lite.models.temporal import SplatPyramid
+from mi2v_lite.flow.splat_cache import SplatCache
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Resident:
         return 1024 * int(found[0]) if found else None
 
 
-class ShapesOnly(SplatPyramid):
+class ShapesOnly(SplatCache):
     """A motion field without numbers: what it gives has the right shape. The splat itself is not counted.
 
     Args:
@@ -108,7 +108,7 @@ class ShapesOnly(SplatPyramid):
         return features.new_empty(len(features), self.flow.shape[1], *features.shape[1:])
 
     def travelled(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """`(B, N, 2, h, w)` and `(B, N, 1, h, w)`, as `SplatPyramid.travelled` gives."""
+        """`(B, N, 2, h, w)` and `(B, N, 1, h, w)`, as `SplatCache.travelled` gives."""
         batch, later = self.flow.shape[:2]
         moved = self.flow.new_empty(batch, later, 2, *size)
         return moved, torch.empty(batch, later, 1, *size, dtype=torch.bool, device="meta")

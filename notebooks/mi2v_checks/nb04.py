@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mi2v_lite.checks.base import passed, require
+from mi2v_checks.base import passed, require
 from mi2v_lite.control import resample
 from mi2v_lite.flow.fields import to_unit
 

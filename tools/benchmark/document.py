@@ -1,15 +1,15 @@
 """The whole table of costs as one document: what is estimated, and what was measured on which device (notebook 06).
 
-mi2v benchmark --what all --device cpu -o mi2v_lite/benchmark/COSTS.md
+mi2v benchmark --what all --device cpu -o docs/COSTS.md
 """
 
 from __future__ import annotations
 
 import torch
 
-from mi2v_lite.benchmark.fitting import sampling_memory
-from mi2v_lite.benchmark.table import benchmark, device_name, markdown, options_markdown
 from mi2v_lite.training.curriculum import Config
+from tools.benchmark.fitting import sampling_memory
+from tools.benchmark.table import benchmark, device_name, markdown, options_markdown
 
 CPU_SIDE = 256  # pixels: on a CPU the full size would take minutes a call
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mi2v_lite.checks.base import passed, require
+from mi2v_checks.base import passed, require
 
 
 def _near(got: float, wanted: float, share: float = 1e-3) -> bool:

@@ -1,6 +1,6 @@
 """The mean motion of the training clips: what a prediction must beat that has learned nothing about the picture.
 
-    python -m mi2v_lite.training.mean_flow runs/stores/train
+    python -m mi2v_lite.evaluation.mean_flow runs/stores/train
 
 writes `mi2v_lite/weights/mean_flow.npz`: for each stride the mean over the store's clips, reduced to 8x8 places (a mean
 of clips that move all ways is smooth) and as fractions of the side, so that it fits any size.
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mi2v_lite.data.store import ClipStore
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
 
 MEAN_FLOW = Path(__file__).parents[1] / "weights" / "mean_flow.npz"
 PLACES = 8
@@ -61,7 +61,7 @@ def training_mean(stride: int, frames: int, size: tuple[int, int], path: Path = 
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="python -m mi2v_lite.training.mean_flow", description="Mean training motion.")
+    parser = argparse.ArgumentParser(description="Mean training motion.")
     parser.add_argument("store", type=Path, help="the store that Stage 1 was trained on")
     parser.add_argument("-o", "--output", type=Path, default=MEAN_FLOW)
     options = parser.parse_args(arguments)

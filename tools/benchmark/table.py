@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from mi2v_lite.benchmark.calls import Call, Clip, parts, sampling_calls, training_call
-from mi2v_lite.benchmark.fitting import LEFT_FREE
-from mi2v_lite.benchmark.meter import Meter, Resident
 from mi2v_lite.training.curriculum import Config
+from tools.benchmark.calls import Call, Clip, parts, sampling_calls, training_call
+from tools.benchmark.fitting import LEFT_FREE
+from tools.benchmark.meter import Meter, Resident
 
 GIB = 2**30
 MODES = ("sample", "train")

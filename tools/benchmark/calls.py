@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mi2v_lite.benchmark.meter import ShapesOnly
-from mi2v_lite.export import PARTS
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.importing.parts import shell
 from mi2v_lite.models.autoencoder import decode, encode, factor
-from mi2v_lite.models.temporal import SplatPyramid
 from mi2v_lite.pipelines.common import DECODE_BATCH
 from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.export import PARTS
 from mi2v_lite.training.optimizers import make_optimizer
 from mi2v_lite.training.trainer import trainable_parameters
+from tools.benchmark.meter import ShapesOnly
 
 
 @dataclass
@@ -177,7 +177,7 @@ def _denoise(
         if clip.device == "meta":
             motion = ShapesOnly(batch, frames)
         else:
-            motion = SplatPyramid(4 * torch.randn(batch, frames - 1, 2, clip.height, clip.width, device=clip.device))
+            motion = SplatCache(4 * torch.randn(batch, frames - 1, 2, clip.height, clip.width, device=clip.device))
         return lambda: unet(sample, time, text, flow=motion)
     strides = {"stride": stride} if unet.config.use_stride_embedding else {}
     if name != "controlnet":

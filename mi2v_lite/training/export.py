@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mi2v_lite.io.files import atomic_folder
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler, newest
 from mi2v_lite.training.curriculum import FOLDER, Config
-from mi2v_lite.writing import atomic_folder
 
 # What the pipeline calls the curriculum's models.
 PARTS = {

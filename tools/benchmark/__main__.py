@@ -1,4 +1,4 @@
-"""`mi2v benchmark`: what sampling or training costs, before it is paid for (notebook 06)."""
+"""`python -m tools.benchmark`: what sampling or training costs, before it is paid for (notebook 06)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import argparse
 import json
 from pathlib import Path
 
-from . import common
+import mi2v_lite
+from mi2v_lite.cli import common
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(mi2v_lite.__file__).parent / "configs"
 
 
-def add(commands: argparse._SubParsersAction) -> None:
-    """Register `benchmark`."""
-    each = commands.add_parser(
-        "benchmark",
-        help="what it costs",
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    each = argparse.ArgumentParser(
+        prog="python -m tools.benchmark",
         description="Parameters, operations, memory and time of sampling a clip or of a training update. Operations "
         "are counted; memory and time are measured on --device, otherwise estimated and marked so. With sampling "
-        "comes what its options save. --what all is the document mi2v_lite/benchmark/COSTS.md.",
+        "comes what its options save. --what all is the document docs/COSTS.md.",
     )
-    each.set_defaults(run=run)
     each.add_argument("--scale", choices=("lite", "full"), default="full", help="which models (default: full)")
     each.add_argument("--config", type=Path, metavar="YAML", help="a curriculum of your own instead")
     each.add_argument("--what", choices=("sample", "train", "all"), default="sample", help="(default: sample)")
@@ -34,14 +33,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     each.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write it there too: report.json as figures, else as Markdown"
     )
+    return each
 
 
-def run(options: argparse.Namespace) -> None:
-    """`mi2v benchmark`; prints a Markdown table.
+def main(arguments: list[str] | None = None) -> None:
+    """Prints a Markdown table.
 
     Raises:
         ValueError: for a config that cannot be read or an output that cannot be written.
     """
+    options = parser().parse_args(arguments)
     if options.output is not None:
         common.check_writable([options.output])
         if options.what == "all" and options.output.suffix == ".json":
@@ -49,8 +50,8 @@ def run(options: argparse.Namespace) -> None:
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config or CONFIGS / f"{options.scale}.yaml")
-    from mi2v_lite.benchmark import benchmark, costs, markdown, options_markdown, sampling_memory
-    from mi2v_lite.writing import atomic
+    from mi2v_lite.io.files import atomic
+    from tools.benchmark import benchmark, costs, markdown, options_markdown, sampling_memory
 
     default = (320, 512) if options.scale == "full" else (128, 128)
     height, width = options.height or default[0], options.width or default[1]
@@ -70,3 +71,7 @@ def run(options: argparse.Namespace) -> None:
             content = json.dumps(figures, indent=1) if as_json else text.rstrip()
             beside.write_text(content + "\n", encoding="utf-8")
         print(f"\nwrote {options.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@ equation.
 
 No network code: the sources are image files, folders of images and videos that are already on the disk.
 
-    python -m mi2v_lite.data.photos --out runs/photos/train mate-backgrounds/ kodak/kodim01.png bbb.mp4
+    python -m tools.photos --out runs/photos/train mate-backgrounds/ kodak/kodim01.png bbb.mp4
 
 Sources used for the published checkpoints (training only, none of these files is part of the repository):
 
@@ -31,31 +31,13 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+from mi2v_lite.io.images import IMAGE_SUFFIXES, list_images
+
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mpg")
 # Small files are icons and previews, never photos worth training on.
 MIN_SIDE = 256
 MIN_CONTRAST = 12.0
 MIN_CHANGE = 6.0
-
-
-def list_images(folder: Path) -> list[Path]:
-    """Every image below `folder` (recursive), sorted. One picture is kept of several sizes of it in the same folder.
-
-    Wallpaper packages hold the same picture as `1080x1920.png` and `5120x2880.png`; the largest file stays.
-    """
-    sized: dict[Path, Path] = {}
-    images = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file() or path.stem == "screenshot":
-            continue
-        if path.stem.replace("x", "").isdigit():
-            best = sized.get(path.parent)
-            if best is None or path.stat().st_size > best.stat().st_size:
-                sized[path.parent] = path
-        else:
-            images.append(path)
-    return sorted(images + list(sized.values()))
 
 
 def shrink(image: Image.Image, short_side: int = 512) -> Image.Image:
@@ -163,9 +145,9 @@ def _save_video(file: Path, out: Path, every: float, start: float, end: float | 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line: `python -m mi2v_lite.data.photos --out FOLDER SOURCE [SOURCE ...]`."""
+    """Command line: `python -m tools.photos --out FOLDER SOURCE [SOURCE ...]`."""
     parser = argparse.ArgumentParser(
-        prog="python -m mi2v_lite.data.photos", description="Prepare training photos from local files."
+        prog="python -m tools.photos", description="Prepare training photos from local files."
     )
     parser.add_argument("sources", nargs="+", type=Path, help="image files, folders of images, videos")
     parser.add_argument("--out", required=True, type=Path, help="folder for the JPEG files")

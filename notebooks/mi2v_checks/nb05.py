@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mi2v_lite.checks.base import passed, require
+from mi2v_checks.base import passed, require
 from mi2v_lite.flow.fields import compose
 from mi2v_lite.flow.warp import backward_warp
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mi2v_lite.checks.base import passed, require
+from mi2v_checks.base import passed, require
 
 
 def _same(got: Tensor, wanted: Tensor) -> bool:

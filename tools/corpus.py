@@ -1,6 +1,6 @@
 """A made corpus of small videos, and what it shows of the shards: speed, growth, nothing lost or doubled (notebook 06).
 
-    python -m mi2v_lite.data.corpus --videos 1000
+    python -m tools.corpus --videos 1000
 
 makes the videos from the world (every 50th is broken on purpose), turns them into shards with each number of processes,
 then as two nodes would, reads the result with as many readers, and prints a table. Run it in the repository's folder.
@@ -22,11 +22,11 @@ import av
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.photos import list_images
 from mi2v_lite.data.shard_reader import ShardSet, ShardStream
 from mi2v_lite.data.sharding import Recipe, Report, make_shards
 from mi2v_lite.data.videos import list_folder
 from mi2v_lite.data.world import World
+from mi2v_lite.io.images import list_images
 
 BROKEN_EVERY = 50
 SAMPLES = Path("data_samples")
@@ -117,7 +117,7 @@ def _cpu() -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m mi2v_lite.data.corpus", description="Measures `mi2v shards`.")
+    parser = argparse.ArgumentParser(prog="python -m tools.corpus", description="Measures `mi2v shards`.")
     parser.add_argument("--videos", type=int, default=1000)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--size", type=int, default=64, help="side of the frames, pixels")

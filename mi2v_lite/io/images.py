@@ -1,4 +1,4 @@
-"""Pictures and clips in files: read a photo, write MP4, animated PNG and stills (notebook 00).
+"""Pictures in files: read a photo, find photos in a folder, write stills and animated PNG (notebook 00).
 
 What is written appears under its name only when it is whole: it is made beside the target and then moved over it, so a
 failure leaves no half-written file and the old one as it was.
@@ -7,19 +7,16 @@ failure leaves no half-written file and the old one as it was.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image, ImageOps
 
-from mi2v_lite.writing import atomic
+from mi2v_lite.io.files import atomic
 
 FPS = 8  # the release shows its 16 frames in two seconds
-LARGE_FRAME = 4_000_000  # pixels
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SHORT_SIDE = 512  # pixels: how large a photo is taken unless somebody asks for more
 
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
@@ -46,6 +43,25 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
         over = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", over.size, background), over)
     return image.convert("RGB")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image below `folder` (recursive), sorted. One picture is kept of several sizes of it in the same folder.
+
+    Wallpaper packages hold the same picture as `1080x1920.png` and `5120x2880.png`; the largest file stays.
+    """
+    sized: dict[Path, Path] = {}
+    images = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file() or path.stem == "screenshot":
+            continue
+        if path.stem.replace("x", "").isdigit():
+            best = sized.get(path.parent)
+            if best is None or path.stat().st_size > best.stat().st_size:
+                sized[path.parent] = path
+        else:
+            images.append(path)
+    return sorted(images + list(sized.values()))
 
 
 def bounded(photo: Image.Image, short: int) -> Image.Image:
@@ -95,57 +111,6 @@ def frames_array(frames: Frames) -> np.ndarray:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ValueError(f"A clip must be uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}.")
     return frames
-
-
-def write_video(path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], fps: float | Fraction = FPS) -> None:
-    """Write an MP4: H.264, yuv420p, so that it plays everywhere.
-
-    Args:
-        path: where to. frames: see `frames_array`, or an iterator of uint8 `(H, W, 3)`, of which one frame is held at a
-            time; an odd side is made even by doubling the last row or column, which yuv420p needs. fps: frames per
-            second.
-
-    Raises:
-        ValueError: frames that are no clip. OSError: it cannot be written.
-    """
-    frames = _even(frames if isinstance(frames, Iterator) else iter(frames_array(frames)))
-    first = next(frames, None)
-    if first is None:
-        raise ValueError("A clip needs at least one frame; got none.")
-    with atomic(path) as beside:
-        try:
-            with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
-                # One thread: the same frames give the same bytes on every machine.
-                rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
-                options = {"crf": "12", "threads": "1"}
-                if first.shape[0] * first.shape[1] > LARGE_FRAME:
-                    options["rc-lookahead"] = "5"  # the encoder holds so many frames; 40 of them would not fit
-                stream = container.add_stream("libx264", rate, options=options)
-                stream.height, stream.width = first.shape[:2]
-                stream.pix_fmt = "yuv420p"
-                _tag_colours(stream.codec_context)
-                for frame in chain([first], frames):
-                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-                container.mux(stream.encode(None))
-        except av.error.FFmpegError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
-
-
-def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Each frame with even sides. Raises ValueError where one is no picture, or not of the first one's size."""
-    shape = None
-    for frame in frames:
-        frame = frames_array(frame[None])[0]
-        shape = shape or frame.shape
-        if frame.shape != shape:
-            raise ValueError(f"A clip needs frames of one size; got {frame.shape} after {shape}.")
-        yield np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
-
-
-def _tag_colours(codec: av.VideoCodecContext) -> None:
-    """Says what the conversion from RGB does, BT.601 of limited range: players otherwise guess by the size."""
-    codec.color_range, codec.colorspace = 1, 6
-    codec.color_primaries, codec.color_trc = 1, 13  # those of sRGB
 
 
 def write_animated_png(path: str | os.PathLike, frames: Frames, fps: float = FPS) -> None:

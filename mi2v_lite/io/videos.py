@@ -1,4 +1,4 @@
-"""Real video files: a few frames at the size asked for, and the sound to go with them (notebook 05).
+"""Video files: write a clip, read a few frames at the size asked for, and the sound to go with them (notebook 05).
 
 Frames are taken by their times, not by their numbers, so a clip of variable rate plays as fast as it should. They are
 turned upright, made smaller one by one as they are decoded, and decoding ends with the last frame asked for: memory
@@ -8,18 +8,23 @@ follows what is asked, not what the file holds.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 
+from mi2v_lite.io.files import atomic
+from mi2v_lite.io.images import FPS, Frames, frames_array
+
 RATE_LIMITS = (1, 240)  # frames a second; what a file says outside of it is taken for a mistake
 USUAL_RATE = Fraction(25)
 AUDIO_RATE = 48_000
+LARGE_FRAME = 4_000_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,57 @@ def _upright(
     array = picture.to_ndarray(format="rgb24")
     # The display matrix turns counter-clockwise.
     return np.ascontiguousarray(np.rot90(array, round(frame.rotation / 90))) if turned or frame.rotation else array
+
+
+def write_video(path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], fps: float | Fraction = FPS) -> None:
+    """Write an MP4: H.264, yuv420p, so that it plays everywhere.
+
+    Args:
+        path: where to. frames: see `frames_array`, or an iterator of uint8 `(H, W, 3)`, of which one frame is held at a
+            time; an odd side is made even by doubling the last row or column, which yuv420p needs. fps: frames per
+            second.
+
+    Raises:
+        ValueError: frames that are no clip. OSError: it cannot be written.
+    """
+    frames = _even(frames if isinstance(frames, Iterator) else iter(frames_array(frames)))
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("A clip needs at least one frame; got none.")
+    with atomic(path) as beside:
+        try:
+            with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
+                # One thread: the same frames give the same bytes on every machine.
+                rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
+                options = {"crf": "12", "threads": "1"}
+                if first.shape[0] * first.shape[1] > LARGE_FRAME:
+                    options["rc-lookahead"] = "5"  # the encoder holds so many frames; 40 of them would not fit
+                stream = container.add_stream("libx264", rate, options=options)
+                stream.height, stream.width = first.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                _tag_colours(stream.codec_context)
+                for frame in chain([first], frames):
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+                container.mux(stream.encode(None))
+        except av.error.FFmpegError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each frame with even sides. Raises ValueError where one is no picture, or not of the first one's size."""
+    shape = None
+    for frame in frames:
+        frame = frames_array(frame[None])[0]
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise ValueError(f"A clip needs frames of one size; got {frame.shape} after {shape}.")
+        yield np.pad(frame, ((0, shape[0] % 2), (0, shape[1] % 2), (0, 0)), mode="edge")
+
+
+def _tag_colours(codec: av.VideoCodecContext) -> None:
+    """Says what the conversion from RGB does, BT.601 of limited range: players otherwise guess by the size."""
+    codec.color_range, codec.colorspace = 1, 6
+    codec.color_primaries, codec.color_trc = 1, 13  # those of sRGB
 
 
 def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi2v_lite.checks.base import passed, require
+from mi2v_checks.base import passed, require
 from mi2v_lite.flow.fields import compose, to_unit
 from mi2v_lite.flow.warp import splat_average
 
