@@ -205,7 +205,7 @@ def test_film_and_judges_have_names_of_their_own(world):
 
 def test_the_mean_training_motion(tmp_path):
     from mi2v_lite.data.store import ClipStore, write_store
-    from mi2v_lite.training import mean_flow
+    from mi2v_lite.evaluation import mean_flow
 
     write_store(tmp_path / "store", [clip(0), clip(1)], 2)
     output = tmp_path / "mean.npz"

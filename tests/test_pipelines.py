@@ -343,16 +343,16 @@ def test_callback_may_change_the_latents(pipe, photo):
 
 
 def test_the_splat_is_built_once(pipe, photo, monkeypatch):
-    from mi2v_lite.models import temporal
+    from mi2v_lite.flow import splat_cache
 
     built = []
 
-    class Counted(temporal.SplatOperator):
+    class Counted(splat_cache.SplatOperator):
         def __init__(self, flow, *args, **kwargs):
             built.append(tuple(flow.shape))
             super().__init__(flow, *args, **kwargs)
 
-    monkeypatch.setattr(temporal, "SplatOperator", Counted)
+    monkeypatch.setattr(splat_cache, "SplatOperator", Counted)
     pipe.render(photo, some_flow(), output_type="np")
     sides = [SIZE // 8, SIZE // 16]
     assert sorted(built) == sorted((1, FRAMES - 1, 2, side, side) for side in sides)

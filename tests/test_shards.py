@@ -139,7 +139,7 @@ def test_two_nodes_make_the_same_set_and_read_it_once(videos, shards, tmp_path):
 
 
 def test_loss_and_doubling_would_be_seen(shards, monkeypatch):
-    from mi2v_lite.data import corpus
+    from tools import corpus
 
     monkeypatch.setattr(
         corpus, "read_all", lambda *_: Counter({ShardSet(shards).key(0): 2, ShardSet(shards).key(1): 1})
