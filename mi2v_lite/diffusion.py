@@ -1,17 +1,37 @@
-"""The mathematics of diffusion that both stages share: what is predicted, guidance, and the loop that denoises.
+"""The mathematics of diffusion that both stages share: what a network predicts, guidance, and the sampling loop.
 
-Serves notebooks 02 and 03. A clean tensor x and noise e are mixed as sqrt(a) x + sqrt(1 - a) e, where a falls from
-about 1 to about 0 with the timestep (Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020).
+A clean tensor x and unit normal noise e are mixed to sqrt(a) x + sqrt(1 - a) e, where a falls from about 1 to about 0
+as the timestep rises (Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020). Notebook 02 derives it.
 """
 
 from __future__ import annotations
 
-from diffusers import DDIMScheduler
+import inspect
+from collections.abc import Callable, Iterable
+
+import torch
+from diffusers import DDIMScheduler, SchedulerMixin
 from torch import Tensor
+
+Generators = torch.Generator | list[torch.Generator] | None
 
 
 def prediction_target(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """What the network is to predict, by the schedule's `prediction_type`: the noise, or v (Salimans and Ho 2022)."""
+    """What the network learns to predict, according to the schedule's `prediction_type`.
+
+    Args:
+        scheduler: the noise schedule.
+        clean: the clean latents x, `(B, ...)`.
+        noise: the noise e that is mixed in, of the same shape.
+        timestep: `(B,)`, integers.
+
+    Returns:
+        The noise e for "epsilon"; v = sqrt(a) e - sqrt(1 - a) x for "v_prediction" (Salimans and Ho, "Progressive
+        Distillation for Fast Sampling of Diffusion Models", ICLR 2022).
+
+    Raises:
+        ValueError: If the schedule has another `prediction_type`.
+    """
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
@@ -21,22 +41,111 @@ def prediction_target(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, ti
 
 
 def predicted_clean(scheduler: DDIMScheduler, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
-    """The clean latents that a network's `prediction` at `timestep` `(B,)` means: `prediction_target` backwards."""
-    signal = scheduler.alphas_cumprod.to(noisy)[timestep].view(-1, *[1] * (noisy.ndim - 1))
+    """The clean latents that a prediction amounts to: `prediction_target` solved for x.
+
+    Args:
+        scheduler: the noise schedule.
+        prediction: the network's output, `(B, ...)`.
+        noisy: the latents that the network saw, of the same shape.
+        timestep: `(B,)`, integers.
+
+    Returns:
+        An estimate of x, of the same shape.
+    """
+    signal = scheduler.alphas_cumprod.to(noisy)[timestep].view(-1, *[1] * (noisy.ndim - 1))  # a, (B, 1, ...)
     if scheduler.config.prediction_type == "epsilon":
         return (noisy - (1 - signal).sqrt() * prediction) / signal.sqrt()
     return signal.sqrt() * noisy - (1 - signal).sqrt() * prediction
 
 
 def clean_error(scheduler: DDIMScheduler, timestep: Tensor) -> Tensor:
-    """How much the square error of a prediction at `timestep` `(B,)` grows in `predicted_clean`: factors `(B,)`."""
+    """The factor by which `predicted_clean` multiplies the squared error of a prediction.
+
+    Args:
+        scheduler: the noise schedule.
+        timestep: `(B,)`, integers.
+
+    Returns:
+        `(B,)`: (1 - a) / a for "epsilon", 1 - a for "v_prediction".
+    """
     signal = scheduler.alphas_cumprod.to(timestep.device)[timestep]
     return (1 - signal) / (signal if scheduler.config.prediction_type == "epsilon" else 1)
 
 
-def guide(prediction: Tensor, guidance_scale: float, guided: bool) -> Tensor:
-    """[negative, positive] predictions `(2B, ...)` to the guided one `(B, ...)`; unguided ones pass."""
-    if not guided:
+def guide(prediction: Tensor, guidance_scale: float) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans, 2022): n + g (p - n).
+
+    Args:
+        prediction: `(2B, ...)`, the predictions n for the negative prompts and then p for the positive ones. Without
+            guidance it is `(B, ...)`, of the positive prompts alone, and is handed back.
+        guidance_scale: g; there is no guidance if it is 1 or less.
+
+    Returns:
+        `(B, ...)`.
+    """
+    if guidance_scale <= 1:
         return prediction
     negative, positive = prediction.chunk(2)
     return negative + guidance_scale * (positive - negative)
+
+
+@torch.no_grad()
+def denoise(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    noise: Tensor,
+    scheduler: SchedulerMixin,
+    num_inference_steps: int,
+    callback: Callable[[int, Tensor, Tensor], Tensor] | None = None,
+    generator: Generators = None,
+    progress: Callable[[Iterable], Iterable] | None = None,
+) -> Tensor:
+    """The sampling loop: from noise to clean latents, one timestep after the other.
+
+    Args:
+        predict: `predict(latents, timestep)`, the network with its guidance. It gets latents of the shape of `noise`,
+            scaled as the scheduler wants them, and a timestep without dimensions. It returns what the scheduler's
+            `prediction_type` says.
+        noise: unit normal noise of any shape.
+        scheduler: one of diffusers'. Its timesteps are set here.
+        num_inference_steps: the number of steps.
+        callback: `callback(i, timestep, latents)`, called after step i. The sampling goes on with the latents that it
+            returns, so this is the place for everything that must hold between two steps.
+        generator: for schedulers whose steps draw noise of their own.
+        progress: wraps the timesteps, for example in `tqdm`.
+
+    Returns:
+        Latents of the shape of `noise`.
+
+    Raises:
+        ValueError: If `num_inference_steps` is not a whole number of at least 1.
+    """
+    if int(num_inference_steps) != num_inference_steps or num_inference_steps < 1:
+        raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {num_inference_steps}.")
+    scheduler.set_timesteps(int(num_inference_steps), device=noise.device)
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    options = {"generator": generator} if takes_generator else {}
+    latents = noise * scheduler.init_noise_sigma
+    timesteps = scheduler.timesteps if progress is None else progress(scheduler.timesteps)
+    for i, timestep in enumerate(timesteps):
+        prediction = predict(scheduler.scale_model_input(latents, timestep), timestep)
+        latents = scheduler.step(prediction, timestep, latents, **options, return_dict=False)[0]
+        if callback is not None:
+            latents = callback(i, timestep, latents)
+    return latents
+
+
+def renoised(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, i: int) -> Tensor:
+    """Known clean latents, as noisy as the latents that `denoise` samples are after step `i`.
+
+    Args:
+        scheduler: the scheduler of the loop, whose timesteps are set.
+        clean: `(B, ...)`, what is known.
+        noise: the noise that the loop started from, of the same shape.
+        i: the number of the step, from 0.
+
+    Returns:
+        `(B, ...)`: `clean` noised to the next timestep; after the last step `clean` itself.
+    """
+    if i + 1 == len(scheduler.timesteps):
+        return clean
+    return scheduler.add_noise(clean, noise, scheduler.timesteps[i + 1].expand(len(clean)))

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from mi2v_lite import diffusion
+from mi2v_lite.diffusion import Generators, denoise, guide, renoised
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.common import Generators, ImageInput, VideoPipeline
+from mi2v_lite.pipelines.common import ImageInput, VideoPipeline
 
 
 @dataclass
@@ -114,16 +114,15 @@ class AnimationPipeline(VideoPipeline):
         Raises:
             ValueError: for inputs that do not fit together.
         """
-        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        hold = self.config.hold_control if hold_control is None else hold_control
-        guided = scale > 1
-        if output_type not in ("pil", "np", "pt", "latent"):
-            raise ValueError(f"output_type must be 'pil', 'np', 'pt' or 'latent', got {output_type!r}.")
+        steps = self._setting("num_inference_steps", num_inference_steps)
+        guidance_scale = self._setting("guidance_scale", guidance_scale)
+        hold_control = self._setting("hold_control", hold_control)
+        guided = guidance_scale > 1
+        common.check_output_type(output_type, ("pil", "np", "pt", "latent"))
         common.check_prompts(prompt, prompt_embeds)
         common.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
-        device = self._execution_device
 
+        # Everything that was given, on one grid and as one batch of B items.
         pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
         height, width = pixels.shape[-2:]
         flow = self._check_flow(flow, height, width)
@@ -139,35 +138,33 @@ class AnimationPipeline(VideoPipeline):
             latents=latents,
         )
         text = self._encode_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guided)
-        # One field for all layers, steps and guidance halves: each resolution's splat is built once.
-        motion = SplatCache(
-            common.to_batch(flow.to(device), batch, "flow"), official_batch_quirk=self.unet.config.official_batch_quirk
-        )
-        photo = autoencoder.encode(self.vae, pixels.to(device, self.vae.dtype)).to(self.unet.dtype)
+        photo = autoencoder.encode(self.vae, pixels.to(self._execution_device, self.vae.dtype)).to(self.unet.dtype)
         photo = common.to_batch(photo, batch, "image")  # (B, C, h, w)
-        still = None
-        if brush is not None:  # nearest, so the top-left pixel of each latent's block decides, as in the release
-            still = 1 - F.interpolate(brush.to(photo), photo.shape[-2:], mode="nearest")[:, :, None]
-
-        timesteps = self._timesteps(steps)
+        still = None if brush is None else _still(brush.to(photo), photo.shape[-2:])
+        # One field for all layers, steps and guidance halves, so that the splat of each resolution is built once.
+        motion = SplatCache(
+            common.to_batch(flow.to(photo.device), batch, "flow"),
+            official_batch_quirk=self.unet.config.official_batch_quirk,
+        )
         noise = self._noise((batch, photo.shape[1], num_frames, *photo.shape[2:]), latents, generator)
-        # Frame 0 has no noise. As in the release, so that latents between the steps compare; it is overwritten anyway.
+        # Frame 0 starts without noise, as in the release, so that the latents between the steps can be compared.
         noise = _with_first_frame(noise, photo)
-        photos = photo[:, :, None].expand_as(noise)
-        latents = noise * self.scheduler.init_noise_sigma
-        with self.progress_bar(total=len(timesteps)) as bar:
-            for i, t in enumerate(timesteps):
-                latents = _with_first_frame(latents, photo)
-                # Some schedulers scale their input by the noise level; frame 0 has no noise and is not scaled.
-                sample = _with_first_frame(self.scheduler.scale_model_input(latents, t), photo)
-                sample = torch.cat([sample] * 2) if guided else sample
-                prediction = self.unet(sample, t.expand(len(sample)), text, flow=motion)
-                latents = self._step(diffusion.guide(prediction, scale, guided), t, latents, generator)
-                if still is not None and (hold or i + 1 < len(timesteps)):
-                    latents = still * self._known(photos, noise, timesteps, i) + (1 - still) * latents
-                latents = self._call_back(callback_on_step_end, i, t, latents)
-                bar.update()
-        latents = _with_first_frame(latents, photo)
+
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+            sample = _with_first_frame(latents, photo)  # clean, and not scaled by the scheduler either
+            sample = torch.cat([sample] * 2) if guided else sample
+            prediction = self.unet(sample, timestep.expand(len(sample)), text, flow=motion)
+            return guide(prediction, guidance_scale)
+
+        def after_step(i: int, timestep: Tensor, latents: Tensor) -> Tensor:
+            is_last = i + 1 == len(self.scheduler.timesteps)
+            if still is not None and (hold_control or not is_last):
+                photos = photo[:, :, None].expand_as(noise)
+                latents = still * renoised(self.scheduler, photos, noise, i) + (1 - still) * latents
+            latents = self._call_back(callback_on_step_end, i, timestep, latents)
+            return _with_first_frame(latents, photo)
+
+        latents = denoise(predict, noise, self.scheduler, steps, after_step, generator, self.progress_bar)
 
         frames = latents if output_type == "latent" else self._frames(latents, output_type)
         self.maybe_free_model_hooks()
@@ -197,6 +194,14 @@ class AnimationPipeline(VideoPipeline):
                 "have one aspect ratio; use mi2v_lite.flow.resize or give the image that the flow was made for."
             )
         return flow
+
+
+def _still(brush: Tensor, latent_size: tuple[int, int]) -> Tensor:
+    """The latents that the brush leaves out, `(B, 1, 1, h, w)`, 0 or 1.
+
+    The top-left pixel of each latent's block decides, as in the release.
+    """
+    return 1 - F.interpolate(brush, latent_size, mode="nearest")[:, :, None]
 
 
 def _with_first_frame(latents: Tensor, photo: Tensor) -> Tensor:

@@ -1,13 +1,10 @@
-"""What both stages' pipelines share: images at the door, prompts, noise, guidance (notebook 00).
-
-Classifier-free guidance (Ho and Salimans 2022): e = n + g (p - n), n of the negative, p of the positive prompt.
-"""
+"""What both stages' pipelines share: images at the door, prompts and noise (notebook 00)."""
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,13 +14,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from mi2v_lite.diffusion import Generators
 from mi2v_lite.models import text
 from mi2v_lite.models.unet import VideoUNet
 
 DECODE_BATCH = 8  # pictures decoded at once: bounds the memory at full size, changes nothing else
 
 ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray]
-Generators = torch.Generator | list[torch.Generator] | None
 
 
 def image_tensor(image: ImageInput) -> Tensor:
@@ -174,6 +171,10 @@ class VideoPipeline(DiffusionPipeline):
     _callback_tensor_inputs = ["latents"]
     _optional_components = ["text_encoder", "tokenizer"]
 
+    def _setting(self, name: str, value: Any) -> Any:
+        """The value that the call gave, or the pipeline's own where it gave None."""
+        return getattr(self.config, name) if value is None else value
+
     def _encode_one(self, prompt: str | Sequence[str], embeds: Tensor | None, name: str) -> Tensor:
         """One side of the guidance: text or ready embeddings to `(b, L, D)`."""
         dim = self.unet.config.cross_attention_dim
@@ -220,24 +221,6 @@ class VideoPipeline(DiffusionPipeline):
             raise ValueError(f"latents must be unit normal noise of {tuple(shape)}, got {tuple(latents.shape)}.")
         return latents.to(device, dtype)
 
-    def _timesteps(self, steps: int) -> Tensor:
-        if int(steps) != steps or steps < 1:
-            raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {steps}.")
-        self.scheduler.set_timesteps(int(steps), device=self._execution_device)
-        return self.scheduler.timesteps
-
-    def _step(self, prediction: Tensor, t: Tensor, latents: Tensor, generator: Generators) -> Tensor:
-        """One step of the scheduler; the generator is for those that draw noise again."""
-        takes = inspect.signature(self.scheduler.step).parameters
-        extra = {"generator": generator} if "generator" in takes else {}
-        return self.scheduler.step(prediction, t, latents, **extra, return_dict=False)[0]
-
-    def _known(self, clean: Tensor, noise: Tensor, timesteps: Tensor, i: int) -> Tensor:
-        """`clean` latents as noisy as all others are after step `i`: not at all after the last."""
-        if i + 1 == len(timesteps):
-            return clean
-        return self.scheduler.add_noise(clean, noise, timesteps[i + 1].expand(len(clean)))
-
     def _call_back(self, callback: Callable | None, i: int, t: Tensor, latents: Tensor) -> Tensor:
         """diffusers' `callback(pipe, step, timestep, {"latents": ...})`, which may hand back other latents."""
         if callback is None:
@@ -260,6 +243,13 @@ def batch_size(**inputs: object) -> int:
             given = ", ".join(f"{key} {value}" for key, value in sizes.items() if value != 1)
             raise ValueError(f"The inputs make batches of different sizes ({given}); {name} must be 1 or {largest}.")
     return largest
+
+
+def check_output_type(output_type: str, known: Sequence[str]) -> None:
+    """Raises ValueError for an `output_type` that is none of the `known` ones."""
+    if output_type not in known:
+        *most, last = map(repr, known)
+        raise ValueError(f"output_type must be {', '.join(most)} or {last}, got {output_type!r}.")
 
 
 def check_frames(num_frames: int, unet: VideoUNet) -> None:

@@ -18,14 +18,14 @@ from torch.nn.functional import max_pool2d
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite import control as controls
-from mi2v_lite import diffusion
 from mi2v_lite.control import MotionControl
+from mi2v_lite.diffusion import Generators, denoise, guide, renoised
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.common import Generators, ImageInput, VideoPipeline
+from mi2v_lite.pipelines.common import ImageInput, VideoPipeline
 
 IMAGE_RANGES = ("signed", "unit")
 
@@ -155,18 +155,17 @@ class MotionFieldPipeline(VideoPipeline):
         Raises:
             ValueError: for inputs that do not fit together.
         """
-        config = self.config
-        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        scale = config.guidance_scale if guidance_scale is None else guidance_scale
-        guided = scale > 1
-        control_guidance = config.control_guidance_scale if control_guidance_scale is None else control_guidance_scale
-        if output_type not in ("pt", "np", "latent"):
-            raise ValueError(f"output_type must be 'pt', 'np' or 'latent', got {output_type!r}.")
+        steps = self._setting("num_inference_steps", num_inference_steps)
+        guidance_scale = self._setting("guidance_scale", guidance_scale)
+        control_guidance_scale = self._setting("control_guidance_scale", control_guidance_scale)
+        common.check_output_type(output_type, ("pt", "np", "latent"))
         common.check_frames(num_frames, self.unet)
         common.check_prompts(prompt, prompt_embeds)
         common.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
-        device, dtype = self._execution_device, self.unet.dtype
+        if self.controlnet is None and not (control is None and condition is None):
+            raise ValueError("A control was given but the pipeline has no ControlNet: load one, or pass control=None.")
 
+        # Everything that was given, on one grid and as one batch of B items.
         pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
         height, width = pixels.shape[-2:]
         drawn = drawn_on(control, width, height)
@@ -181,63 +180,76 @@ class MotionFieldPipeline(VideoPipeline):
             brushes=brush,
             latents=latents,
         )
-        strides = self._strides(config.stride if stride is None else stride, num_frames - 1).to(device)
-        text = self._encode_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guided)
-        if self.controlnet is None and not (drawn is None and condition is None):
-            raise ValueError("A control was given but the pipeline has no ControlNet: load one, or pass control=None.")
-
+        strides = self._strides(self._setting("stride", stride), num_frames - 1).expand(batch, -1)
+        text = self._encode_prompts(
+            prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guidance_scale > 1
+        )
         photo = common.to_batch(self.encode_image(pixels), batch, "image")  # (B, C, h, w)
-        image_latents = photo[:, :, None].expand(-1, -1, num_frames - 1, -1, -1)
-        if condition is None and drawn is not None:
-            condition = self._condition(drawn, num_frames - 1, tuple(photo.shape[-2:]))
-        if condition is not None:
-            condition = common.to_batch(condition.to(device, dtype), batch, "condition")
+        noise = self._noise(
+            (batch, self.unet.config.out_channels, num_frames - 1, *photo.shape[2:]), latents, generator
+        )
         held = None
-        if drawn is not None and (config.hold_control if hold_control is None else hold_control):
-            held = [common.to_batch(part, batch, "control") for part in self._held(drawn, num_frames - 1)]
-        shape = (batch, self.unet.config.out_channels, *image_latents.shape[2:])
-        timesteps = self._timesteps(steps)
-        noise = self._noise(shape, latents, generator)
-        latents = noise * self.scheduler.init_noise_sigma
-
-        halves = 2 if guided else 1
-        strides = strides.expand(batch, -1).repeat(halves, 1)
+        if drawn is not None:
+            flow, mask = self._field(drawn, num_frames - 1)
+            if condition is None:
+                condition = controls.condition(flow, mask, self.flow_vae, tuple(photo.shape[-2:]))
+            if self._setting("hold_control", hold_control):
+                held = [common.to_batch(part, batch, "control") for part in self._held(flow, mask)]
         if condition is not None:
-            condition = condition.repeat(halves, 1, 1, 1, 1)
-        with self.progress_bar(total=len(timesteps)) as bar:
-            for i, t in enumerate(timesteps):
-                noisy = self.scheduler.scale_model_input(latents, t)
-                sample = torch.cat([image_latents, noisy], dim=1).repeat(halves, 1, 1, 1, 1)
-                time = t.expand(halves * batch)
-                residuals = {}
-                if condition is not None and control_scale != 0:
-                    down, mid = self.controlnet(
-                        sample, time, text, condition, stride=strides, control_scale=control_scale
-                    )
-                    residuals = {"down_residuals": down, "mid_residual": mid}
-                prediction = self.unet(sample, time, text, stride=strides, **residuals)
-                guided_one = diffusion.guide(prediction, scale, guided)
-                if residuals and control_guidance != 1:
-                    with_control = prediction[-batch:]  # the positive half
-                    without = self.unet(sample[-batch:], time[-batch:], text[-batch:], stride=strides[-batch:])
-                    guided_one = guided_one + (control_guidance - 1) * (with_control - without)
-                latents = self._step(guided_one, t, latents, generator)
-                if held is not None:
-                    known, covered = held
-                    known = self._known(known, noise, timesteps, i)
-                    latents = torch.where(covered, known.to(latents.dtype), latents)
-                latents = self._call_back(callback_on_step_end, i, t, latents)
-                bar.update()
+            condition = common.to_batch(condition.to(noise), batch, "condition")  # (B, C + 1, N, h, w)
 
-        flow = latents
-        if output_type != "latent":
-            flow = from_unit(self.decode_flow(latents).float())
-            if brush is not None:
-                flow = flow * brush[:, None].to(device)
-        if output_type == "np":
-            flow = flow.cpu().numpy()
+        predict = self._predictor(
+            photo, text, strides, condition, control_scale, guidance_scale, control_guidance_scale
+        )
+
+        def after_step(i: int, timestep: Tensor, latents: Tensor) -> Tensor:
+            if held is not None:
+                known, covered = held
+                known = renoised(self.scheduler, known, noise, i)
+                latents = torch.where(covered, known.to(latents.dtype), latents)
+            return self._call_back(callback_on_step_end, i, timestep, latents)
+
+        latents = denoise(predict, noise, self.scheduler, steps, after_step, generator, self.progress_bar)
+
+        flow = latents if output_type == "latent" else self._flow(latents, brush)
+        flow = flow.cpu().numpy() if output_type == "np" else flow
         self.maybe_free_model_hooks()
         return MotionFieldOutput(flow=flow, brush=brush) if return_dict else (flow, brush)
+
+    def _predictor(
+        self,
+        photo: Tensor,
+        text: Tensor,
+        strides: Tensor,
+        condition: Tensor | None,
+        control_scale: float,
+        guidance_scale: float,
+        control_guidance_scale: float,
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The networks and both kinds of guidance as `predict(latents, timestep)`, see `denoise`."""
+        batch, halves = len(photo), 2 if guidance_scale > 1 else 1  # the negative and the positive prompts
+        steered = condition is not None and control_scale != 0
+        strides = strides.repeat(halves, 1).to(photo.device)
+        if steered:
+            condition = condition.repeat(halves, 1, 1, 1, 1)
+
+        def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+            image = photo[:, :, None].expand(-1, -1, latents.shape[2], -1, -1)  # (B, C, N, h, w)
+            sample = torch.cat([image, latents], dim=1).repeat(halves, 1, 1, 1, 1)
+            time = timestep.expand(len(sample))
+            residuals = {}
+            if steered:
+                down, mid = self.controlnet(sample, time, text, condition, stride=strides, control_scale=control_scale)
+                residuals = {"down_residuals": down, "mid_residual": mid}
+            prediction = self.unet(sample, time, text, stride=strides, **residuals)
+            guided = guide(prediction, guidance_scale)
+            if steered and control_guidance_scale != 1:
+                sample, time = sample[-batch:], time[-batch:]  # the positive half
+                without = self.unet(sample, time, text[-batch:], stride=strides[-batch:])
+                guided = guided + (control_guidance_scale - 1) * (prediction[-batch:] - without)
+            return guided
+
+        return predict
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Images `(B, 3, H, W)` in [-1, 1] to Stage 1's scaled image latents `(B, C, h, w)`."""
@@ -250,17 +262,20 @@ class MotionFieldPipeline(VideoPipeline):
         frames = latents.transpose(1, 2).to(self.flow_vae.dtype)
         return autoencoder.decode(self.flow_vae, frames, batch=common.DECODE_BATCH)
 
-    def _condition(self, drawn: Sequence[MotionControl], num: int, latent_size: tuple[int, int]) -> Tensor:
-        """The ControlNet's input `(B, C + 1, N, h, w)` of what was drawn."""
+    def _flow(self, latents: Tensor, brush: Tensor | None) -> Tensor:
+        """Scaled flow latents to flow in pixels, `(B, N, 2, H, W)` float32, zero outside the brush."""
+        flow = from_unit(self.decode_flow(latents).float())
+        return flow if brush is None else flow * brush[:, None].to(flow.device)
+
+    def _field(self, drawn: Sequence[MotionControl], num: int) -> tuple[Tensor, Tensor]:
+        """The flow `(B, N, 2, H, W)` of what was drawn, and the mask `(B, N, 1, H, W)` of where it is drawn."""
         fields = [control.field(num) for control in drawn]
         flow, mask = (torch.stack(parts).to(self._execution_device) for parts in zip(*fields, strict=True))
-        return controls.condition(flow, mask, self.flow_vae, latent_size)
+        return flow, mask
 
-    def _held(self, drawn: Sequence[MotionControl], num: int) -> tuple[Tensor, Tensor]:
+    def _held(self, flow: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The scaled latents `(B, C, N, h, w)` of what was drawn, and where it covers a latent's whole block of pixels,
         bool `(B, 1, N, h, w)`."""
-        fields = [control.field(num) for control in drawn]
-        flow, mask = (torch.stack(parts).to(self._execution_device) for parts in zip(*fields, strict=True))
         latents = autoencoder.encode(self.flow_vae, to_unit(flow).to(self.flow_vae.dtype))  # (B, N, C, h, w)
         covered = -max_pool2d(-mask.flatten(0, 1), autoencoder.factor(self.flow_vae)) > 0.5
         return latents.transpose(1, 2), covered.unflatten(0, mask.shape[:2]).transpose(1, 2)

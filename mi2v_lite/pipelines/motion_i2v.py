@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite.control import MotionControl
+from mi2v_lite.diffusion import Generators
 from mi2v_lite.flow.fields import resize
 from mi2v_lite.flow.tracking import Tracker
 from mi2v_lite.models import autoencoder
@@ -28,7 +29,7 @@ from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import common
 from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline
-from mi2v_lite.pipelines.common import Generators, ImageInput
+from mi2v_lite.pipelines.common import ImageInput
 from mi2v_lite.pipelines.detail import DETAILS, carry, frame_times
 from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline, brush_of, drawn_on
 from mi2v_lite.pipelines.saved import check_folders, check_weights

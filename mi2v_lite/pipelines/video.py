@@ -22,11 +22,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mi2v_lite.diffusion import Generators
 from mi2v_lite.flow.trackers import FieldFile
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks, check_clip, check_one_take
 from mi2v_lite.models import autoencoder
 from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.common import Generators, ImageInput
+from mi2v_lite.pipelines.common import ImageInput
 from mi2v_lite.pipelines.restyle import Alignment, warn_of_misalignment
 
 if TYPE_CHECKING:
