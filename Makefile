@@ -74,7 +74,6 @@ STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single 
 	stage1_decoded stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse \
 	stage2_pieces stage2
 TRAIN = test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1
-STORES := train objects more more_objects pairs pairs_objects film film_pairs heldout
 # $(call store,NAME,OPTIONS) writes a store unless it is there.
 store = test -f runs/stores/$(1)/clips.json || $(BIN)/python -m mi2v_lite.data.store --out runs/stores/$(1) $(2)
 WORLD := --sprites data_samples/sprites --edition 1
@@ -90,10 +89,7 @@ weights: .venv
 	$(call store,film,--film $(FILM) --split train --count 200)
 	$(call store,film_pairs,--film $(FILM) --split train --count 200 --pairs 15)
 	$(call store,heldout,$(WORLD) --photos runs/photos/heldout data_samples/photos --split heldout --count 96)
-	for step in $(STEPS); do \
-	  $(TRAIN); \
-	  if [ $$step = flow_vae ]; then $(BIN)/python -m mi2v_lite.training.latents $(LITE) $(patsubst %,--store stores/%,$(STORES)) || exit 1; fi; \
-	done
+	for step in $(STEPS); do $(TRAIN); done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 
 # The ablation of `mi2v evaluate --ablation runs`: three fusions on the trained spatial weights, after `make weights`.

@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.tensor import DTensor
 
+from mi2v_lite import cli
 from mi2v_lite.training import trainer
 
 if __name__ == "__main__":
@@ -26,4 +27,4 @@ if __name__ == "__main__":
         return update(accelerator, module, optimizer, objective, parameters, step, k)
 
     trainer._update = counted
-    trainer.main(sys.argv[1:])
+    sys.exit(cli.main(["train", *sys.argv[1:]]))

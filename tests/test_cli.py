@@ -437,9 +437,10 @@ def test_evaluate_really(here, loaded, capsys):
 
 def test_train_hands_on_its_options(here, capsys, monkeypatch):
     from mi2v_lite.training import trainer
+    from mi2v_lite.training.curriculum import load_config
 
     config = ROOT / "mi2v_lite" / "configs" / "lite.yaml"
-    step = trainer.load_config(config).steps[0].name
+    step = load_config(config).steps[0].name
     calls = []
     monkeypatch.setattr(trainer, "train", lambda *args: calls.append(args) or Path("done"))
     for option in ("--resume", "--restart"):

@@ -71,7 +71,7 @@ def config(tokenizer) -> Config:
         "controlnet": {"kind": "controlnet", "trunk": "stage1_unet", "condition_hidden": 16},
         "stage2_unet": UNET | {"fusion": "attention", "first_frame_timestep": 1},
     }
-    step = {"name": "x", "model": "flow_vae", "objective": "flow_autoencoder", "data": {"store": "x"}}
+    step = {"name": "x", "model": "flow_vae", "objective": "flow_autoencoder", "data": {"clips": "x"}}
     step |= {"steps": 1, "batch_size": 1}
     return parse_config({"models": models, "noise": NOISE, "steps": [step | {"learning_rate": 1e-3}]})
 
@@ -388,7 +388,7 @@ def test_what_else_is_refused(config, states, tokenizer, tmp_path):
 
 def test_command_line(config, states, tokenizer, tmp_path, capsys):
     release = write_release(tmp_path / "release", states, tokenizer)
-    step = {"name": "x", "model": "flow_vae", "objective": "flow_autoencoder", "data": {"store": "x"}}
+    step = {"name": "x", "model": "flow_vae", "objective": "flow_autoencoder", "data": {"clips": "x"}}
     step |= {"steps": 1, "batch_size": 1}
     content = {"models": config.models, "noise": NOISE, "steps": [step | {"learning_rate": 0.1}]}
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))

@@ -42,7 +42,7 @@ def golden_config(folder: Path, tokenizer: Path) -> dict:
     width = models["stage1_unet"]["cross_attention_dim"]
     vocabulary = len(json.loads((tokenizer / "vocab.json").read_text()))
     models["text_encoder"] = {"kind": "text_encoder", "vocab_size": vocabulary} | TEXT | {"hidden_size": width}
-    step = {"name": "x", "model": "flow_vae", "objective": "flow_autoencoder", "data": {"store": "x"}}
+    step = {"name": "x", "model": "flow_vae", "objective": "flow_autoencoder", "data": {"clips": "x"}}
     step |= {"steps": 1, "batch_size": 1}
     return json.loads(json.dumps({"models": models, "noise": NOISE, "steps": [step | {"learning_rate": 1e-3}]}))
 

@@ -75,7 +75,7 @@ def curriculum(imported: Path, **more: object) -> dict:
     given = {
         name: f"folder:{imported / name.replace('image_', '')}" for name in ("image_vae", "flow_vae", "text_encoder")
     }
-    data = {"shards": "shards", "heldout": "heldout"}
+    data = {"clips": "shards", "heldout": "heldout"}
     video = {"others": ["text_encoder", *VAES], "text_dropout": 0.5, "learning_rate": 1e-3, "data": data}
     unet = f"folder:{imported / 'motion_unet'}"
     steps = [
@@ -184,15 +184,7 @@ def test_shards_give_each_clip_once_an_epoch_whatever_the_processes(imported, ru
         assert any(torch.equal(field.abs().flatten().sort().values, each) for each in lengths)
 
 
-@pytest.mark.parametrize("data", [{}, {"store": "a", "shards": "b"}])
-def test_a_step_has_one_kind_of_clips(imported, data):
-    content = curriculum(imported)
-    content["steps"][0]["data"] = data
-    with pytest.raises(ValueError, match="data: expected either store or shards"):
-        parse_config(content)
-
-
-def test_the_flow_autoencoder_trains_on_shards_and_what_is_imported_stays(imported, runs, tmp_path, capsys):
+def test_the_flow_autoencoder_trains_on_shards_and_what_is_imported_stays(imported, runs, tmp_path):
     config = parse_config(curriculum(imported))
     for name in ("shards", "heldout"):
         (tmp_path / name).symlink_to(runs / name)
@@ -202,10 +194,6 @@ def test_the_flow_autoencoder_trains_on_shards_and_what_is_imported_stays(import
     )
     assert trained.config.scaling_factor == before.config.scaling_factor, "keep_scale"
     assert not torch.equal(trained.encoder.conv_in.weight, before.encoder.conv_in.weight)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(curriculum(imported)))
-    latents.main([str(tmp_path / "config.yaml"), "--store", "shards", "--runs", str(tmp_path)])
-    said = capsys.readouterr().out
-    assert "shards: flow latents (7, 3, 2," in said and "shards: image latents (7, 4, 4," in said
     with pytest.raises(ValueError, match="no result of the model controlnet"):
         export(config, tmp_path, tmp_path / "pipe")
     assert newest(config, tmp_path, "image_vae") == imported / "vae"
@@ -229,7 +217,7 @@ def ended(process: subprocess.Popen) -> str:
     return said
 
 
-TRAINER = ["-m", "mi2v_lite.training.trainer"]
+TRAINER = ["-m", "mi2v_lite.cli", "train"]
 
 
 @pytest.fixture(scope="module")
@@ -310,10 +298,10 @@ def test_validation_writes_clips_beside_the_log(uninterrupted):
 
 PICTURES = {
     "image_autoencoder": ("image_vae", {"folder": "photos", "heldout": "photos", "size": SIZE}, (1, SIZE)),
-    "flow_autoencoder": ("flow_vae", {"store": "heldout", "heldout": "heldout"}, (1, SIZE)),
-    "text_to_video": ("start_unet", {"store": "heldout", "heldout": "heldout"}, (4, SIZE)),
-    "trajectory_control": ("controlnet", {"store": "heldout", "heldout": "heldout"}, (3, SIZE)),
-    "animation": ("stage2_unet", {"store": "heldout", "heldout": "heldout"}, (4, SIZE)),
+    "flow_autoencoder": ("flow_vae", {"clips": "heldout", "heldout": "heldout"}, (1, SIZE)),
+    "text_to_video": ("start_unet", {"clips": "heldout", "heldout": "heldout"}, (4, SIZE)),
+    "trajectory_control": ("controlnet", {"clips": "heldout", "heldout": "heldout"}, (3, SIZE)),
+    "animation": ("stage2_unet", {"clips": "heldout", "heldout": "heldout"}, (4, SIZE)),
 }
 
 
@@ -448,7 +436,12 @@ def test_full_scale_loads_all_that_it_does_not_train():
 def test_full_scale_trains_on_shards_with_checkpointing():
     assert full().step("flow_vae").options.keep_scale and full().models["flow_vae"]["scaling_factor"] == 0.18215
     for one in full().steps:
-        assert one.data.shards and one.data.heldout and one.optimizer == "fused" and one.ema_decay == 0.9999
+        assert (
+            one.data.clips.startswith("shards/")
+            and one.data.heldout
+            and one.optimizer == "fused"
+            and one.ema_decay == 0.9999
+        )
         assert one.validate_every and one.validation_clips
         video = one.objective in ("motion_field", "trajectory_control", "animation") and not getattr(
             one.options, "single", False

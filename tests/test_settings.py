@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "mi2v_lite" / "configs"
 NAN, INF = math.nan, math.inf
 COMMON = {"steps": 10, "batch_size": 2, "learning_rate": 1e-3}
-VIDEO = {**COMMON, "others": ["text_encoder", "image_vae", "flow_vae"], "data": {"store": "stores/train"}}
+VIDEO = {**COMMON, "others": ["text_encoder", "image_vae", "flow_vae"], "data": {"clips": "stores/train"}}
 GOOD = {
     "models": {
         "image_vae": {"kind": "autoencoder", "block_out_channels": [8, 8], "norm_num_groups": 4},
@@ -47,11 +47,11 @@ GOOD = {
     "steps": [
         {
             **{**COMMON, "name": "photos", "model": "image_vae", "objective": "image_autoencoder"},
-            **{"data": {"folder": "photos", "clips": "stores/train", "clip_share": 0.5}},
+            **{"data": {"folder": "photos", "frames_from": "stores/train", "frames_share": 0.5}},
         },
         {
             **{**COMMON, "name": "fields", "model": "flow_vae", "objective": "flow_autoencoder"},
-            **{"data": {"store": "stores/train", "amplitude": [1, 1]}, "options": {"start": "pca"}},
+            **{"data": {"clips": "stores/train", "amplitude": [1, 1]}, "options": {"start": "pca"}},
         },
         {**VIDEO, "name": "motion", "model": "stage1_unet", "objective": "motion_field"},
         {
@@ -192,12 +192,11 @@ BAD = [
     ("steps.0.data.foldr", "x", "data: unknown key 'foldr'; did you mean 'folder'?"),
     ("steps.0.data.scale", [1.0, 0.5], "expected a list of 2 numbers above 0 and at most 1 with the smaller one first"),
     ("steps.0.data.scale", [0.5], "data: scale is [0.5], expected a list of 2 numbers above 0 and at most 1"),
-    ("steps.0.data.clips", None, "data: clip_share is 0.5, but clips names no store to take the frames from."),
+    ("steps.0.data.frames_from", None, "data: frames_share is 0.5, but frames_from names no clips."),
     ("steps.1.data.amplitude", 1.0, "data: amplitude is 1.0, expected a list of 2 numbers above 0"),
-    ("steps.1.data.shards", "b", 'steps[1] "fields": data: expected either store or shards, the folder of the clips.'),
-    ("steps.1.data.mixed_with", "b", "data: unknown key 'mixed_with'; known are store, shards, heldout, amplitude."),
-    ("steps.2.data", {"heldout": "b"}, "data: expected either store or shards, the folder of the clips."),
-    ("steps.2.data", {"shards": "a", "mixed_with": "b"}, "data: mixed_with takes clips in turn from stores, not from"),
+    ("steps.1.data.shards", "b", "data: unknown key 'shards'; known are clips, heldout, amplitude."),
+    ("steps.1.data.mixed_with", "b", "data: unknown key 'mixed_with'; known are clips, heldout, amplitude."),
+    ("steps.2.data", {"heldout": "b"}, "data: clips is missing, expected text."),
     ("steps.2.data.mixed_with", {"a": 1}, "data: mixed_with is {'a': 1}, expected text or a list of texts."),
     # Its options
     ("steps.0.options.edge_wieght", 1, "options: unknown key 'edge_wieght'; did you mean 'edge_weight'?"),
@@ -237,8 +236,8 @@ def test_the_good_config_is_good():
     control = config.step("control")
     assert control.options.shares == {"drags": 1.0} and control.options.noise_emphasis == 1.0
     assert config.step("photos").data.scale == (0.25, 1.0) and config.step("fields").data.amplitude == (1.0, 1.0)
-    assert config.step("motion").data.folder == "stores/train" and config.step("motion").data.mixed == ()
-    mixed = replace(config.step("motion"), data={"store": "a", "mixed_with": "b"})
+    assert config.step("motion").data.clips == "stores/train" and config.step("motion").data.mixed == ()
+    mixed = replace(config.step("motion"), data={"clips": "a", "mixed_with": "b"})
     assert mixed.data.mixed == ("b",)
 
 
@@ -314,7 +313,7 @@ WRONG = [NAN, INF, -INF, None, True, -1, 2.5, "nonsense", "", [], [NAN], {"a": N
 
 
 def required(cls: type) -> dict:
-    known = {"folder": "a", "store": "a", "shares": {"drags": 1.0}}
+    known = {"folder": "a", "clips": "a", "shares": {"drags": 1.0}}
     return {item.name: known[item.name] for item in fields(cls) if item.name in known}
 
 
@@ -335,7 +334,7 @@ def test_every_setting_refuses_what_is_no_value_of_it(cls, item):
         try:
             cls(**{**good, item.name: wrong})
         except SettingError as error:
-            assert str(error).startswith((f"{item.name} is ", "data: ", "expected either", "trainable names", "start_"))
+            assert str(error).startswith((f"{item.name} is ", "data: ", "trainable names", "start_"))
             refused.append(wrong)
         except Exception as error:
             raise AssertionError(f"{wrong!r} gives {type(error).__name__}") from error
@@ -387,8 +386,8 @@ def test_what_ships_is_loaded_as_it_is_written(name):
     config, raw = load_config(path), yaml.safe_load(path.read_text(encoding="utf-8"))
     assert (config.models, config.noise, config.pipeline) == (raw["models"], raw["noise"], raw["pipeline"])
     defaults = {
-        "data": {"heldout": None, "store": None, "shards": None, "mixed_with": [], "clips": None}
-        | {"size": 128, "scale": [0.25, 1.0], "jitter": 0.1, "clip_share": 0.0, "amplitude": [0.5, 1.3]},
+        "data": {"heldout": None, "mixed_with": [], "frames_from": None}
+        | {"size": 128, "scale": [0.25, 1.0], "jitter": 0.1, "frames_share": 0.0, "amplitude": [0.5, 1.3]},
         "options": {"keep_scale": False, "edge_weight": 0.5, "kl_weight": 1e-6, "single": False, "object_weight": 0.0}
         | {"noise_from": 0.0, "noise_emphasis": 1.0, "own_guess": 0.0, "decoded_error": None, "told_share": 0.0}
         | {"hole_weight": 1.0},

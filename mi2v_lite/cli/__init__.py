@@ -8,6 +8,7 @@ options, registered here) and the function that runs it.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         the exit code: 0 done, 2 wrong use or files that cannot be read or written, 130 stopped by Ctrl-C.
     """
+    # torch reads this when it loads. If idle OpenMP threads spin, two processes slow each other down many times.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     with common.one_line_warnings():
         try:
             options = _parser().parse_args(argv)

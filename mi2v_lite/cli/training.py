@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from . import common
@@ -38,10 +39,12 @@ def train(options: argparse.Namespace) -> None:
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config)
-    config.step(options.step)  # a wrong name is told before torch loads
-    from mi2v_lite.training import trainer
+    config.step(options.step)  # refuses a wrong name before torch loads
+    from mi2v_lite.training.trainer import train as train_step
 
-    print(f"wrote {trainer.train(config, options.step, options.runs, options.resume, options.restart)}")
+    result = train_step(config, options.step, options.runs, options.resume, options.restart)
+    if os.environ.get("RANK", "0") == "0":  # of the processes of `accelerate launch`, the first one says it
+        print(f"wrote {result}")
 
 
 def curves(options: argparse.Namespace) -> None:

@@ -66,8 +66,8 @@ class ImageAutoencoder(_Autoencoder):
         super().__init__(step)
         data = step.data
         train, heldout = data_folders(data, runs)
-        clips = runs / data.clips if data.clips else None
-        self.source = PhotoCrops(train, data.size, data.scale, data.jitter, clips, data.clip_share)
+        clips = runs / data.frames_from if data.frames_from else None
+        self.source = PhotoCrops(train, data.size, data.scale, data.jitter, clips, data.frames_share)
         self.heldout = PhotoCrops(heldout, size=data.size).fixed(48) if heldout else None
         self._start(models, step)
 

@@ -28,4 +28,6 @@ def weighted_mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
 
 def data_folders(data: PhotoData | FieldData | ClipData, runs: Path) -> tuple[Path, Path | None]:
     """Where the photos or clips of a step are, and where the held-out ones."""
-    return runs / data.folder, runs / data.heldout if data.heldout else None
+    return runs / (
+        data.folder if isinstance(data, PhotoData) else data.clips
+    ), runs / data.heldout if data.heldout else None

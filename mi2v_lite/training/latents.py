@@ -1,8 +1,5 @@
 """Encodes a store of clips, or shards, once and keeps the latents beside it as memory-mapped arrays.
 
-    python -m mi2v_lite.training.latents CONFIG --store stores/train --runs runs
-    accelerate launch -m mi2v_lite.training.latents CONFIG --store shards/train --runs runs
-
 Of shards each has its own file of latents, and the processes share them. The file's name holds a hash of the encoder's
 weights, so the latents of other weights are never used. They are kept without `scaling_factor`, which may change
 without the weights.
@@ -10,7 +7,6 @@ without the weights.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -26,9 +22,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.shard_reader import Column, ShardSet, open_clips
 from mi2v_lite.data.store import ClipStore
 from mi2v_lite.flow.fields import to_unit
-from mi2v_lite.models.autoencoder import encode, load_vae
-from mi2v_lite.training.builders import newest
-from mi2v_lite.training.curriculum import load_config
+from mi2v_lite.models.autoencoder import encode
 
 BATCH = 16
 
@@ -159,26 +153,3 @@ def estimate_scale(vae: AutoencoderKL, pictures: Iterable[Tensor]) -> float:
     if not variance > 0:
         raise ValueError("The scale needs pictures whose latents vary; there were none.")
     return round(variance**-0.5, 6)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command line: caches the latents of a store for both autoencoders ahead of the steps that need them."""
-    parser = argparse.ArgumentParser(prog="mi2v_lite.training.latents", description="Encodes stores of clips.")
-    parser.add_argument("config", help="a YAML file, for example mi2v_lite/configs/lite.yaml")
-    parser.add_argument("--store", action="append", required=True, help="store or shards below --runs; may be repeated")
-    parser.add_argument("--kind", choices=sorted(READERS), help="only this kind, both by default")
-    parser.add_argument("--runs", default="runs", help="folder of the data and the results")
-    options = parser.parse_args(arguments)
-    config, runs = load_config(options.config), Path(options.runs)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for kind in [options.kind] if options.kind else sorted(READERS):
-        name = f"{kind}_vae"
-        vae = load_vae(newest(config, runs, name))
-        step = next((s for s in reversed(config.steps) if s.model == name), config.steps[-1])
-        for store in options.store:
-            latents = cached_latents(runs / store, vae, kind, step.precision, device)
-            print(f"{store}: {kind} latents {latents.shape}, scale {vae.config.scaling_factor}")
-
-
-if __name__ == "__main__":
-    main()

@@ -35,8 +35,8 @@ class PhotoData(Settings):
         size: side of the crops in pixels.
         scale: smallest and largest side of a crop as a share of the photo's short side, each above 0 and at most 1.
         jitter: brightness, contrast and saturation vary by up to this share, 0 to 1.
-        clips: a store whose frames are mixed in.
-        clip_share: the share of the crops that are whole frames of `clips`, 0 to 1.
+        frames_from: clips whose frames are mixed in.
+        frames_share: the share of the crops that are whole frames of these clips, 0 to 1.
     """
 
     folder: str
@@ -44,68 +44,49 @@ class PhotoData(Settings):
     size: Count = 128
     scale: Annotated[tuple[_OF_THE_SHORT_SIDE, _OF_THE_SHORT_SIDE], _ASCENDING] = (0.25, 1.0)
     jitter: Share = 0.1
-    clips: str | None = None
-    clip_share: Share = 0.0
+    frames_from: str | None = None
+    frames_share: Share = 0.0
 
     def check(self) -> None:
-        """A share of clips needs clips."""
-        if self.clip_share and not self.clips:
-            raise SettingError(f"clip_share is {self.clip_share}, but clips names no store to take the frames from.")
+        """A share of frames needs clips to take them from."""
+        if self.frames_share and not self.frames_from:
+            raise SettingError(f"frames_share is {self.frames_share}, but frames_from names no clips.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _StoreOrShards(Settings):
-    store: str | None = None
-    shards: str | None = None
-    heldout: str | None = None
-
-    def check(self) -> None:
-        """There is one source."""
-        if (self.store is None) == (self.shards is None):
-            raise SettingError("expected either store or shards, the folder of the clips.")
-
-    @property
-    def folder(self) -> str:
-        """The store or the shards."""
-        return self.store or self.shards
-
-
-@dataclass(frozen=True, kw_only=True)
-class FieldData(_StoreOrShards):
+class FieldData(Settings):
     """Where single motion fields come from, see `batches.FlowFields`.
 
     Attributes:
-        store: folder of clips of which a random one is drawn each time.
-        shards: folder of shards instead, of which each clip comes once an epoch.
-        heldout: store or shards to validate with; without it nothing is validated.
+        clips: the clips, anything that `open_clips` opens. Of shards each clip comes once an epoch; of anything else a
+            random one is drawn each time.
+        heldout: clips to validate with; without them nothing is validated.
         amplitude: each field is multiplied by a random number between these two, both above 0.
     """
 
+    clips: str
+    heldout: str | None = None
     amplitude: Annotated[tuple[Positive, Positive], _ASCENDING] = (0.5, 1.3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipData(_StoreOrShards):
+class ClipData(Settings):
     """Where whole clips come from, see `batches.ClipBatches`.
 
     Attributes:
-        store: folder of clips of which a random one is drawn each time.
-        shards: folder of shards instead, of which each clip comes once an epoch.
-        heldout: store or shards to validate with; without it nothing is validated.
-        mixed_with: another store, or several. Samples come from `store` and from these in turn; one may be named twice.
+        clips: the clips, as in `FieldData`.
+        heldout: clips to validate with; without them nothing is validated.
+        mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. None
+            of them may be shards, of which some clips would then miss their turn.
     """
 
+    clips: str
+    heldout: str | None = None
     mixed_with: str | tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Shards are not mixed: some of their clips would miss their turn."""
-        super().check()
-        if self.shards and self.mixed_with:
-            raise SettingError("mixed_with takes clips in turn from stores, not from shards.")
 
     @property
     def mixed(self) -> tuple[str, ...]:
-        """The other stores."""
+        """The further clips as a tuple, also where only one name is given."""
         return (self.mixed_with,) if isinstance(self.mixed_with, str) else self.mixed_with
 
 

@@ -1,6 +1,7 @@
 """One loop for every step of the curriculum, on Accelerate (notebooks 01 to 04 train with it).
 
-    python -m mi2v_lite.training.trainer CONFIG --step NAME [--runs runs] [--resume | --restart]
+    mi2v train CONFIG --step NAME [--runs runs] [--resume | --restart]
+    accelerate launch -m mi2v_lite.cli train CONFIG --step NAME ...         in several processes
 
 Update k of a step is a pure function of the step's seed and k: every sample's data and noise are drawn from generators
 seeded by them and by the sample's place in the batch of all processes. So a training that was interrupted and resumed
@@ -9,7 +10,6 @@ repeats an uninterrupted one, and two processes train as one with the double bat
 
 from __future__ import annotations
 
-import argparse
 import csv
 import fnmatch
 import time
@@ -37,7 +37,7 @@ from mi2v_lite.training.checkpoints import (
     write_checkpoint,
     write_final,
 )
-from mi2v_lite.training.curriculum import Config, Step, load_config
+from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.objectives import OBJECTIVES
 from mi2v_lite.training.optimizers import make_optimizer
 
@@ -252,20 +252,3 @@ class _Log:
             if self.columns:
                 writer.writeheader()
             writer.writerows(self.rows)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="mi2v_lite.training.trainer", description="Trains a step of a curriculum.")
-    parser.add_argument("config", help="a YAML file, for example mi2v_lite/configs/lite.yaml")
-    parser.add_argument("--step", required=True, help="the step's name")
-    parser.add_argument("--runs", default="runs", help="folder of the data and the results")
-    old = parser.add_mutually_exclusive_group()
-    old.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    old.add_argument("--restart", action="store_true", help="remove the step's old results and start anew")
-    options = parser.parse_args(arguments)
-    print(train(load_config(options.config), options.step, options.runs, options.resume, options.restart))
-
-
-if __name__ == "__main__":
-    main()
