@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 from mi2v_lite.control import MotionControl
 from mi2v_lite.io import images
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.viz import drag_view
-from mi2v_lite.viz.picture import Picture, animation
+from mi2v_lite.viz import drawing
+from mi2v_lite.viz.pictures import Picture, animation
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 TILE = (300, 200)  # pixels
@@ -57,12 +57,12 @@ def clip(pipe: Any, photo: Image.Image, control: MotionControl) -> list[Image.Im
 
 def gallery(pipe: Any, works: dict[str, tuple[Image.Image, MotionControl]]) -> Picture:
     """The drawings, which stand still, and below each the clip that was made of it, as one animated picture."""
-    stills = [drag_view.still(photo, control).image for photo, control in works.values()]
+    stills = [drawing.still(photo, control).image for photo, control in works.values()]
     clips = []
     for work in tqdm(works.values(), desc="gallery"):
         frames = clip(pipe, *work)
         clips.append(frames[:: max(1, len(frames) // FRAMES)])
-    words = "; ".join(f"{name}: {drag_view.in_words(control)}" for name, (_, control) in works.items())
+    words = "; ".join(f"{name}: {drawing.in_words(control)}" for name, (_, control) in works.items())
     parts = [slice(first, first + COLUMNS) for first in range(0, len(stills), COLUMNS)]
     frames = [
         _page(*(row for part in parts for row in (stills[part], [frames[number] for frames in clips[part]])))

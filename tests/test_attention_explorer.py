@@ -11,7 +11,7 @@ from PIL import Image
 
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.viz.features import Record, record
+from mi2v_lite.viz.attention import Record, record
 from mi2v_lite.viz.widgets import AttentionExplorer
 
 SIDE, FRAMES = 32, 4

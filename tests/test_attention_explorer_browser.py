@@ -8,7 +8,7 @@ CELLS = [
 import numpy as np, torch
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.viz.features import record
+from mi2v_lite.viz.attention import record
 from mi2v_lite.viz.widgets import AttentionExplorer
 torch.manual_seed(0)
 flow = torch.zeros(1, 3, 2, 32, 32)

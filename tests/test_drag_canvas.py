@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from mi2v_lite.control import Anchor, Drag, MotionControl, resample
-from mi2v_lite.viz import drag_view
-from mi2v_lite.viz.drag_edit import History, edited, painted, simplified
+from mi2v_lite.viz import drawing
 from mi2v_lite.viz.widgets import DragCanvas
+from mi2v_lite.viz.widgets.drag_edits import History, edited, painted, simplified
 
 SIZE = (60, 40)
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8))
@@ -98,7 +98,7 @@ def test_moving_keeps_the_shape_and_stops_at_the_edge():
     wider = edited(control, {"do": "radius", "kind": "anchor", "index": 0, "radius": 12})
     assert wider.anchors == (Anchor((3, 3), 12),)
     assert edited(control, {"do": "delete", "kind": "drag", "index": 0}) == MotionControl(SIZE, [], [Anchor((3, 3))])
-    with pytest.raises(ValueError, match="no drag 2"):
+    with pytest.raises(ValueError, match="no drag number 2"):
         edited(control, {"do": "delete", "kind": "drag", "index": 1})
 
 
@@ -176,16 +176,16 @@ def test_code_draws_what_the_browser_shows(canvas):
 
 def test_the_overlay_is_the_field_that_is_asked_for():
     control = MotionControl(SIZE, [Drag([(15, 15), (30, 15)], 5)], [Anchor((45, 15), 5)])
-    shown = np.array(drag_view.overlay(control))
+    shown = np.array(drawing.overlay(control))
     flow, mask = control.field()
     moves = flow[-1].norm(dim=0).numpy() > 0
     said = mask[-1, 0].numpy() > 0
     assert np.array_equal(shown[..., 3] > 0, said) and said.sum() == 200
-    assert np.array_equal(shown[..., 3] == drag_view.MOVES, moves)
+    assert np.array_equal(shown[..., 3] == drawing.MOVES, moves)
     brush = np.zeros((40, 60), bool)
     brush[:, :20] = True
-    shown = np.array(drag_view.overlay(MotionControl(SIZE, control.drags, brush=brush)))
-    assert (shown[:, 20:] == (*drag_view.STILL_COLOUR, drag_view.STAYS)).all() and (shown[0, :20, 3] == 0).all()
+    shown = np.array(drawing.overlay(MotionControl(SIZE, control.drags, brush=brush)))
+    assert (shown[:, 20:] == (*drawing.STILL_COLOUR, drawing.STAYS)).all() and (shown[0, :20, 3] == 0).all()
 
 
 def test_predict_and_render_are_shown_and_kept(canvas):
@@ -234,7 +234,7 @@ def test_errors_are_seen(canvas):
         canvas.predict()
     with pytest.raises(ValueError, match="expected a flow"):
         DragCanvas(PHOTO, predict=lambda *inputs, **options: "no flow", control=control).predict()
-    with pytest.raises(ValueError, match="nothing can render"):
+    with pytest.raises(ValueError, match="nothing to render with"):
         DragCanvas(PHOTO, predict=predict, control=control, num_frames=4).render()
     say(canvas, "load", path="no_such.json")
     assert "no_such.json" in canvas._report["text"]

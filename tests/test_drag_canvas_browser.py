@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mi2v_lite.control import Anchor, Drag, MotionControl
-from mi2v_lite.viz.drag_edit import painted
+from mi2v_lite.viz.widgets.drag_edits import painted
 
 SETUP = """
 import time

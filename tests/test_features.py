@@ -7,7 +7,7 @@ import torch
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.temporal import TemporalAttention
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.viz.features import pca_rgb, record
+from mi2v_lite.viz.attention import pca_rgb, record
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_features_are_warped_by_the_field(unet, inputs):
 def test_refusals(unet):
     with pytest.raises(ValueError, match="No such temporal attention"), record(unet, layers=("nowhere",)):
         pass
-    with record(unet) as seen, pytest.raises(KeyError, match="no call of 'x' at step 3"):
+    with record(unet) as seen, pytest.raises(KeyError, match="was not recorded at step 3"):
         seen.call("x", 3)
     with pytest.raises(ValueError, match="same C"):
         pca_rgb([torch.zeros(4, 2, 2), torch.zeros(5, 2, 2)])

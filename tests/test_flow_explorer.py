@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from traitlets import TraitError
 
+from mi2v_lite import viz
 from mi2v_lite.flow.files import write_flow
-from mi2v_lite.viz import pictures, widgets
-from mi2v_lite.viz.flow_explorer import STATIC, FlowExplorer
+from mi2v_lite.viz import widgets
+from mi2v_lite.viz.widgets.flow_explorer import STATIC, FlowExplorer
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8))
@@ -107,7 +108,7 @@ def test_hovered_has_the_exact_flow_and_follows_the_frame():
 def test_full_colour_is_one_length_for_all_frames():
     flow = field()
     flow[0, :, 0, 0] = torch.nan
-    assert FlowExplorer(PHOTO, flow).max_flow == pictures.longest(flow)
+    assert FlowExplorer(PHOTO, flow).max_flow == viz.longest(flow)
     assert FlowExplorer(PHOTO, torch.zeros(2, 8, 12)).max_flow == 1.0, "no motion, no division by zero"
 
 
@@ -116,7 +117,7 @@ def test_a_still_remains_without_a_kernel():
     data, metadata = explorer._repr_mimebundle_()
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.model_id
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as still:
-        assert still.size == tuple(side * 2 // 3 for side in pictures.flow_picture(PHOTO, field()).size)
+        assert still.size == tuple(side * 2 // 3 for side in viz.flow_picture(PHOTO, field()).size)
     assert "motion over 3 frames" in data["text/plain"] and metadata["image/png"]["alt"] == data["text/plain"]
     assert repr(explorer) == "FlowExplorer(3 frames, 12x8 px, frame=3, overlay='colours')"
 

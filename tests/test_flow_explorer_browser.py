@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mi2v_lite import viz
 from mi2v_lite.flow.warp import splat_average
-from mi2v_lite.viz import pictures
-from mi2v_lite.viz.flow_explorer import FlowExplorer
+from mi2v_lite.viz.widgets.flow_explorer import FlowExplorer
 
 WIDGET = ".flow-explorer"
 HEIGHT, WIDTH = 24, 32
@@ -135,7 +135,7 @@ def test_overlays_show_what_python_computes(open_notebook, made):
 
     notebook.run(1)
     colours = base_pixels(widget, "colours", 3, 16)
-    expected = pictures.flow_to_rgb(flow)[2].astype(int)
+    expected = viz.flow_to_rgb(flow)[2].astype(int)
     assert np.abs(colours - expected).max() <= 1
     assert (colours[20, 3] == 0).all(), "unknown flow is black"
 
@@ -149,7 +149,7 @@ def test_overlays_show_what_python_computes(open_notebook, made):
     assert f"nothing lands: {100 * hole.mean():.1f} %" in widget.inner_text()
 
     notebook.run(1)
-    marked = (base_pixels(widget, "holes", 3, 16) == pictures.HOLE).all(axis=2)
+    marked = (base_pixels(widget, "holes", 3, 16) == viz.HOLE).all(axis=2)
     assert np.array_equal(marked, hole)
 
     seen = base_pixels(notebook.cell(3).locator(WIDGET), "occlusion", 1, 16)

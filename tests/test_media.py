@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mi2v_lite import viz
 from mi2v_lite.io import images, videos
-from mi2v_lite.viz import pictures
+from mi2v_lite.viz.flow import with_tracks
 
 
 def clip(frames: int = 5, height: int = 32, width: int = 48) -> np.ndarray:
@@ -134,34 +135,34 @@ def test_read_image_refuses_a_truncated_photo(tmp_path):
 def test_flow_colours_share_one_scale():
     flow = torch.zeros(3, 2, 4, 6)
     flow[0, 0], flow[1, 0], flow[2, 0] = 1.0, 2.0, 4.0
-    rgb = pictures.flow_to_rgb(flow)
+    rgb = viz.flow_to_rgb(flow)
     saturation = rgb.max(-1).astype(int) - rgb.min(-1)
     assert rgb.shape == (3, 4, 6, 3) and rgb.dtype == np.uint8
     assert saturation[2].min() >= 250 and np.allclose(
         saturation[:2, 0, 0] / saturation[2, 0, 0], [0.25, 0.5], atol=0.02
     )
-    assert np.array_equal(pictures.flow_to_rgb(flow[:1], max_flow=4.0)[0], rgb[0])
-    assert np.array_equal(pictures.flow_to_rgb(flow[2:], max_flow=2.0)[0], rgb[2])  # longer than the scale: its end
+    assert np.array_equal(viz.flow_to_rgb(flow[:1], max_flow=4.0)[0], rgb[0])
+    assert np.array_equal(viz.flow_to_rgb(flow[2:], max_flow=2.0)[0], rgb[2])  # longer than the scale: its end
 
 
 def test_flow_colours_of_no_and_unknown_motion():
     flow = torch.zeros(1, 2, 4, 6)
     flow[0, :, 0] = float("nan")
-    rgb = pictures.flow_to_rgb(flow)
+    rgb = viz.flow_to_rgb(flow)
     assert (rgb[0, 0] == 0).all() and (rgb[0, 1:] == 255).all()
-    assert pictures.longest(flow) == 0
+    assert viz.longest(flow) == 0
     for wrong in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="max_flow"):
-            pictures.flow_to_rgb(flow, wrong)
+            viz.flow_to_rgb(flow, wrong)
     with pytest.raises(ValueError, match="N, 2, H, W"):
-        pictures.flow_to_rgb(flow[0])
+        viz.flow_to_rgb(flow[0])
 
 
 def test_wheel_reads_the_colours():
-    wheel = np.asarray(pictures.colour_wheel(101)).astype(int)
+    wheel = np.asarray(viz.colour_wheel(101)).astype(int)
     for x, y in ((1, 0), (0, 1), (-1, 0), (0, -1)):
         flow = np.broadcast_to(np.array([x, y], float)[None, :, None, None], (1, 2, 1, 1))
-        assert np.abs(wheel[50 + 48 * y, 50 + 48 * x] - pictures.flow_to_rgb(flow, 1.0)[0, 0, 0]).max() < 20
+        assert np.abs(wheel[50 + 48 * y, 50 + 48 * x] - viz.flow_to_rgb(flow, 1.0)[0, 0, 0]).max() < 20
     assert wheel[50, 50].min() > 250 and wheel[0, 0].min() == 255
 
 
@@ -171,7 +172,7 @@ def test_flow_picture(count, height, width):
     still = np.zeros((count, 2, height, width), np.float32)
     moving = still.copy()
     moving[:, 0] = np.arange(1, count + 1)[:, None, None]  # to the right: red
-    pages = [np.asarray(pictures.flow_picture(image, flow)).astype(int) for flow in (still, moving)]
+    pages = [np.asarray(viz.flow_picture(image, flow)).astype(int) for flow in (still, moving)]
     assert pages[0].shape == pages[1].shape and min(pages[0].shape[:2]) > 250
     red = [((p[..., 0] > 200) & (p[..., 1] < 60) & (p[..., 2] < 60)).mean() for p in pages]
     assert red[1] > red[0] + 0.02
@@ -180,7 +181,7 @@ def test_flow_picture(count, height, width):
 def test_tracks_end_where_the_flow_goes():
     flow = np.zeros((2, 2, 20, 20), np.float32)
     flow[:, 0, 9, 9] = (4, 8)  # one of the grid's points (every second pixel from 1)
-    picture = np.asarray(pictures.with_tracks(Image.new("RGB", (20, 20)), flow, (400, 400), 8.0)).astype(int)
+    picture = np.asarray(with_tracks(Image.new("RGB", (20, 20)), flow, (400, 400), 8.0)).astype(int)
     red = (picture[..., 0] > 180) & (picture[..., 1:].max(-1) < 80)
     rows, columns = np.nonzero(red)
     assert abs(rows.mean() - 190) < 4  # pixel 9's centre, twentyfold

@@ -7,7 +7,7 @@ from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.temporal import OffsetCode, PieceWarp, TemporalAttention
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.starts import start_warped
-from mi2v_lite.viz.features import record
+from mi2v_lite.viz.attention import record
 
 
 def shifted(x: float, y: float = 0.0, frames: int = 3, side: int = 8) -> SplatCache:

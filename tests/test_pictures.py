@@ -1,14 +1,16 @@
 """The pictures of the course: one scale, holes where they are, words on each, and refusals that help."""
 
+import base64
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mi2v_lite.viz import pictures
-from mi2v_lite.viz.picture import Picture
+from mi2v_lite import viz
+from mi2v_lite.viz.pictures import Picture
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
 
@@ -18,7 +20,7 @@ def shift(x: float, y: float = 0.0) -> torch.Tensor:
 
 
 def test_a_picture_brings_its_words_into_the_notebook():
-    data, metadata = pictures.panels([PHOTO, PHOTO], ["left", "right"], alt="twice the same")._repr_mimebundle_()
+    data, metadata = viz.panels([PHOTO, PHOTO], ["left", "right"], alt="twice the same")._repr_mimebundle_()
     assert data["text/plain"] == "twice the same" and metadata["image/png"]["alt"] == "twice the same"
     with pytest.raises(ValueError, match="needs alt"):
         Picture(PHOTO, " ")
@@ -28,30 +30,30 @@ def test_to_image_takes_all_forms_of_the_same_picture():
     array = np.asarray(PHOTO)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 127.5 - 1
     for form in (PHOTO, array, tensor, Picture(PHOTO, "a photo")):
-        assert np.array_equal(np.asarray(pictures.to_image(form)), array)
+        assert np.array_equal(np.asarray(viz.to_image(form)), array)
     with pytest.raises(ValueError, match=r"float tensor \(3, H, W\)"):
-        pictures.to_image(tensor[None])
+        viz.to_image(tensor[None])
 
 
 def test_fields_are_compared_on_one_scale():
     """The same field has the same colour beside a field that is twice as long as beside itself only if the scale is."""
-    beside = pictures.flow_panels({"slow": shift(1), "fast": shift(2)})
-    fixed = pictures.flow_panels({"slow": shift(1), "fast": shift(2)}, max_flow=6.0)
+    beside = viz.flow_panels({"slow": shift(1), "fast": shift(2)})
+    fixed = viz.flow_panels({"slow": shift(1), "fast": shift(2)}, max_flow=6.0)
     assert np.array_equal(np.asarray(beside.image), np.asarray(fixed.image)), "6 px is the longest of both"
-    alone = pictures.flow_panels({"slow": shift(1), "same": shift(1)})
+    alone = viz.flow_panels({"slow": shift(1), "same": shift(1)})
     assert not np.array_equal(np.asarray(beside.image), np.asarray(alone.image))
 
 
 def test_warped_marks_holes_and_only_holes():
-    moved = np.asarray(pictures.warped(PHOTO, shift(4), frame=0).image.resize((32, 32), Image.Resampling.NEAREST))
-    assert (moved[:, :4] == pictures.HOLE).all(), "nothing lands on the first four columns"
+    moved = np.asarray(viz.warped(PHOTO, shift(4), frame=0).image.resize((32, 32), Image.Resampling.NEAREST))
+    assert (moved[:, :4] == viz.HOLE).all(), "nothing lands on the first four columns"
     assert np.array_equal(moved[:, 4:], np.asarray(PHOTO)[:, :-4])
 
 
 def test_an_animation_keeps_its_frames_and_its_time(tmp_path):
     frames = np.zeros((5, 16, 16, 3), np.uint8)
     frames[range(5), :, range(5)] = 255
-    picture = pictures.animation(frames, fps=4, width=64, alt="a line that moves")
+    picture = viz.animation(frames, fps=4, width=64, alt="a line that moves")
     picture.save(tmp_path / "clip.png")
     with Image.open(tmp_path / "clip.png") as opened:
         assert opened.n_frames == 5 and opened.size == (64, 64)
@@ -63,20 +65,36 @@ def test_an_animation_keeps_its_frames_and_its_time(tmp_path):
     assert durations == [250.0] * 5
 
 
-def test_tracks_and_arrows_differ_where_the_way_bends():
-    bent = shift(2).clone()
-    bent[1, 1] += 6
-    still = pictures.quiver(PHOTO, bent)
-    assert not np.array_equal(np.asarray(still.image), np.asarray(pictures.tracks(PHOTO, bent).image))
-    assert still.image.width >= 256
+def test_clips_side_by_side_play_together(tmp_path):
+    white, black = np.full((6, 16, 16, 3), 255, np.uint8), np.zeros((6, 16, 16, 3), np.uint8)
+    black[range(6), :8] += np.arange(6, dtype=np.uint8)[:, None, None, None] * 40
+    picture = viz.side_by_side({"white": white, "black": black}, fps=12, every=2, width=108, alt="white beside black")
+    assert picture.video() is None and "text/html" not in picture._repr_mimebundle_()[0], "no kernel: no video"
+    picture.save(tmp_path / "clips.png")
+    with Image.open(tmp_path / "clips.png") as opened:
+        assert opened.n_frames == 3 and opened.info["duration"] == 1000 / 6
+        pixels = np.asarray(opened.convert("L"))
+        assert pixels[-24, 24] == 255 and pixels[-24, -24] == 0
+    with pytest.raises(ValueError, match="same number of frames"):
+        viz.side_by_side({"long": white, "short": black[:3]}, alt="x")
+
+
+def test_a_live_kernel_gets_videos_beside_the_png(monkeypatch):
+    monkeypatch.setattr("IPython.get_ipython", lambda: SimpleNamespace(kernel=object()))
+    frames = np.zeros((4, 15, 17, 3), np.uint8)  # odd sides, which players refuse
+    data, _ = viz.side_by_side({"left": frames, "right": frames}, width=113, alt="two clips")._repr_mimebundle_()
+    assert data["text/html"].count("<video") == 2 and "left" in data["text/html"]
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert viz.animation(frames, alt="one clip")._repr_mimebundle_()[0]["text/html"].count("<video") == 1
+    assert "text/html" not in viz.panels([PHOTO], alt="a still picture")._repr_mimebundle_()[0]
 
 
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: pictures.curve({"a": ([0, 1], [1, 2]), "b": ([0, 1], [2, 1])}, xlabel="x", ylabel="y", alt="two lines"),
-        lambda: pictures.bars({"a": 1.0, "b": 2.0}, ylabel="px", alt="two bars"),
-        lambda: pictures.heat({"a": np.eye(4), "b": np.ones((4, 4))}, label="weight", alt="two maps"),
+        lambda: viz.curve({"a": ([0, 1], [1, 2]), "b": ([0, 1], [2, 1])}, xlabel="x", ylabel="y", alt="two lines"),
+        lambda: viz.bars({"a": 1.0, "b": 2.0}, ylabel="px", alt="two bars"),
+        lambda: viz.heat({"a": np.eye(4), "b": np.ones((4, 4))}, label="weight", alt="two maps"),
     ],
     ids=["curve", "bars", "heat"],
 )
@@ -88,8 +106,8 @@ def test_plots_are_pictures(draw):
 
 def test_refusals():
     with pytest.raises(ValueError, match="title for each"):
-        pictures.panels([PHOTO], ["a", "b"], alt="x")
+        viz.panels([PHOTO], ["a", "b"], alt="x")
     with pytest.raises(ValueError, match="at least one series"):
-        pictures.curve({}, xlabel="x", ylabel="y", alt="x")
+        viz.curve({}, xlabel="x", ylabel="y", alt="x")
     with pytest.raises(ValueError, match=r"\(N, 2, H, W\)"):
-        pictures.warped(PHOTO, torch.zeros(3, 32, 32))
+        viz.warped(PHOTO, torch.zeros(3, 32, 32))

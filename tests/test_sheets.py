@@ -8,7 +8,7 @@ from PIL import Image
 
 from mi2v_lite.cli import main
 from mi2v_lite.data.samples import sample_world
-from mi2v_lite.viz.sheets import GAP, TEXT, Row, clip_sheet, sheet
+from mi2v_lite.viz.contact_sheets import GAP, TEXT, Row, clip_sheet, sheet
 
 LINE = TEXT + GAP
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mi2v_lite.viz.picture import Picture
+from mi2v_lite.viz.pictures import Picture
 from mi2v_lite.viz.widgets import Sliders
 
 
@@ -45,7 +45,7 @@ CELLS = [
     """
 import ipywidgets
 from PIL import Image
-from mi2v_lite.viz.picture import Picture
+from mi2v_lite.viz.pictures import Picture
 from mi2v_lite.viz.widgets import Sliders
 def draw(width):
     return Picture(Image.new("RGB", (width, 20), (200, 0, 0)), "a bar")

@@ -177,7 +177,7 @@ def run(options: argparse.Namespace) -> None:
     bar = tqdm(frames, "detail", count, disable=None if carried else True)
     videos.write_video(outputs["clip"], _kept(bar, small if options.previews else None, every), fps)
     if options.previews:
-        from mi2v_lite.viz.pictures import flow_picture
+        from mi2v_lite.viz.flow import flow_picture
 
         images.write_animated_png(outputs["preview"], small, fps / every)
         images.write_image(outputs["flow"], flow_picture(shown, flow))

@@ -69,7 +69,7 @@ def evaluate(options: argparse.Namespace) -> None:
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
     from mi2v_lite.io.files import atomic
-    from mi2v_lite.viz import picture
+    from mi2v_lite.viz.pictures import animation
 
     pipe.set_progress_bar_config(disable=True)  # the clips have a bar of their own
     fusions = _fusions(options.ablation)
@@ -95,7 +95,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.ablation_clips is not None:
         clips = evaluation.fusion_clips(pipe, evaluation.heldout_world(), fusions, options.clips, options.seed)
         alt = "Clips that move far, in rows: the truth, then Stage 2 with each fusion."
-        picture.animation(clips[::3], fps=3, width=clips.shape[2] * 3 // 4, alt=alt).save(options.ablation_clips)
+        animation(clips[::3], fps=3, width=clips.shape[2] * 3 // 4, alt=alt).save(options.ablation_clips)
         print(f"\nwrote {options.ablation_clips}: truth, {', '.join(fusions)}")
     if options.output is not None:
         notes = [f"mi2v_lite {__version__}", f"{options.clips} held-out clips from seed {options.seed}"]
@@ -116,13 +116,13 @@ def _detail_clips(options: argparse.Namespace) -> None:
     common.check_writable([options.detail_clips])
     pipe = common.load(options.weights)
     from mi2v_lite import evaluation
-    from mi2v_lite.viz import picture
+    from mi2v_lite.viz.pictures import animation
 
     pipe.set_progress_bar_config(disable=True)
     world = evaluation.heldout_world(size=LARGE)
     clips = evaluation.detail_clips(pipe, world, [options.seed + number for number in DETAIL_CLIPS])
     alt = "Two clips in rows: Stage 2 alone, enlarged; the photo's detail carried along the motion; the truth."
-    picture.animation(clips, fps=8, width=DETAIL_WIDTH, alt=alt).save(options.detail_clips)
+    animation(clips, fps=8, width=DETAIL_WIDTH, alt=alt).save(options.detail_clips)
     print(f"wrote {options.detail_clips}: the network alone, carried, the truth")
 
 

@@ -122,7 +122,7 @@ def track(options: argparse.Namespace) -> None:
         from PIL import Image
 
         from mi2v_lite.io.images import write_image
-        from mi2v_lite.viz.pictures import flow_picture
+        from mi2v_lite.viz.flow import flow_picture
 
         write_image(outputs[1], flow_picture(Image.fromarray(video.frames[0]), tracks.flow))
     for path in outputs:

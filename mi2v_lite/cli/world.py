@@ -34,7 +34,7 @@ def world(options: argparse.Namespace) -> None:
         raise ValueError(f"the picture {options.output} must end in .png.")
     common.check_writable([options.output], [options.film])
     from mi2v_lite.io.files import atomic
-    from mi2v_lite.viz.sheets import clip_sheet
+    from mi2v_lite.viz.contact_sheets import clip_sheet
 
     if options.film is None:
         from mi2v_lite.data.samples import sample_world

@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from mi2v_lite.viz.picture import Picture
+from mi2v_lite.viz.pictures import Picture
 from mi2v_lite.viz.plots import figure_picture, style
 
 COLUMNS = 3

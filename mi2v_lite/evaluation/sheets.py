@@ -11,8 +11,8 @@ from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.source import ClipSource
 from mi2v_lite.evaluation.parts import middle_square, noise
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.viz.pictures import flow_to_rgb, longest, with_tracks
-from mi2v_lite.viz.sheets import Row, sheet
+from mi2v_lite.viz.contact_sheets import Row, sheet
+from mi2v_lite.viz.flow import flow_to_rgb, longest, with_tracks
 
 ROWS, SIZE = 12, 128
 SHOWN = (5, 10, 15)

@@ -1,294 +1,288 @@
-"""Motion as pictures: colours on one scale, arrows, tracks, warped photos (all notebooks), and the door to the others:
-`panels`, `strip`, `animation` (viz/picture.py) and `curve`, `bars`, `heat` (viz/plots.py, needs matplotlib).
+"""The pictures of the course: PNGs that show themselves in a notebook, with a sentence for those who cannot see them.
 
-Colours as in Baker et al., "A Database and Evaluation Methodology for Optical Flow": hue is direction, saturation is
-length. All frames of a field share one maximum, so that their colours compare.
+`panels` puts pictures side by side, `strip` shows frames of a clip in a row, and `animation` and `side_by_side` show
+clips that move. `viz/flow.py` draws motion, `viz/plots.py` draws numbers.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+import base64
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-import flow_vis
 import numpy as np
-import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mi2v_lite.flow.warp import splat_average
-from mi2v_lite.viz.picture import Anything, Picture, animation, panels, strip, to_image
+from mi2v_lite.io.files import atomic
+from mi2v_lite.io.images import write_image
 
-__all__ = [
-    "Picture",
-    "animation",
-    "colour_wheel",
-    "flow_panels",
-    "flow_picture",
-    "flow_to_rgb",
-    "longest",
-    "panels",
-    "quiver",
-    "strip",
-    "to_image",
-    "tracks",
-    "warped",
-    "with_tracks",
-]
-_PLOTS = ("COLOURS", "bars", "curve", "figure_picture", "heat", "style")
-
-
-def __getattr__(name: str) -> Any:
-    """The plots, loaded at first use: the command line draws flow without matplotlib."""
-    if name in _PLOTS:
-        return getattr(import_module("mi2v_lite.viz.plots"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-TILE = 256  # longer side of a small tile, pixels; the photo gets twice that
-GAP = 16
-TEXT = 20  # font size: still read when the picture is shown at half its size
 INK, PAPER = (20, 20, 20), (255, 255, 255)
-TRACKS = 10  # tracks along the longer side
-HOLE = (255, 0, 255)  # what forward splatting leaves empty
-SMOOTH = 3  # lines are drawn this much larger, then reduced
+GAP = 12  # pixels between pictures
+TEXT = 17  # font size
+LARGE = 25_000  # bytes: a larger still is stored in 128 colours, which takes less than half of the room
 
 
-def flow_to_rgb(flow: Tensor | np.ndarray, max_flow: float | None = None) -> np.ndarray:
-    """Colours of a motion field.
+@dataclass(frozen=True)
+class Picture:
+    """A still or moving picture that shows itself in a notebook, with its description as alternative text.
+
+    What a notebook stores is a PNG, animated where the picture moves, so that it also shows on a page without a kernel.
+    In a live kernel, clips play as video instead, where `mediapy` and an ffmpeg are installed.
+
+    Attributes:
+        image: what is seen; the first frame of a moving picture.
+        alt: a sentence that says what the picture shows.
+        png: the bytes of an animated PNG; None for a still.
+        video: makes HTML that plays the same clips as video, or None where that cannot be done; None for a still.
+    """
+
+    image: Image.Image
+    alt: str
+    png: bytes | None = field(default=None, repr=False)
+    video: Callable[[], str | None] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise ValueError("A Picture needs alt: one sentence that says what it shows.")
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the picture to a file, a moving one as an animated PNG.
+
+        Args:
+            path: the file; a still may have any suffix that `io.images.write_image` knows.
+        """
+        if self.png is None:
+            write_image(path, self.image)
+        else:
+            with atomic(path) as beside:
+                beside.write_bytes(self.png)
+
+    def bytes(self) -> bytes:
+        """Returns the content of the PNG file."""
+        if self.png is not None:
+            return self.png
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG", optimize=True)
+        if buffer.tell() > LARGE:
+            # Without dithering, the smooth colours of the flow wheel would fall into patches.
+            palette = self.image.quantize(128, method=Image.Quantize.MEDIANCUT, kmeans=3)
+            reduced = self.image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+            buffer = io.BytesIO()
+            reduced.save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+        data = {"image/png": base64.b64encode(self.bytes()).decode(), "text/plain": self.alt}
+        html = self.video() if self.video is not None else None
+        if html is not None:
+            data["text/html"] = html  # which Jupyter prefers; notebooks/course.py does not store it
+        return data, {"image/png": {"alt": self.alt}}
+
+
+# Whatever shows a picture: see `to_image`.
+Pictured = Picture | Image.Image | np.ndarray | Tensor
+# The frames of a clip: float tensor (F, 3, H, W) in [-1, 1], uint8 array (F, H, W, 3), or a sequence of pictures.
+Frames = Tensor | np.ndarray | Sequence[Pictured]
+
+
+def to_image(picture: Pictured) -> Image.Image:
+    """Turns whatever shows a picture into an RGB image.
 
     Args:
-        flow: `(N, 2, H, W)`, pixels, (x right, y down). Unknown flow (nan) becomes black.
-        max_flow: the length in pixels that gets full colour; longer ones are shown as it. None takes the field's
-            longest. One maximum for all frames.
+        picture: a `Picture`, a PIL image, a uint8 array `(H, W, 3)`, or a float tensor `(3, H, W)` in [-1, 1].
 
     Returns:
-        uint8 `(N, H, W, 3)`; no motion is white.
+        the picture as a PIL image.
 
     Raises:
-        ValueError: for another shape, or a maximum that is not positive.
+        ValueError: for another shape or type.
     """
-    array = _array(flow)
-    top = longest(array) if max_flow is None else float(max_flow)
-    if not (np.isfinite(top) and top > 0) and max_flow is not None:
-        raise ValueError(f"max_flow must be a positive number of pixels, got {max_flow}.")
-    known = np.isfinite(array).all(axis=1)
-    array = np.where(known[:, None], array, 0) / (top or 1.0)
-    # flow_vis darkens what is beyond 1, if only by rounding.
-    array /= np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1) * (1 + 1e-6)
-    rgb = np.stack([flow_vis.flow_uv_to_colors(u, v) for u, v in array])
-    return rgb * known[..., None].astype(np.uint8)
+    if isinstance(picture, Picture):
+        return picture.image.convert("RGB")
+    if isinstance(picture, Image.Image):
+        return picture.convert("RGB")
+    if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[0] == 3 and picture.is_floating_point():
+        pixels = picture.detach().cpu().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
+        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    array = np.asarray(picture)
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3:
+        return Image.fromarray(array)
+    raise ValueError(
+        f"A picture is a PIL image, uint8 (H, W, 3) or a float tensor (3, H, W) in [-1, 1]; got {array.dtype} "
+        f"{array.shape}."
+    )
 
 
-def longest(flow: Tensor | np.ndarray) -> float:
-    """Length of the longest known displacement in pixels, 0 without any. `flow`: `(N, 2, H, W)` pixels."""
-    length = np.linalg.norm(_array(flow), axis=1)
-    return float(np.max(length, initial=0, where=np.isfinite(length)))
-
-
-def flow_picture(image: Image.Image, flow: Tensor | np.ndarray) -> Image.Image:
-    """A field at a glance: photo with tracks, four frames in colour on one scale, and the wheel that reads them.
+def panels(
+    pictures: Sequence[Pictured],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    width: int = 760,
+    alt: str,
+) -> Picture:
+    """Puts pictures side by side, each under its title, all at one width.
 
     Args:
-        image: the photo, of any size; shown at the flow's. flow: `(N, 2, H, W)` pixels of its own grid.
+        pictures: what is shown; `to_image` says in which forms.
+        titles: one title for each picture.
+        columns: the number of pictures in a row; all of them by default.
+        width: the width of the whole, in pixels.
+        alt: a sentence that says what is shown.
 
     Returns:
-        RGB picture, about 1340 pixels wide for a square photo.
+        the pictures as one still.
 
     Raises:
-        ValueError: for another shape of flow.
+        ValueError: if there are no pictures, or another number of titles.
     """
-    array = _array(flow)
-    count, _, height, width = array.shape
-    top = longest(array)
-    scale = TILE / max(width, height)
-    tile = (max(1, round(width * scale)), max(1, round(height * scale)))
-    head = GAP + TEXT + GAP // 2  # where pictures begin, under the first line of text
-    large = (2 * tile[0] + GAP, 2 * tile[1] + head)  # of the photo and of the four tiles
-    side = 160  # the wheel
-    legend = 11 * TEXT
-    # Short photos still leave room for the wheel and its four lines.
-    size = (4 * GAP + 2 * large[0] + legend, max(head + large[1] + GAP, head + side + 6 * TEXT))
-    page = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(page)
+    images = [to_image(picture) for picture in pictures]
+    if not images or (titles is not None and len(titles) != len(images)):
+        raise ValueError(f"panels needs pictures and a title for each; got {len(images)} pictures and titles {titles}.")
+    columns = min(columns or len(images), len(images))
+    cell = (width - GAP * (columns - 1)) // columns
+    images = [_at_width(image, cell) for image in images]
     font = ImageFont.load_default(TEXT)
-
-    draw.text((GAP, GAP), "photo with tracks", INK, font)
-    page.paste(with_tracks(image, array, (2 * tile[0], 2 * tile[1]), top), (GAP, head))
-
-    left = 2 * GAP + large[0]
-    shown = np.unique((np.arange(1, 5) * count / 4).round().clip(1).astype(int))
-    for place, frame in enumerate(shown):
-        x = left + (place % 2) * (tile[0] + GAP)
-        y = head + (place // 2) * (tile[1] + head)
-        draw.text((x, y - TEXT - GAP // 2), f"flow 0 to {frame}", INK, font)
-        colours = Image.fromarray(flow_to_rgb(array[frame - 1 : frame], top or 1.0)[0])
-        page.paste(colours.resize(tile, Image.Resampling.NEAREST), (x, y))
-        draw.rectangle((x - 1, y - 1, x + tile[0], y + tile[1]), outline=(170, 170, 170))
-
-    left += large[0] + GAP
-    draw.text((left, GAP), "direction, length", INK, font)
-    page.paste(colour_wheel(side), (left, head))
-    lines = ["centre: 0 px", f"rim: {top:.3g} px", f"(longest of {count}", f"frames, {width}x{height} px)"]
-    for number, line in enumerate(lines):
-        draw.text((left, head + side + TEXT // 2 + number * round(1.25 * TEXT)), line, INK, font)
-    return page
+    lines = [_wrap(title, font, cell) for title in titles] if titles else [[] for _ in images]
+    rows, y = [], 0
+    for start in range(0, len(images), columns):
+        row = slice(start, start + columns)
+        head = max(len(title) for title in lines[row]) * (TEXT + 4) + (4 if titles else 0)
+        rows.append((row, y, head))
+        y += head + max(image.height for image in images[row]) + GAP
+    page = Image.new("RGB", (width, y - GAP), PAPER)
+    draw = ImageDraw.Draw(page)
+    for row, top, head in rows:
+        for column, (image, title) in enumerate(zip(images[row], lines[row], strict=True)):
+            x = column * (cell + GAP)
+            for number, line in enumerate(title):
+                draw.text((x, top + number * (TEXT + 4)), line, INK, font)
+            page.paste(image, (x, top + head))
+    return Picture(page, alt)
 
 
-def colour_wheel(side: int) -> Image.Image:
-    """The legend of `flow_to_rgb`: a disc where each point has the colour of the flow from the centre to it."""
-    y, x = np.mgrid[:side, :side] * (2 / (side - 1)) - 1
-    rgb = flow_to_rgb(np.stack([x, y])[None], 1.0)[0]
-    edge = np.clip((1 - np.hypot(x, y)) * side / 2, 0, 1)[..., None]  # one pixel of smoothing
-    return Image.fromarray((rgb * edge + 255 * (1 - edge)).astype(np.uint8))
-
-
-def with_tracks(
-    image: Image.Image, flow: Tensor | np.ndarray, size: tuple[int, int], max_flow: float, step: float | None = None
-) -> Image.Image:
-    """The photo with a grid of points and the ways they go, each in the colour of its last displacement.
+def strip(frames: Frames, *, count: int = 6, titles: Sequence[str] | None = None, alt: str) -> Picture:
+    """Shows some frames of a clip in a row, evenly spread from the first to the last.
 
     Args:
-        image: the photo. flow: `(N, 2, H, W)` pixels of its own grid. size: (width, height) of the result.
-        max_flow: the length in pixels that gets full colour. step: pixels of the flow's grid between points.
+        frames: the clip, a tensor `(F, 3, H, W)`, an array `(F, H, W, 3)` or a sequence of pictures.
+        count: the number of frames to show.
+        titles: one title for each frame that is shown; "frame i" by default.
+        alt: a sentence that says what is shown.
 
     Returns:
-        RGB picture. A point that moves less than half a pixel is a small dot; unknown flow draws nothing.
+        the frames as one still.
     """
-    array = _array(flow)
-    height, width = array.shape[2:]
-    colours = flow_to_rgb(array[-1:], max_flow or 1.0)[0]
-    canvas = image.convert("RGB").resize((size[0] * SMOOTH, size[1] * SMOOTH), Image.Resampling.BICUBIC)
-    draw = ImageDraw.Draw(canvas)
-    scale = np.array([size[0] / width, size[1] / height]) * SMOOTH
-    step = step or max(width, height) / TRACKS
-    thick = 2 * SMOOTH
-    for y in np.arange(step / 2, height, step).astype(int):
-        for x in np.arange(step / 2, width, step).astype(int):
-            moves = array[:, :, y, x]
-            if not np.isfinite(moves).all():
-                continue
-            path = (np.concatenate([np.zeros((1, 2)), moves]) + (x + 0.5, y + 0.5)) * scale
-            colour = tuple(int(c) for c in colours[y, x])
-            if np.linalg.norm(moves[-1]) < 0.5:
-                dot(draw, path[0], thick * 0.7, (255, 255, 255))
-            else:
-                arrow(draw, path, thick, colour)
-    return canvas.resize(size, Image.Resampling.BOX)
+    shown = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    titles = titles if titles is not None else [f"frame {i}" for i in shown]
+    return panels([frames[int(i)] for i in shown], titles, alt=alt)
 
 
-def flow_panels(
-    fields: dict[str, Tensor | np.ndarray],
+def animation(frames: Frames, *, fps: float = 8, width: int | None = None, every: int = 1, alt: str) -> Picture:
+    """Shows a clip that moves: as video in a live kernel, and as an endless animated PNG elsewhere.
+
+    Args:
+        frames: the clip, a tensor `(F, 3, H, W)`, an array `(F, H, W, 3)` or a sequence of pictures.
+        fps: frames a second.
+        width: the width in pixels at which the clip is shown; its own by default.
+        every: the animated PNG keeps only every so many frames, so that it stays small. It plays as long as the video.
+        alt: a sentence that says what is shown.
+
+    Returns:
+        the moving picture.
+    """
+    images = [to_image(frame) for frame in frames]
+    images = images if width is None else [_at_width(image, width) for image in images]
+    return Picture(images[0], alt, _animated_png(images[::every], fps / every), partial(_video, {"": images}, fps))
+
+
+def side_by_side(
+    clips: Mapping[str, Frames],
     *,
-    frame: int = -1,
-    max_flow: float | None = None,
-    alt: str | None = None,
+    columns: int | None = None,
+    width: int = 760,
+    fps: float = 8,
+    every: int = 1,
+    alt: str,
 ) -> Picture:
-    """Fields compared: colours on ONE scale, and the wheel that reads them.
+    """Shows several clips that play together, each under its title: as videos in a live kernel, else as animated PNG.
 
     Args:
-        fields: title -> `(N, 2, H, W)` or `(2, H, W)` pixels. frame: which of the N is shown.
-        max_flow: the length that gets full colour, pixels; the longest shown by default. alt: what is shown.
+        clips: title -> clip, in the forms that `animation` takes; all of one size and with the same number of frames.
+        columns: the number of clips in a row; all of them by default.
+        width: the width of the whole, in pixels.
+        fps: frames a second.
+        every: the animated PNG keeps only every so many frames, so that it stays small. It plays as long as the videos.
+        alt: a sentence that says what is shown.
+
+    Returns:
+        the moving picture.
+
+    Raises:
+        ValueError: if there are no clips, or if their numbers of frames differ.
     """
-    shown = {name: _array(_one(flow, frame)) for name, flow in fields.items()}
-    top = max_flow or max(longest(flow) for flow in shown.values()) or 1.0
-    colours = [ImageOps.expand(_enlarged(flow_to_rgb(flow, top)[0]), 2, (170, 170, 170)) for flow in shown.values()]
-    wheel = Image.new("RGB", colours[0].size, PAPER)
-    side = min(round(0.72 * wheel.width), round(0.9 * wheel.height))
-    wheel.paste(colour_wheel(side), ((wheel.width - side) // 2, (wheel.height - side) // 2))
-    titles = [*shown, f"rim: {top:.3g} px"]
-    names = ", ".join(shown)
-    alt = alt or f"Motion fields as colours on one scale ({names}); full colour is {top:.3g} pixels."
-    return panels([*colours, wheel], titles, columns=min(len(titles), 5), alt=alt)
+    lengths = {title: len(frames) for title, frames in clips.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"side_by_side needs clips with the same number of frames, got {lengths}.")
+    columns = min(columns or len(clips), len(clips))
+    cell = (width - GAP * (columns - 1)) // columns
+    images = {title: [_at_width(to_image(frame), cell) for frame in frames] for title, frames in clips.items()}
+    moments = list(zip(*images.values(), strict=True))[::every]
+    pages = [panels(moment, list(images), columns=columns, width=width, alt=alt).image for moment in moments]
+    return Picture(pages[0], alt, _animated_png(pages, fps / every), partial(_video, images, fps, columns))
 
 
-def quiver(
-    image: Anything,
-    flow: Tensor | np.ndarray,
-    *,
-    frame: int = -1,
-    step: int | None = None,
-    max_flow: float | None = None,
-    alt: str | None = None,
-) -> Picture:
-    """The photo under arrows that end where their starts will be.
-
-    Args:
-        image: see `picture.to_image`; shown at the flow's size, enlarged. flow: `(N, 2, H, W)` or `(2, H, W)` pixels.
-        frame: which of the N. step: pixels between arrows. max_flow: the length that gets full colour.
-    """
-    field = _one(flow, frame)
-    straight = np.asarray(_array(field))  # a track of one step is an arrow
-    return _tracked(image, straight, step, max_flow, alt or "The photo under arrows of its motion.")
+def _animated_png(images: Sequence[Image.Image], fps: float) -> bytes:
+    """The content of an endless animated PNG with one palette for all frames, for otherwise colours would flicker."""
+    row = Image.new("RGB", (images[0].width * len(images), images[0].height))
+    for place, image in enumerate(images):
+        row.paste(image, (place * image.width, 0))
+    palette = row.quantize(128, method=Image.Quantize.MEDIANCUT)
+    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    buffer = io.BytesIO()
+    first.save(buffer, "PNG", save_all=True, append_images=rest, duration=1000 / fps, loop=0, optimize=True)
+    return buffer.getvalue()
 
 
-def tracks(image: Anything, flow: Tensor | np.ndarray, *, step: int | None = None, alt: str | None = None) -> Picture:
-    """The photo under the whole ways of a grid of points. Arguments as in `quiver`, flow `(N, 2, H, W)`."""
-    return _tracked(image, _array(flow), step, None, alt or "The photo under the tracks of a grid of points.")
+def _video(clips: Mapping[str, Sequence[Image.Image]], fps: float, columns: int | None = None) -> str | None:
+    """HTML with a row of videos; None outside a kernel, and where mediapy or an ffmpeg is missing."""
+    try:
+        from IPython import get_ipython
+
+        if getattr(get_ipython(), "kernel", None) is None:
+            return None
+        import imageio_ffmpeg
+        import mediapy
+
+        mediapy.set_ffmpeg(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return None
+    # Players want even sides: a last odd row or column is left out.
+    videos = {
+        title: [np.asarray(image)[: image.height // 2 * 2, : image.width // 2 * 2] for image in images]
+        for title, images in clips.items()
+    }
+    return mediapy.show_videos(videos, fps=fps, columns=columns, return_html=True)
 
 
-def warped(image: Anything, flow: Tensor | np.ndarray, *, frame: int = -1, alt: str | None = None) -> Picture:
-    """The photo carried along the flow by forward splatting; what nothing lands on is marked in magenta.
-
-    Args:
-        image: see `picture.to_image`; resized to the flow's grid. flow: `(N, 2, H, W)` or `(2, H, W)` pixels.
-    """
-    field = torch.as_tensor(_array(_one(flow, frame))).float()  # (1, 2, H, W)
-    height, width = field.shape[2:]
-    pixels = np.array(to_image(image).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-    moved, valid = splat_average(torch.from_numpy(pixels).permute(2, 0, 1)[None], field)
-    rgb = moved[0].permute(1, 2, 0).clamp(0, 255).round().byte().numpy()
-    holes = valid[0, 0].numpy() == 0
-    rgb[holes] = HOLE
-    words = f"The photo splatted along its motion; {holes.mean():.0%} of the pixels are holes, in magenta."
-    return Picture(_enlarged(rgb), alt or words)
+def _at_width(image: Image.Image, width: int) -> Image.Image:
+    """Small pictures are enlarged so that their pixels are seen; large ones are reduced smoothly."""
+    if width == image.width:
+        return image
+    method = Image.Resampling.NEAREST if width > image.width else Image.Resampling.LANCZOS
+    return image.resize((width, max(1, round(image.height * width / image.width))), method)
 
 
-def _tracked(image: Anything, flow: np.ndarray, step: int | None, max_flow: float | None, alt: str) -> Picture:
-    height, width = flow.shape[2:]
-    size = _enlarged(np.zeros((height, width, 3), np.uint8)).size
-    step = step or max(width, height) / TRACKS
-    return Picture(with_tracks(to_image(image), flow, size, max_flow or longest(flow), step), alt)
-
-
-def _one(flow: Tensor | np.ndarray, frame: int) -> Tensor | np.ndarray:
-    return flow[None] if flow.ndim == 3 else flow[frame][None]
-
-
-def _enlarged(rgb: np.ndarray) -> Image.Image:
-    """Small fields at a whole multiple of their pixels, about 380 wide."""
-    image = Image.fromarray(rgb)
-    times = max(1, 384 // image.width)
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-
-
-def dot(draw: ImageDraw.ImageDraw, at: np.ndarray, radius: float, colour: tuple[int, ...]) -> None:
-    rim = radius + SMOOTH
-    draw.ellipse([*(at - rim), *(at + rim)], fill=INK)
-    draw.ellipse([*(at - radius), *(at + radius)], fill=colour)
-
-
-def arrow(draw: ImageDraw.ImageDraw, path: np.ndarray, thick: int, colour: tuple[int, ...]) -> None:
-    """A line through `path` `(F, 2)` with a head at its end; dark rim under the colour, so it reads on any photo."""
-    head = 4.0 * thick
-    back = path[-1] - path
-    far = np.linalg.norm(back, axis=1)
-    # The head looks along the last stretch that is as long as the head: single steps may be noise.
-    along = back[np.flatnonzero(far >= min(head, far.max()))[-1]]
-    along = along / np.linalg.norm(along)
-    across = np.array([-along[1], along[0]])
-    tip = path[-1] + along * head * 0.4
-    points = [tuple(point) for point in path]
-    for rim, paint in ((SMOOTH, INK), (0, colour)):
-        draw.line(points, paint, round(thick + 2 * rim), joint="curve")
-        base = tip - along * (head + rim)
-        wide = across * (head * 0.45 + 1.6 * rim)
-        draw.polygon([tuple(tip + along * 2 * rim), tuple(base + wide), tuple(base - wide)], fill=paint)
-
-
-def _array(flow: Tensor | np.ndarray) -> np.ndarray:
-    array = flow.detach().cpu().numpy() if isinstance(flow, Tensor) else np.asarray(flow)
-    array = array.astype(np.float64)
-    if array.ndim != 4 or array.shape[1] != 2 or 0 in array.shape:
-        raise ValueError(f"flow must be (N, 2, H, W) pixels, got {array.shape}.")
-    return array
+def _wrap(title: str, font: ImageFont.ImageFont, width: int) -> list[str]:
+    lines = [""]
+    for word in title.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

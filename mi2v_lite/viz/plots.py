@@ -1,4 +1,4 @@
-"""Numbers as pictures, in the look of the course: curves, bars, heat maps (all notebooks). Needs matplotlib."""
+"""Numbers as pictures in the look of the course: curves, bars and heat maps. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from mi2v_lite.viz.picture import Picture
+from mi2v_lite.viz.pictures import Picture
 
-# Okabe and Ito (2008): told apart with any kind of colour vision.
+# By Okabe and Ito (2008): they can be told apart with any kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "os^Dv*Px"
-DPI = 100
+DPI = 100  # pixels an inch
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within the context, matplotlib draws in the course's fonts, sizes and colours."""
+    """Makes matplotlib draw in the fonts, sizes and colours of the course, within a `with` statement."""
     look = {
         "font.size": 12,
         "axes.titlesize": 13,
@@ -39,7 +39,15 @@ def style() -> Iterator[None]:
 
 
 def figure_picture(figure: plt.Figure, alt: str) -> Picture:
-    """A matplotlib figure as a Picture; the figure is closed."""
+    """Turns a matplotlib figure into a picture, and closes the figure.
+
+    Args:
+        figure: what was drawn.
+        alt: a sentence that says what it shows.
+
+    Returns:
+        the figure as a still.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     plt.close(figure)
@@ -55,13 +63,21 @@ def curve(
     log_y: bool = False,
     alt: str,
 ) -> Picture:
-    """Lines with a legend; few points also get markers.
+    """Draws lines with a legend; a line of at most 20 points also gets markers.
 
     Args:
-        series: name -> (x, y). xlabel, ylabel: with units. log_y: logarithmic second axis.
+        series: name -> (x, y), one line each.
+        xlabel: what the first axis shows, with its unit.
+        ylabel: what the second axis shows, with its unit.
+        title: a line above the plot.
+        log_y: whether the second axis is logarithmic.
+        alt: a sentence that says what is shown.
+
+    Returns:
+        the plot as a still.
 
     Raises:
-        ValueError: without a series.
+        ValueError: if there is no series.
     """
     if not series:
         raise ValueError("curve needs at least one series: name -> (x, y).")
@@ -76,15 +92,28 @@ def curve(
 
 
 def bars(values: dict[str, float], *, ylabel: str, title: str | None = None, alt: str) -> Picture:
-    """One bar a value, the number written on top. Raises ValueError without values."""
+    """Draws one bar for each value, with the number on top.
+
+    Args:
+        values: name -> value.
+        ylabel: what the values are, with their unit.
+        title: a line above the plot.
+        alt: a sentence that says what is shown.
+
+    Returns:
+        the plot as a still.
+
+    Raises:
+        ValueError: if there are no values.
+    """
     if not values:
         raise ValueError("bars needs at least one value: name -> number.")
     with style():
         names = [name.replace("_", "_\n") for name in values]
-        widest = max(len(part) for name in names for part in name.split("\n"))  # words want room, numbers do not
+        widest = max(len(line) for name in names for line in name.split("\n"))  # in letters: names take the room
         figure, axes = plt.subplots(figsize=(min(max(4.0, len(names) * (0.5 + 0.11 * widest)), 9.0), 3.6))
-        drawn = axes.bar(names, list(values.values()), color=COLOURS[0])
-        axes.bar_label(drawn, fmt="%.3g", padding=2)
+        rectangles = axes.bar(names, list(values.values()), color=COLOURS[0])
+        axes.bar_label(rectangles, fmt="%.3g", padding=2)
         axes.margins(y=0.12)  # the number on the highest bar stays below the title
         axes.grid(axis="x", visible=False)
         axes.set(ylabel=ylabel, title=title or "")
@@ -99,18 +128,24 @@ def heat(
     vmax: float | None = None,
     alt: str,
 ) -> Picture:
-    """Maps side by side on one scale with one colour bar.
+    """Draws maps side by side on one scale, with one colour bar.
 
     Args:
-        arrays: title -> `(H, W)`, anything numpy takes. label: of the colour bar, with units.
-        vmin, vmax: ends of the scale; those of all maps together by default.
+        arrays: title -> map `(H, W)`, in any form that numpy takes.
+        label: what the colour bar shows, with its unit.
+        vmin: the lower end of the scale; by default the smallest value of all maps.
+        vmax: the upper end of the scale; by default the largest value of all maps.
+        alt: a sentence that says what is shown.
+
+    Returns:
+        the maps as a still.
 
     Raises:
-        ValueError: without maps, or for another shape.
+        ValueError: if there are no maps, or one is not `(H, W)`.
     """
     maps = {name: np.asarray(value, dtype=float) for name, value in arrays.items()}
     if not maps or any(value.ndim != 2 for value in maps.values()):
-        raise ValueError("heat needs maps of (H, W): " + str({name: value.shape for name, value in maps.items()}))
+        raise ValueError(f"heat needs maps (H, W), got { ({name: value.shape for name, value in maps.items()}) }.")
     low = min(np.nanmin(value) for value in maps.values()) if vmin is None else vmin
     high = max(np.nanmax(value) for value in maps.values()) if vmax is None else vmax
     with style():

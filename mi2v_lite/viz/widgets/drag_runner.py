@@ -1,4 +1,4 @@
-"""From what is drawn to motion and clip, through any pipeline: what stands behind two buttons of viz/drag_canvas.py."""
+"""Makes motion and clip of what is drawn, through any pipeline: what the two buttons of DragCanvas do."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from PIL import Image
 from mi2v_lite.control import MotionControl
 from mi2v_lite.io import images
 from mi2v_lite.models.autoencoder import factor
-from mi2v_lite.viz.drag_view import png
-from mi2v_lite.viz.picture import animation
-from mi2v_lite.viz.pictures import flow_picture
+from mi2v_lite.viz.drawing import png
+from mi2v_lite.viz.flow import flow_picture
+from mi2v_lite.viz.pictures import animation
 
-CLIP_WIDTH = 384  # of a square clip on the screen, pixels
-CLIP_FRAMES, CLIP_SECONDS = 24, 2  # shown on the screen: an animated PNG of more takes seconds to make
+CLIP_WIDTH = 384  # pixels, of a square clip on the screen
+CLIP_FRAMES, CLIP_SECONDS = 24, 2  # on the screen; more frames would take seconds to pack
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that a clip of one photo depends on, besides the weights."""
+    """All that a clip of one photo depends on, besides the weights.
+
+    Attributes:
+        control: what is drawn.
+        prompt: what is written.
+        seed: of all randomness.
+        control_scale: how strongly the control counts.
+    """
 
     control: MotionControl
     prompt: str = ""
@@ -33,19 +40,21 @@ class Request:
 
     @property
     def drawn(self) -> MotionControl | None:
-        """The control, or None where nothing is drawn: then only the prompt counts."""
+        """The control, or None if nothing is drawn, so that only the prompt counts."""
         control = self.control
         return control if control.drags or control.anchors or control.brush is not None else None
 
 
-class Maker:
-    """Runs the two callbacks and remembers what they gave.
+class Runner:
+    """Runs `predict` and `render`, and remembers what they gave.
 
-    Args: see `DragCanvas`.
+    The arguments are those of `DragCanvas`.
 
     Attributes:
-        image: the photo as the callbacks see it. motion, clip: the last results, or None.
-        made_for: the `Request` that `motion` answers.
+        image: the photo as the two functions see it.
+        motion: the last motion, or None.
+        clip: the last clip, or None.
+        made_for: the `Request` that `motion` answers, or None.
     """
 
     def __init__(
@@ -71,15 +80,22 @@ class Maker:
         self.motion: Any = None
         self.clip: Any = None
         self.made_for: Request | None = None
-        self._random: torch.Tensor | None = None  # the generator after predict, with which render draws on
+        self._random: torch.Tensor | None = None  # the generator's state after predict, where render goes on
 
     def _predict_with(self, pipeline: Any) -> Callable[..., Any]:
         return lambda *inputs, **options: pipeline.predict_motion(*inputs, num_frames=self.num_frames, **options)
 
     def predict(self, request: Request) -> None:
-        """Fills in `motion`. Errors: ValueError without a callback or a wish; what the callback raises."""
+        """Makes `motion`.
+
+        Args:
+            request: what is asked for.
+
+        Raises:
+            ValueError: if there is nothing to predict with, or if nothing says what shall move.
+        """
         if self.predictor is None:
-            raise ValueError("nothing can predict: make the canvas with pipeline=... or predict=...")
+            raise ValueError("there is nothing to predict with: make the canvas with pipeline=... or predict=...")
         control = request.control
         if not (control.drags or control.brush is not None or request.prompt.strip()):
             raise ValueError("nothing says what shall move: draw a drag, paint, or write a prompt.")
@@ -87,13 +103,20 @@ class Maker:
         motion = self.predictor(
             self.image, request.prompt, request.drawn, control_scale=request.control_scale, generator=generator
         )
-        flow_of(motion)  # a wrong answer is told now
+        flow_of(motion)  # refuses a wrong answer at once
         self.motion, self.made_for, self._random = motion, request, generator.get_state()
 
     def render(self, request: Request) -> None:
-        """Fills in `clip`, of the motion there is. Errors: ValueError without a callback; what the callback raises."""
+        """Makes `clip` of the motion there is.
+
+        Args:
+            request: what is asked for.
+
+        Raises:
+            ValueError: if there is nothing to render with.
+        """
         if self.renderer is None:
-            raise ValueError("nothing can render: make the canvas with pipeline=... or render=...")
+            raise ValueError("there is nothing to render with: make the canvas with pipeline=... or render=...")
         # One generator for both stages, as in `pipe(...)` and `mi2v animate`: the same seed gives the same clip.
         generator = torch.Generator().manual_seed(request.seed)
         if self._random is not None:
@@ -101,18 +124,25 @@ class Maker:
         self.clip = self.renderer(self.image, self.motion, request.prompt, generator=generator)
 
     def motion_picture(self) -> bytes:
-        """The motion as a PNG."""
+        """Returns the motion as a PNG."""
         return png(flow_picture(self.image, flow_of(self.motion)))
 
     def clip_picture(self) -> bytes:
-        """The clip as an animated PNG."""
-        frames = frames_of(self.clip)
+        """Returns the clip as an animated PNG."""
+        frames = _frames_of(self.clip)
         shown = frames[:: max(1, len(frames) // CLIP_FRAMES)]
         width = min(CLIP_WIDTH, round(CLIP_WIDTH * self.image.width / self.image.height))
         return animation(shown, fps=len(shown) / CLIP_SECONDS, width=width, alt="The clip.").bytes()
 
     def command(self, photo: Path | None, request: Request, control: str, output: str = "clip.mp4") -> str:
-        """The command line that makes the same clip with the lite weights; `control`: the file of the control."""
+        """Returns the command line that makes the same clip with the lite weights.
+
+        Args:
+            photo: the photo's file, or None if it has none.
+            request: what is asked for.
+            control: the file that holds the control.
+            output: the file that the clip goes to.
+        """
         words = ["mi2v", "animate", str(photo or "PHOTO")]
         if request.drawn is not None:
             words += ["--control", control]
@@ -127,7 +157,13 @@ class Maker:
 
 
 def flow_of(motion: Any) -> torch.Tensor:
-    """(N, 2, H, W) float on the CPU, of a flow or of an object with one; of a batch the first.
+    """Reads the flow of what `predict` gave.
+
+    Args:
+        motion: a flow, or an object with a `flow`; of a batch the first is taken.
+
+    Returns:
+        `(N, 2, H, W)`, float32 on the CPU.
 
     Raises:
         ValueError: for anything else.
@@ -142,8 +178,8 @@ def flow_of(motion: Any) -> torch.Tensor:
     return flow
 
 
-def frames_of(clip: Any) -> Any:
-    """The pictures of a clip or of an object with `frames`; of a batch the first."""
+def _frames_of(clip: Any) -> Any:
+    """The pictures of a clip, or of an object with `frames`; of a batch the first."""
     frames = getattr(clip, "frames", clip)
     batch = isinstance(frames[0], list) or getattr(frames, "ndim", 4) == 5
     return frames[0] if batch else frames

@@ -58,7 +58,7 @@ function baseOf(data, overlay, frame, top) {
   return { canvas, notes };
 }
 
-/** A line through `points` with a head at its end, dark rim under the colour; `unit`: thickness. As viz/pictures.py. */
+/** A line through `points` with a head at its end, dark rim under the colour; `unit`: thickness. As viz/flow.py. */
 function drawArrow(context, points, unit, colour) {
   const tip = points[points.length - 1];
   const far = points.map((point) => Math.hypot(tip[0] - point[0], tip[1] - point[1]));

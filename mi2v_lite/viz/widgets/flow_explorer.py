@@ -1,11 +1,11 @@
-"""A motion field to touch: overlays, a slider for the frame, and what the pointer is on (notebooks 00 and 01).
+"""A motion field to explore: overlays, a slider for the frame, the displacement under the pointer (notebooks 00, 01).
 
     explorer = FlowExplorer(photo, motion)      # a pipeline's output, a tensor, or the path of a .flo or .npz
     explorer.frame, explorer.overlay = 7, "arrows"
     explorer.hovered                            # {'frame': 7, 'x': 40, 'y': 52, 'u': 3.25, 'v': -1.5}
 
-The field goes to the browser once, as float32, and is drawn there: no kernel is asked while one moves the slider. Where
-there is no kernel, the still of `pictures.flow_picture` remains. The page's own code is in viz/static.
+The field goes to the browser once, as float32, and is drawn there (static/flow_*.js), so that the slider does not wait
+for the kernel. On a page without a kernel, the still of `flow_picture` remains.
 """
 
 from __future__ import annotations
@@ -24,29 +24,32 @@ from torch import Tensor
 
 from mi2v_lite.flow.files import read_flow
 from mi2v_lite.io.images import read_image
-from mi2v_lite.viz import pictures
-from mi2v_lite.viz.picture import Anything, Picture, to_image
+from mi2v_lite.viz.flow import flow_picture, longest
+from mi2v_lite.viz.pictures import Picture, Pictured, to_image
 
 STATIC = Path(__file__).parent / "static"
 OVERLAYS = ("photo", "colours", "arrows", "tracks", "warped", "holes", "occlusion")
-LARGEST = (16, 512, 512)  # frames, height, width: 34 MB on the way to the browser
+LARGEST = (16, 512, 512)  # frames, height, width: 34 MB go to the browser
 
 Field = Tensor | np.ndarray | str | os.PathLike | Any  # Any: an output of a pipeline, which has .flow
 
 
 class FlowExplorer(anywidget.AnyWidget):
-    """Shows f_{0->i} over its photo, in a notebook. All coordinates are on frame 0's grid.
+    """Shows f_{0->i} over its photo. All coordinates are on frame 0's grid.
 
     Attributes:
-        frame: i, 0 (nothing has moved) to N; at first N.
+        frame: i, from 0 (nothing has moved) to N; N at first.
         overlay: "photo"; "colours" of the flow; "arrows" to where points go; "tracks" of points up to frame i;
-            "warped", the photo splatted forward; "holes" that this leaves, in magenta; "occlusion": which pixels of
-            frame 0 leave the picture (orange), and which land where others land (blue), so that one of two is hidden.
-        density: arrows or tracks along the longer side, 4 to 64. scale: length of the arrows, 1 is the true one.
+            "warped", the photo splatted forward; "holes" that this leaves, in magenta; "occlusion": the pixels of
+            frame 0 that leave the picture (orange), and those that land where others land (blue), so that one of the
+            two is hidden.
+        density: how many arrows or tracks fit along the longer side, 4 to 64.
+        scale: the length of the arrows, as a multiple of the true one.
         max_flow: the length in pixels that gets full colour in all frames.
-        playing: whether the frames run. fps: frames a second, 1 to 30.
-        hovered: {"frame", "x", "y", "u", "v"} of the pixel the pointer was on last, pixels; u and v are None where the
-            flow is unknown. None before. May be set: {"x": 40, "y": 52} is enough.
+        playing: whether the frames run.
+        fps: frames a second while they run, 1 to 30.
+        hovered: {"frame", "x", "y", "u", "v"} in pixels, of the pixel that the pointer was on last; None before. u and
+            v are None where the flow is unknown. May be set; {"x": 40, "y": 52} is enough.
     """
 
     _esm = "\n".join(
@@ -67,29 +70,30 @@ class FlowExplorer(anywidget.AnyWidget):
     fps = traitlets.Int(8, min=1, max=30).tag(sync=True)
     hovered = traitlets.Dict(default_value=None, allow_none=True).tag(sync=True)
 
-    def __init__(self, image: Anything | str | os.PathLike, flow: Field, **settings: Any) -> None:
+    def __init__(self, image: Pictured | str | os.PathLike, flow: Field, **settings: Any) -> None:
         """Takes the photo and its motion.
 
         Args:
-            image: path of a picture, or see `picture.to_image`; shown at the flow's size.
-            flow: pixels, (x right, y down): `(N, 2, H, W)`, `(1, N, 2, H, W)` or `(2, H, W)`, tensor or array; a path
-                of .flo, .npz or KITTI .png; an output of a pipeline, whose `.flow` is one of these. nan is unknown.
-            settings: first values of the attributes, as `overlay="tracks"`.
+            image: the photo, as a path or as `to_image` takes it; it is shown at the flow's size.
+            flow: pixels, (x right, y down), nan where unknown: a tensor or array `(N, 2, H, W)`, `(1, N, 2, H, W)` or
+                `(2, H, W)`; the path of a .flo, .npz or KITTI .png; or the output of a pipeline, with a `.flow`.
+            settings: first values of the attributes, such as `overlay="tracks"`.
 
         Raises:
-            ValueError: the flow has another shape, is a batch of several, or is larger than 512x512x16; no picture.
-            TypeError: unknown settings. traitlets.TraitError: a setting out of its range, also later.
+            ValueError: if the flow has another shape, is a batch of several, or is larger than 16 frames of 512x512.
+            TypeError: for an unknown setting.
+            traitlets.TraitError: for a setting out of its range, also when it is set later.
         """
         wrong = sorted(
             set(settings) - {"frame", "overlay", "density", "scale", "max_flow", "playing", "fps", "hovered"}
         )
         if wrong:
             raise TypeError(f"FlowExplorer has no settings {wrong}; see its attributes.")
-        array = field_array(flow)
+        array = _field_array(flow)
         count, _, height, width = array.shape
         photo = read_image(image) if isinstance(image, (str, os.PathLike)) else to_image(image)
         photo = photo.resize((width, height), Image.Resampling.BICUBIC)
-        first = {"frame": count, "max_flow": pictures.longest(array) or 1.0}
+        first = {"frame": count, "max_flow": longest(array) or 1.0}
         super().__init__(
             _flow=array.tobytes(),
             _photo=photo.tobytes(),
@@ -100,24 +104,33 @@ class FlowExplorer(anywidget.AnyWidget):
 
     @property
     def flow(self) -> np.ndarray:
-        """The field, float32 `(N, 2, H, W)` pixels, as the browser has it. Read-only."""
+        """The field as the browser has it, float32 `(N, 2, H, W)` in pixels, read-only."""
         count, height, width = self._shape
         return np.frombuffer(self._flow, "<f4").reshape(count, 2, height, width)
 
     @property
     def still(self) -> Picture:
-        """What remains without a kernel: photo with tracks, four frames in colour, the wheel."""
+        """What a page without a kernel shows: the photo with tracks, four frames in colours, and the wheel."""
         count, height, width = self._shape
         photo = Image.frombytes("RGB", (width, height), self._photo)
         words = (
             f"A photo and its motion over {count} frames, {width}x{height} pixels: tracks, colours, and their wheel."
         )
-        page = pictures.flow_picture(photo, self.flow)
-        size = (page.width * 2 // 3, page.height * 2 // 3)  # stored in a notebook, it must not weigh much
+        page = flow_picture(photo, self.flow)
+        size = (page.width * 2 // 3, page.height * 2 // 3)  # small, because notebooks store it
         return Picture(page.resize(size, Image.Resampling.LANCZOS), words)
 
     def displacement(self, x: int, y: int, frame: int) -> tuple[float | None, float | None]:
-        """(u, v) of pixel (x, y) in pixels: where it is in that frame, less (x, y). (None, None) where unknown."""
+        """Reads one displacement: where a pixel is in a frame, minus where it was in frame 0.
+
+        Args:
+            x: the pixel's column in frame 0.
+            y: its row.
+            frame: 0 to N.
+
+        Returns:
+            (u, v) in pixels; (None, None) where the flow is unknown.
+        """
         u, v = self.flow[frame - 1, :, y, x] if frame else (0.0, 0.0)
         return (float(u), float(v)) if np.isfinite(u) and np.isfinite(v) else (None, None)
 
@@ -164,8 +177,8 @@ class FlowExplorer(anywidget.AnyWidget):
         return f"FlowExplorer({count} frames, {width}x{height} px, frame={self.frame}, overlay={self.overlay!r})"
 
 
-def field_array(flow: Field) -> np.ndarray:
-    """Any field at the door to float32 `(N, 2, H, W)`. Args and errors: `flow` of `FlowExplorer`."""
+def _field_array(flow: Field) -> np.ndarray:
+    """Any form of a field that `FlowExplorer` takes, as float32 `(N, 2, H, W)`."""
     flow = getattr(flow, "flow", flow)
     if isinstance(flow, (str, os.PathLike)):
         flow = read_flow(flow)
@@ -179,7 +192,7 @@ def field_array(flow: Field) -> np.ndarray:
         raise ValueError(f"flow must be (N, 2, H, W), (1, N, 2, H, W) or (2, H, W) pixels, got {array.shape}.")
     if array.shape[0] * array.shape[2] * array.shape[3] > np.prod(LARGEST):
         raise ValueError(
-            f"flow has {array.shape[0]} frames of {array.shape[3]}x{array.shape[2]} pixels; FlowExplorer takes as "
-            "much as 16 of 512x512. Show fewer frames, or make it smaller with mi2v_lite.flow.resize."
+            f"flow has {array.shape[0]} frames of {array.shape[3]}x{array.shape[2]} pixels; FlowExplorer takes at "
+            "most 16 of 512x512. Show fewer frames, or make the field smaller with mi2v_lite.flow.fields.resize."
         )
     return np.ascontiguousarray(array, dtype="<f4")

@@ -1,7 +1,7 @@
 // The pixels of the overlays: functions on arrays that know no page and no notebook (FlowExplorer).
 // u, v: Float32Array (H*W), pixels, x right and y down, on the grid of frame 0. nan is unknown flow.
 
-/** Writes the colour of one displacement, RGBA, to `out` at `at`: as viz/pictures.py. `top` gets full colour. */
+/** Writes the colour of one displacement, RGBA, to `out` at `at`: as viz/flow.py. `top` gets full colour. */
 function flowColour(u, v, top, wheel, out, at) {
   out[at + 3] = 255;
   if (!Number.isFinite(u) || !Number.isFinite(v)) {
@@ -59,7 +59,7 @@ function splat(values, channels, u, v, width, height) {
   return { sums, weights };
 }
 
-const HOLE = [255, 0, 255]; // as viz/pictures.py
+const HOLE = [255, 0, 255]; // as viz/flow.py
 const LEAVES = [230, 159, 0];
 const COLLIDES = [0, 114, 178];
 const UNKNOWN = [0, 0, 0];

@@ -1,21 +1,20 @@
-"""Look inside motion-augmented attention: record what a layer saw, warp it, and see where it attends (notebook 03).
+"""What motion-augmented attention saw: its features, the warped ones, and where it attends (notebook 03).
 
-Nothing is recorded unless asked for: without `record` the models hold no hook, and within it no output changes. On a
-field of your own:
+Within `record`, the inputs of the attentions are kept; no output changes, and outside of it the models hold no hook.
+Here is a field of your own:
 
     my_flow = torch.zeros(1, 15, 2, 128, 128)               # (B, N, 2, H, W) pixels of its own grid, (x right, y down)
-    my_flow[:, :, 0] = torch.arange(1, 16).view(15, 1, 1)   # everything goes to the right, a pixel a frame
-    with record(pipe.animation_unet, steps=(9,)) as seen:   # few layers and steps: each keeps the layer's whole input
+    my_flow[:, :, 0] = torch.arange(1, 16).view(15, 1, 1)   # everything moves right, a pixel a frame
+    with record(pipe.animation_unet, steps=(9,)) as seen:   # few steps: each keeps whole inputs
         pipe.render(photo, my_flow, prompt)
     for name in seen.names:                                 # layers from the input to the output
         call = seen.call(name, step=9)
         z0, warped, own = call.features()                   # z[0], W(z[0], f_{0->i}), z[i]
         weights = call.weights()                            # how much each entry counts
-    AttentionExplorer(frames, my_flow, seen)                # the same to click on (viz/widgets.py)
+    AttentionExplorer(frames, my_flow, seen)                # the same, to click on
 
-Only the inputs of the layers are kept. What they do with them is computed when it is asked for, with the weights that
-the layer has then: a layer trained on after the recording gives other numbers. With guidance the network's batch is
-[negative, positive]; item -1 is the prompt's half, which is the default here.
+What the layers do with their inputs is computed when you ask for it, with the weights that the layer has at that time.
+With guidance the network's batch is [negative, positive]; item -1, which is the default here, belongs to the prompt.
 """
 
 from __future__ import annotations
@@ -35,10 +34,13 @@ from mi2v_lite.models.temporal import TemporalAttention
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a temporal attention, as it was recorded.
+    """One recorded call of a temporal attention.
 
     Attributes:
-        layer: the attention. z: its input, `(B*F, h*w, C)`, after the layer norm. num_frames: F. size: (h, w).
+        layer: the attention.
+        z: its input `(B*F, h*w, C)`, after the layer norm, float32 on the CPU.
+        num_frames: F, the number of frames.
+        size: (h, w), the height and width of the features.
         motion: the motion field; None in plain attention.
     """
 
@@ -49,7 +51,13 @@ class Call:
     motion: SplatCache | None
 
     def features(self, item: int = -1) -> tuple[Tensor, Tensor, Tensor]:
-        """z[0] `(C, h, w)`, W(z[0], f_{0->i}) and z[i], each `(N, C, h, w)`, of one item of the batch, on the CPU.
+        """Computes what the layer could compare: the photo's features, the same carried along, and the frames' own.
+
+        Args:
+            item: which clip of the batch.
+
+        Returns:
+            z[0] `(C, h, w)`, W(z[0], f_{0->i}) `(N, C, h, w)` and z[i] `(N, C, h, w)`, on the CPU.
 
         Raises:
             ValueError: if the call had no motion field.
@@ -62,9 +70,14 @@ class Call:
 
     @torch.no_grad()
     def weights(self, item: int = -1) -> Tensor:
-        """Attention weights `(F, heads, h, w, M)` of one item, on the CPU: rows of frame i sum to 1 over the M entries.
+        """Computes the attention weights: how much each frame takes from each entry, at each place and in each head.
 
-        With a motion field M = 2F - 1, in the order z0, z'1, z1, ..., z'N, zN: odd entries are warped ones.
+        Args:
+            item: which clip of the batch.
+
+        Returns:
+            `(F, heads, h, w, M)` on the CPU, with the sum 1 over the M entries. With a motion field M = 2F - 1, in the
+            order z0, z'1, z1, ..., z'N, zN: the odd entries are the warped ones.
         """
         z = self.z.to(self.layer.to_q.weight)  # where the layer is now, and in its precision
         own, context = self.layer.entries(z, self.num_frames, self.size, self.motion)
@@ -77,20 +90,32 @@ class Call:
 
 @dataclass
 class Record:
-    """What `record` saw: calls by layer and step. `names` are in the order of the network."""
+    """What `record` saw.
+
+    Attributes:
+        names: the recorded layers, in the order of the network.
+        calls: (layer, denoising step) -> the call.
+    """
 
     names: list[str] = field(default_factory=list)
     calls: dict[tuple[str, int], Call] = field(default_factory=dict)
 
     def call(self, name: str, step: int) -> Call:
-        """The call of a layer at a denoising step.
+        """Finds the call of a layer at a denoising step.
+
+        Args:
+            name: one of `names`.
+            step: the denoising step; 0 is the first.
+
+        Returns:
+            the recorded call.
 
         Raises:
-            KeyError: naming what was recorded.
+            KeyError: if it was not recorded; the message says what was.
         """
         if (name, step) not in self.calls:
             steps = sorted({number for _, number in self.calls})
-            raise KeyError(f"no call of {name!r} at step {step}; layers {self.names}, steps {steps} were recorded")
+            raise KeyError(f"{name!r} was not recorded at step {step}; recorded: layers {self.names}, steps {steps}.")
         return self.calls[name, step]
 
 
@@ -98,41 +123,45 @@ class Record:
 def record(
     unet: nn.Module, layers: Collection[str] | None = None, steps: Collection[int] | None = None
 ) -> Iterator[Record]:
-    """Within the context, the inputs of the temporal attentions of `unet` are kept, on the CPU.
+    """Keeps the inputs of a network's temporal attentions on the CPU, within a `with` statement.
 
     Args:
-        unet: any module that has `TemporalAttention` layers. layers: their names (`unet.named_modules()`), all by
-            default. steps: which calls of the network, 0 is the first, all by default. At full size keep few of both.
+        unet: any module that has `TemporalAttention` layers.
+        layers: the names of those to record, as in `unet.named_modules()`; all by default.
+        steps: the calls of the network to record; 0 is the first, all by default. At full size keep few.
 
     Yields:
-        the `Record`, filled as the network runs.
+        the `Record`, which is filled as the network runs.
 
     Raises:
-        ValueError: if `unet` has none of the layers.
+        ValueError: if `unet` lacks one of the layers, or has no temporal attention at all.
     """
-    found = {name: module for name, module in unet.named_modules() if isinstance(module, TemporalAttention)}
-    wanted = {name: module for name, module in found.items() if layers is None or name in layers}
-    if not wanted or (layers is not None and set(layers) - set(found)):
-        raise ValueError(
-            f"No such temporal attention: {sorted(set(layers or ()) - set(found))}; there are {sorted(found)}"
-        )
-    seen, step = Record(), [-1]
+    attentions = {name: module for name, module in unet.named_modules() if isinstance(module, TemporalAttention)}
+    unknown = sorted(set(layers or ()) - set(attentions))
+    if unknown or not attentions:
+        raise ValueError(f"No such temporal attention: {unknown}; the network has {sorted(attentions)}.")
+    seen, step = Record(), -1
 
     def begin(module: nn.Module, inputs: tuple) -> None:
-        step[0] += 1
+        nonlocal step
+        step += 1
 
     def keep(name: str):
         def hook(module: TemporalAttention, inputs: Sequence) -> None:
-            if steps is None or step[0] in steps:
+            if steps is None or step in steps:
                 z, num_frames, size, motion = (*inputs, None)[:4]
-                seen.calls[name, step[0]] = Call(module, z.detach().cpu().float(), num_frames, size, motion)
+                seen.calls[name, step] = Call(module, z.detach().cpu().float(), num_frames, size, motion)
                 if name not in seen.names:
                     seen.names.append(name)
 
         return hook
 
     handles = [unet.register_forward_pre_hook(begin)]
-    handles += [module.register_forward_pre_hook(keep(name)) for name, module in wanted.items()]
+    handles += [
+        module.register_forward_pre_hook(keep(name))
+        for name, module in attentions.items()
+        if layers is None or name in layers
+    ]
     try:
         yield seen
     finally:
@@ -141,19 +170,19 @@ def record(
 
 
 def pca_rgb(features: Sequence[Tensor], known: Sequence[Tensor] | None = None) -> list[np.ndarray]:
-    """Feature maps as colours on ONE basis, so that equal colours are equal features.
+    """Paints feature maps on ONE basis, so that equal colours stand for equal features.
 
     The first three principal components of all maps together become red, green and blue.
 
     Args:
-        features: maps `(C, h, w)` of one number of channels. known: bool `(h, w)` for each; the rest is left out of the
-            basis and drawn black.
+        features: maps `(C, h, w)`, all with the same number of channels.
+        known: bool `(h, w)` for each map; other places are left out of the basis and painted black.
 
     Returns:
-        uint8 `(h, w, 3)` for each.
+        uint8 `(h, w, 3)` for each map.
 
     Raises:
-        ValueError: without maps, or with different channels.
+        ValueError: if there are no maps, or if their channels differ or are fewer than 3.
     """
     if not features or len({part.shape[0] for part in features}) != 1 or features[0].shape[0] < 3:
         raise ValueError("pca_rgb needs maps (C, h, w) with the same C of at least 3.")
@@ -162,7 +191,7 @@ def pca_rgb(features: Sequence[Tensor], known: Sequence[Tensor] | None = None) -
     mean = rows.mean(0)
     _, _, basis = torch.linalg.svd(rows - mean, full_matrices=False)
     basis = basis[:3].T  # (C, 3)
-    basis = basis * basis.sum(0).sign().where(basis.sum(0) != 0, 1.0)  # repeatable signs
+    basis = basis * basis.sum(0).sign().where(basis.sum(0) != 0, 1.0)  # so that the signs do not depend on chance
     spread = ((rows - mean) @ basis).std(0).clamp(min=1e-8)
     pictures = []
     for part, mask in zip(features, known, strict=True):

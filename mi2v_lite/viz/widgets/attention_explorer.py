@@ -1,13 +1,13 @@
 """Ask a pixel where it looks: its way from the photo, its sources there, its attention over time (notebook 03).
 
-    with record(pipe.animation_unet, steps=(0, 9)) as seen:         # viz/features.py; nothing is recorded by default
+    with record(pipe.animation_unet, steps=(0, 9)) as seen:         # viz/attention.py
         frames = pipe.render(photo, flow, prompt).frames[0]
     explorer = AttentionExplorer(frames, flow, seen)
     explorer.query = (15, 84, 60)                                   # frame, x, y; or click
     explorer.answer["warped"]                                       # share of attention on warped entries
 
-The kernel answers each question and the page draws the answer (viz/static/attention_explorer.js). Without a kernel the
-still of the query remains.
+The kernel answers each question, and the page draws the answer (static/attention_explorer.js). On a page without a
+kernel a still of the last answer remains.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import torch
 import traitlets
 from torch import Tensor
 
-from mi2v_lite.io.images import Frames
-from mi2v_lite.viz.features import Record
-from mi2v_lite.viz.picture import Picture, to_images
+from mi2v_lite.viz.attention import Record
+from mi2v_lite.viz.pictures import Frames, Picture, to_image
 from mi2v_lite.viz.plots import COLOURS, figure_picture, style
 
 STATIC = Path(__file__).parent / "static"
-MEAN = -1  # the head that stands for the mean of all
+MEAN = -1  # stands for the mean of all heads
 SETTINGS = ("query", "layer", "step", "head")
 
 
@@ -36,16 +35,17 @@ class AttentionExplorer(anywidget.AnyWidget):
     """Shows for one pixel of one frame what motion-augmented attention sees, and what it takes from it.
 
     Attributes:
-        query: (frame, x, y): the frame that asks, and a pixel of it on the clip's grid. At first the place in the last
-            frame where the longest motion arrives.
-        layer: one of `layers`, the recorded attentions in the order of the network. step: one of `steps`, the recorded
-            denoising steps. head: 0, 1, ..., or -1 for the mean of all heads.
-        answer: what the query sees, read only:
-            "weights": over the 2F - 1 entries z0, z'1, z1, ..., z'N, zN of its column; their sum is 1.
-            "reference", "warped", "own": shares of z0, of all z'j, of all zj with j > 0.
-            "sources": for each frame j > 0 the pixel (x, y) of the photo that z'j brings to this place, None in holes.
-            "source": that of the query's own frame (for frame 0 the pixel itself). "track": F places (x, y) where this
-            source is in each frame; [] without a source.
+        query: (frame, x, y): the frame that asks, and a pixel of it on the clip's grid. At first it is the place in the
+            last frame where the longest motion arrives.
+        layer: one of `layers`, the recorded attentions in the order of the network.
+        step: one of `steps`, the recorded denoising steps.
+        head: 0, 1, ..., or -1 for the mean of all heads.
+        answer: what the query sees, read-only:
+            "weights": over the 2F - 1 entries z0, z'1, z1, ..., z'N, zN of its column, with the sum 1;
+            "reference", "warped", "own": the shares of z0, of all z'j, and of all zj with j > 0;
+            "sources": for each frame j > 0 the pixel (x, y) of the photo that z'j brings to this place, None in holes;
+            "source": that of the query's own frame (in frame 0 the pixel itself);
+            "track": the F places (x, y) where this source is in each frame, [] without a source;
             "place", "size": the feature pixel (x, y) that asks, and (height, width) of the layer's features.
     """
 
@@ -64,24 +64,27 @@ class AttentionExplorer(anywidget.AnyWidget):
     answer = traitlets.Dict(read_only=True).tag(sync=True)
 
     def __init__(
-        self, frames: Frames | Tensor, flow: Tensor | np.ndarray, record: Record, item: int = -1, **settings: Any
+        self, frames: Frames, flow: Tensor | np.ndarray, record: Record, item: int = -1, **settings: Any
     ) -> None:
         """Takes a clip, its motion, and what was recorded while it was made.
 
         Args:
-            frames: F pictures of one size, see `picture.to_images`. flow: the field that was rendered,
-                `(N, 2, H, W)` or `(1, N, 2, H, W)` pixels of the frames' grid, N = F - 1.
-            record: of `features.record`, with motion. item: which of the recorded batch.
+            frames: the clip of F frames, a tensor, an array or a sequence of pictures.
+            flow: the field that was rendered, `(N, 2, H, W)` or `(1, N, 2, H, W)` in pixels of the frames' grid, where
+                N = F - 1.
+            record: what `viz.attention.record` saw, of a network with motion.
+            item: which clip of the recorded batch.
             settings: first values of query, layer, step and head.
 
         Raises:
-            ValueError: nothing was recorded, or without motion; frames, flow and record do not fit together.
-            TypeError: unknown settings. traitlets.TraitError: a setting out of its range, also later.
+            ValueError: if nothing was recorded, or without motion; if frames, flow and record do not fit together.
+            TypeError: for an unknown setting.
+            traitlets.TraitError: for a setting out of its range, also when it is set later.
         """
         wrong = sorted(set(settings) - set(SETTINGS))
         if wrong:
             raise TypeError(f"AttentionExplorer has no settings {wrong}; there are {', '.join(SETTINGS)}.")
-        images = to_images(frames)
+        images = [to_image(frame) for frame in frames]
         field = torch.as_tensor(flow).detach().float().cpu()
         field = field[0] if field.ndim == 5 and len(field) == 1 else field
         expected = (len(images) - 1, 2, images[0].height, images[0].width)
@@ -92,7 +95,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             )
         self._check_record(record, len(images))
         self._record, self._field, self._item = record, field, item
-        self._weights: tuple[tuple[str, int], Tensor] | None = None  # of the layer and step asked last
+        self._weights: tuple[tuple[str, int], Tensor] | None = None  # of the last layer and step
         steps = sorted({step for _, step in record.calls})
         self.set_trait("layers", list(record.names))
         self.set_trait("steps", steps)
@@ -109,16 +112,16 @@ class AttentionExplorer(anywidget.AnyWidget):
 
     @property
     def still(self) -> Picture:
-        """What remains without a kernel: photo with sources and way, the frame that asks, and the weights over time."""
+        """What a page without a kernel shows: the photo with the sources and the way, the query, and its weights."""
         frame, x, y = self.query
         answer, (count, height, width) = self.answer, self._shape
         frames = np.frombuffer(self._frames, np.uint8).reshape(count, height, width, 3)
         weights = np.array(answer["weights"])
         with style():
-            figure, (photo, asks, bars) = plt.subplots(
+            figure, (photo, query, bars) = plt.subplots(
                 1, 3, figsize=(12, 3.6), width_ratios=(1, 1, 1.5), layout="constrained"
             )
-            for axis, picture, title in ((photo, frames[0], "photo"), (asks, frames[frame], f"frame {frame}")):
+            for axis, picture, title in ((photo, frames[0], "photo"), (query, frames[frame], f"frame {frame}")):
                 axis.imshow(picture)
                 axis.set(title=title, xticks=[], yticks=[])
             for source, weight in zip(answer["sources"], weights[1::2], strict=True):
@@ -127,7 +130,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             if answer["track"]:
                 photo.plot(*np.transpose(answer["track"]), color=COLOURS[4])
                 photo.scatter(*answer["source"], s=60, marker="x", color="white", zorder=3)
-            asks.scatter(x, y, s=80, marker="+", color="white", zorder=3)
+            query.scatter(x, y, s=80, marker="+", color="white", zorder=3)
             later = np.arange(1, count)
             bars.bar([0], weights[:1], color=COLOURS[6], label="photo, same place")
             bars.bar(later - 0.2, weights[1::2], 0.4, color=COLOURS[1], label="photo, warped")
@@ -148,8 +151,8 @@ class AttentionExplorer(anywidget.AnyWidget):
         weights = self._weights[1]
         h, w = weights.shape[2:4]
         column, row = x * w // width, y * h // height
-        asked = weights[frame, :, row, column]  # (heads, M)
-        asked = asked.mean(0) if self.head == MEAN else asked[self.head]
+        seen = weights[frame, :, row, column]  # (heads, M)
+        seen = seen.mean(0) if self.head == MEAN else seen[self.head]  # (M,)
         sources = self._sources(x, y, (height / h, width / w))
         source = sources[frame - 1] if frame else (x, y)
         track = []
@@ -157,10 +160,10 @@ class AttentionExplorer(anywidget.AnyWidget):
             way = self._field[:, :, source[1], source[0]] + torch.tensor(source)
             track = [source, *(tuple(round(value, 2) for value in point) for point in way.tolist())]
         answer = {
-            "weights": [round(value, 6) for value in asked.tolist()],
-            "reference": float(asked[0]),
-            "warped": float(asked[1::2].sum()),
-            "own": float(asked[2::2].sum()),
+            "weights": [round(value, 6) for value in seen.tolist()],
+            "reference": float(seen[0]),
+            "warped": float(seen[1::2].sum()),
+            "own": float(seen[2::2].sum()),
             "sources": sources,
             "source": source,
             "track": track,
@@ -172,25 +175,25 @@ class AttentionExplorer(anywidget.AnyWidget):
     def _sources(self, x: int, y: int, reach: tuple[float, float]) -> list[tuple[int, int] | None]:
         """The pixel of the photo that lands nearest to (x, y) in each later frame; None where none lands in reach.
 
-        reach: (y, x), pixels: the side of a feature pixel, which is as far as a bilinear splat spreads. Where several
-        land, the layer sees their average and this names the nearest.
+        `reach` (y, x) is the side of a feature pixel in pixels: a bilinear splat spreads as far as that. Where several
+        pixels land, the layer sees their average, and this names the nearest of them.
         """
         _, height, width = self._shape
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         off_x = (self._field[:, 0] + columns - x).abs() / reach[1]  # (N, H, W), feature pixels
         off_y = (self._field[:, 1] + rows - y).abs() / reach[0]
-        far = torch.maximum(off_x, off_y).flatten(1)  # nan, where the flow is unknown, is in nobody's reach
+        far = torch.maximum(off_x, off_y).flatten(1)  # nan, where the flow is unknown, is out of reach
         away = torch.hypot(off_x, off_y).nan_to_num(torch.inf).flatten(1)
-        # Among pixels that land equally near, the least moved one: on a still background the pixel itself.
+        # Of pixels that land equally near, take the one that moved least: on a still background, the pixel itself.
         nearest = (away + 1e-6 * self._field.norm(dim=1).nan_to_num(0).flatten(1)).argmin(1)
-        found = far.gather(1, nearest[:, None])[:, 0] < 1
+        reached = far.gather(1, nearest[:, None])[:, 0] < 1
         return [
-            (place % width, place // width) if ok else None
-            for place, ok in zip(nearest.tolist(), found.tolist(), strict=True)
+            (place % width, place // width) if lands else None
+            for place, lands in zip(nearest.tolist(), reached.tolist(), strict=True)
         ]
 
     def _longest_way(self) -> tuple[int, int, int]:
-        """(frame, x, y) of where the longest displacement of the last frame arrives, inside the picture."""
+        """(frame, x, y) where the longest displacement of the last frame arrives inside the picture."""
         count, height, width = self._shape
         last = self._field[-1].nan_to_num(0)
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -204,11 +207,11 @@ class AttentionExplorer(anywidget.AnyWidget):
     def _check_record(record: Record, frames: int) -> None:
         if not record.calls:
             raise ValueError(
-                "Nothing was recorded: run the pipeline inside `with record(pipe.animation_unet) as seen`."
+                "Nothing was recorded: run the pipeline within `with record(pipe.animation_unet) as seen`."
             )
         for call in record.calls.values():
             if call.motion is None or call.layer.fusion != "attention":
-                raise ValueError("The record is of plain attention; record a Stage 2 UNet with motion and attention.")
+                raise ValueError("The record is of plain attention; record a Stage 2 UNet with a motion field.")
             if call.num_frames != frames:
                 raise ValueError(f"{frames} frames are shown but {call.num_frames} were recorded; give the same clip.")
 

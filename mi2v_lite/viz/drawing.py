@@ -1,7 +1,7 @@
-"""How a `MotionControl` looks: the flow it asks for, over the photo, before anything is sampled (notebook 04).
+"""How a `MotionControl` looks on its photo: the flow it asks for, before anything is sampled (notebook 04).
 
-What `MotionControl.field` gives is drawn as it is, in the colours of viz/pictures.py; the widget viz/drag_canvas.py
-lays `overlay` over the photo and draws the paths of `drawing` on top, `still` is all of it as one picture.
+What `MotionControl.field` gives is painted as it is, in the colours of viz/flow.py. `still` shows all of it as one
+picture; the widget DragCanvas lays `overlay` over the photo and draws the paths of `scene` on top.
 """
 
 from __future__ import annotations
@@ -18,33 +18,41 @@ from torch import Tensor
 
 from mi2v_lite.control import MotionControl, Point, default_radius_of, resample
 from mi2v_lite.flow.metrics import trajectory_error
-from mi2v_lite.viz.picture import Picture
-from mi2v_lite.viz.pictures import INK, SMOOTH, arrow, dot, flow_to_rgb
+from mi2v_lite.viz.flow import SMOOTH, arrow, dot, flow_to_rgb
+from mi2v_lite.viz.pictures import INK, Picture
 
-DISPLAY = 1024  # longer side in pixels of what a browser gets to show
-GRID = 256  # longer side of the grid on which the field is drawn: fine enough for the eye, and drawn at once
-STILL = 384
-# Of drags, in turn; they differ for eyes that miss red or green, too (Okabe and Ito).
+# Longer sides in pixels: of what a browser shows, of the grid on which the field is painted, and of the still.
+DISPLAY, GRID, STILL = 1024, 256, 384
+# The colours of the drags, in turn, by Okabe and Ito: they can be told apart with any kind of colour vision.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 MOVES, STAYS = 140, 120  # opacity, of 255
-STILL_COLOUR = (25, 35, 60)  # lies over what is told to stay
+STILL_COLOUR = (25, 35, 60)  # lies over what shall stay
 
 
 def shown_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """(width, height) reduced to `longest` pixels for the longer side; a smaller picture stays as it is."""
+    """Reduces a size so that the longer side fits; a smaller size stays as it is.
+
+    Args:
+        size: (width, height) in pixels.
+        longest: the most pixels for the longer side.
+
+    Returns:
+        (width, height) in pixels.
+    """
     scale = min(1.0, longest / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def overlay(control: MotionControl, num_frames: int = 15) -> Image.Image:
-    """What is asked for, as a transparent picture to lie over the photo.
+    """Paints what the control asks for, as a transparent picture to lie over the photo.
 
     Args:
-        num_frames: N future frames; the last one's flow is shown.
+        control: what was drawn.
+        num_frames: N, the number of future frames; the flow to the last one is shown.
 
     Returns:
         RGBA, at most 1024 pixels on the longer side: flow colours where something shall move, dark where something
-        is told to stay (anchors, outside the brush), nothing where nothing is said.
+        shall stay (anchors, and what the brush leaves out), transparent elsewhere.
     """
     size = shown_size(control.size, DISPLAY)
     flow, mask = _field(control, num_frames)
@@ -54,7 +62,7 @@ def overlay(control: MotionControl, num_frames: int = 15) -> Image.Image:
     pixels[moving, :3] = flow_to_rgb(flow[None])[0][moving]
     pixels[moving, 3] = MOVES
     picture = np.array(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))
-    if control.brush is not None:  # its edge is shown finer than the field's grid
+    if control.brush is not None:  # its edge is finer than the field's grid
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(int)
             for new, old in zip(size[::-1], control.size[::-1], strict=True)
@@ -64,20 +72,25 @@ def overlay(control: MotionControl, num_frames: int = 15) -> Image.Image:
 
 
 def _field(control: MotionControl, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """The last frame's flow (2, h, w) and mask bool (h, w), on a small grid: of 12 megapixels it would take 2 GB."""
-    if control.brush is not None:  # `overlay` draws the brush itself, and here a thin one might vanish
+    """The last frame's flow (2, h, w) and mask (h, w) on a small grid; that of 12 megapixels would take 2 GB."""
+    if control.brush is not None:  # `overlay` paints it itself; a thin brush might vanish on the small grid
         control = replace(control, brush=None)
     flow, mask = control.resized(*shown_size(control.size, GRID)).field(num_frames)
     return flow[-1].numpy(), mask[-1, 0].numpy() > 0
 
 
-def drawing(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
-    """What there is to draw over the photo, as plain data for a browser.
+def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
+    """Lists what there is to draw over the photo, as plain data for a browser.
+
+    Args:
+        control: what was drawn.
+        num_frames: N, the number of future frames.
 
     Returns:
-        drags: points and path, lists of [x, y] in photo pixels (the path has N + 1, a frame each), radius as given,
-        half: the one that holds, colour, held: it starts where the brush holds all still. anchors: point, radius,
-        half. painted: pixels that may move, or None. auto: the default radius.
+        "drags": for each, its "points" and its "path" (N + 1 places, one a frame) as [x, y] in pixels of the photo, the
+        "radius" that was given (None for the default), "half", the radius that counts, its "colour", and "held":
+        whether it starts where the brush allows no motion. "anchors": for each, "point", "radius" and "half".
+        "painted": the number of pixels that may move, None without a brush. "auto": the default radius.
     """
     auto = default_radius_of(control.size)
     return {
@@ -102,7 +115,16 @@ def drawing(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
 
 
 def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> Picture:
-    """The photo with everything drawn on it, 384 pixels on its longer side: for paper, and where no kernel runs."""
+    """Shows the photo with everything that was drawn on it, for paper and for pages without a kernel.
+
+    Args:
+        photo: the photo that was drawn on.
+        control: what was drawn.
+        num_frames: N, the number of future frames.
+
+    Returns:
+        a still, 384 pixels on its longer side.
+    """
     scale = STILL / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
     page = photo.convert("RGB").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
@@ -129,7 +151,14 @@ def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> P
 
 
 def in_words(control: MotionControl) -> str:
-    """One sentence that says what is drawn."""
+    """Says in one sentence what is drawn.
+
+    Args:
+        control: what was drawn.
+
+    Returns:
+        the sentence.
+    """
     parts = [
         f"{len(things)} {name}{'s' if len(things) != 1 else ''}"
         for things, name in ((control.drags, "drag"), (control.anchors, "anchor"))
@@ -142,24 +171,25 @@ def in_words(control: MotionControl) -> str:
 
 
 def missed(control: MotionControl, flow: Tensor) -> float | None:
-    """How far the motion is from the drags: the mean distance of the two tracks (ObjMC), in the control's pixels.
+    """Measures how far a motion is from the drags: the mean distance of the two tracks (ObjMC).
 
     Args:
-        flow: (N, 2, H, W), pixels of its own grid; each drag's track is read at its first point.
+        control: what was drawn.
+        flow: `(N, 2, H, W)` in pixels of its own grid; each drag's track is read at its first point.
 
     Returns:
-        pixels; None without drags.
+        the distance in pixels of the control; None if there are no drags.
     """
     if not control.drags:
         return None
     height, width = flow.shape[-2:]
     scale = np.array(control.size) / (width, height)
-    asked, got = [], []
+    wanted, got = [], []
     for drag, small in zip(control.drags, replace(control, brush=None).resized(width, height).drags, strict=True):
         path = resample(drag.points, len(flow) + 1)
-        asked.append(path[1:] - path[0])
+        wanted.append(path[1:] - path[0])
         got.append(flow[(..., *_pixel(small.points[0]))].detach().cpu().double().numpy() * scale)
-    return float(trajectory_error(torch.tensor(np.array(got)), torch.tensor(np.array(asked))))
+    return float(trajectory_error(torch.tensor(np.array(got)), torch.tensor(np.array(wanted))))
 
 
 def _pixel(point: Point) -> tuple[int, int]:
@@ -168,14 +198,22 @@ def _pixel(point: Point) -> tuple[int, int]:
 
 
 def png(image: Image.Image) -> bytes:
-    """A PNG file's content, packed quickly rather than well."""
+    """Returns the content of a PNG file, packed quickly rather than well.
+
+    Args:
+        image: the picture.
+    """
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """The photo as a browser gets it: at most 1024 pixels on the longer side."""
+    """Returns the content of a JPEG file, as a browser gets the photo: at most 1024 pixels on the longer side.
+
+    Args:
+        image: the photo.
+    """
     buffer = io.BytesIO()
     size = shown_size(image.size, DISPLAY)
     image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0).save(buffer, "JPEG", quality=90)

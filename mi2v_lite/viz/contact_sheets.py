@@ -1,4 +1,4 @@
-"""Contact sheets: many clips on one page, a row each, under their captions (`mi2v world`, `mi2v evaluate --sheets`)."""
+"""Contact sheets: many clips on one page, each in a row under its caption (`mi2v world`, `mi2v evaluate --sheets`)."""
 
 from __future__ import annotations
 
@@ -9,52 +9,74 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mi2v_lite.data.source import Clip
-from mi2v_lite.viz.pictures import INK, PAPER, colour_wheel, flow_to_rgb, longest
+from mi2v_lite.viz.flow import colour_wheel, flow_to_rgb, longest
+from mi2v_lite.viz.pictures import INK, PAPER, Pictured, to_image
 
 GAP, TEXT = 6, 14
+GREY = (110, 110, 110)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a sheet. pictures: uint8 `(H, W, 3)` or PIL images, all of one size. caption: the line above."""
+    """One row of a contact sheet.
+
+    Attributes:
+        caption: the line above the pictures.
+        pictures: what the row shows, as `to_image` takes it, all of one size.
+    """
 
     caption: str
-    pictures: Sequence[np.ndarray | Image.Image]
+    pictures: Sequence[Pictured]
 
 
 def sheet(rows: Sequence[Row], titles: Sequence[str], note: str = "") -> Image.Image:
-    """The rows below one another under the titles of their columns; `note` stands at the foot.
+    """Puts rows below one another, under the titles of their columns.
+
+    Args:
+        rows: what to show.
+        titles: one title for each column.
+        note: a line at the foot of the page.
+
+    Returns:
+        RGB picture of the whole page.
 
     Raises:
-        ValueError: without rows, or when a row has another number of pictures than there are titles.
+        ValueError: if there are no rows, or if a row has another number of pictures than there are titles.
     """
     if not rows:
         raise ValueError("a sheet needs one row at least")
     for number, row in enumerate(rows):
         if len(row.pictures) != len(titles):
             raise ValueError(f"row {number} has {len(row.pictures)} pictures, there are {len(titles)} titles")
-    tiles = [[_image(picture) for picture in row.pictures] for row in rows]
+    tiles = [[to_image(picture) for picture in row.pictures] for row in rows]
     width, height = tiles[0][0].size
     line = TEXT + GAP
     size = (GAP + len(titles) * (width + GAP), line + len(rows) * (line + height + GAP) + (line if note else 0))
     page = Image.new("RGB", size, PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(TEXT)
     for column, title in enumerate(titles):
-        draw.text((GAP + column * (width + GAP), GAP // 2), title, (110, 110, 110), font)
+        draw.text((GAP + column * (width + GAP), GAP // 2), title, GREY, font)
     for number, row in enumerate(rows):
         top = line + number * (line + height + GAP)
         draw.text((GAP, top), _cut(row.caption, draw, font, size[0] - 2 * GAP), INK, font)
         for column, tile in enumerate(tiles[number]):
             page.paste(tile, (GAP + column * (width + GAP), top + line))
     if note:
-        draw.text((GAP, size[1] - line), note, (110, 110, 110), font)
+        draw.text((GAP, size[1] - line), note, GREY, font)
     return page
 
 
 def clip_sheet(clips: Sequence[Clip], shown: int = 6) -> Image.Image:
-    """Clips as rows: `shown` frames, the flow to the last of them, what stays visible till then, the caption above.
+    """Shows clips as rows: some frames, the flow to the last one, what is still visible there, and the colour wheel.
 
-    All flows have one scale, told at the foot; the wheel reads them. Black: no longer seen in the last frame.
+    All flows have one scale, which the foot of the page names.
+
+    Args:
+        clips: what to show, all of one size.
+        shown: the number of frames in a row, evenly spread from the first to the last.
+
+    Returns:
+        RGB picture of the whole page.
     """
     top = max(longest(clip.flow[-1:]) for clip in clips) or 1.0
     picked = np.linspace(0, len(clips[0].frames) - 1, shown).round().astype(int)
@@ -66,11 +88,7 @@ def clip_sheet(clips: Sequence[Clip], shown: int = 6) -> Image.Image:
         words = f"{clip.caption} (stride {clip.stride})"
         rows.append(Row(words, [*clip.frames[picked], colours, seen, wheel]))
     titles = [*(f"frame {i}" for i in picked), f"flow 0 to {picked[-1]}", "visible", "directions"]
-    return sheet(rows, titles, note=f"Full colour: {top:.1f} px. White in 'visible': still seen in the last frame.")
-
-
-def _image(picture: np.ndarray | Image.Image) -> Image.Image:
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    return sheet(rows, titles, note=f"Full colour: {top:.1f} px. White in 'visible': seen in the last frame, too.")
 
 
 def _cut(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:

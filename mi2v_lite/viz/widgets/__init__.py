@@ -1,29 +1,30 @@
-"""The interactive widgets, each loaded at first use: `FlowExplorer` (notebooks 00, 01). Needs the notebooks extra."""
+"""The widgets of the notebooks, each loaded at first use: they need the notebooks extra.
+
+- `FlowExplorer` (notebooks 00 and 01) shows a motion field over its photo; `AttentionExplorer` (03) shows where a pixel
+  looks; `DragCanvas` (04) draws motion on a photo; `Sliders` (06) redraw a picture.
+- `drag_edits` and `drag_runner` serve DragCanvas; the pages' own code is in `static`.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-_WIDGETS = {  # name -> module in this folder
+_HOMES = {
     "AttentionExplorer": "attention_explorer",
     "DragCanvas": "drag_canvas",
     "FlowExplorer": "flow_explorer",
     "Sliders": "sliders",
 }
-__all__ = sorted(_WIDGETS)
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """The widget `name`.
-
-    Raises:
-        AttributeError: no such widget. ImportError: anywidget is not installed.
-    """
-    if name not in _WIDGETS:
+    """Imports a widget at its first use (PEP 562)."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no widget {name!r}; it has {', '.join(__all__)}.")
     try:
-        return getattr(import_module(f"mi2v_lite.viz.{_WIDGETS[name]}"), name)
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name not in ("anywidget", "ipywidgets", "traitlets"):
             raise

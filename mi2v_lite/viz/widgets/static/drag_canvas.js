@@ -1,4 +1,4 @@
-// The hand's side of DragCanvas (viz/drag_canvas.py). It shows what the kernel says is drawn and asks for edits; it
+// The hand's side of DragCanvas (widgets/drag_canvas.py). It shows what the kernel says is drawn and asks for edits; it
 // knows no motion of its own. Every message carries a number, and the scene that answers it carries it back. The end of
 // one module: drag_controls.js and drag_scene.js stand before this file.
 

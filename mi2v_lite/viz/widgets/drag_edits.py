@@ -1,6 +1,7 @@
-"""What a hand does to a `MotionControl`: draw, move, paint, undo (notebook 04; the widget is viz/drag_canvas.py).
+"""What a hand does to a `MotionControl` on DragCanvas: draw, move, paint, undo (notebook 04).
 
-Plain functions from one control to the next. All coordinates are pixels of the photo, whatever size it is shown at.
+These are plain functions from one control to the next. All coordinates are pixels of the photo, whatever the size at
+which it is shown.
 """
 
 from __future__ import annotations
@@ -14,24 +15,31 @@ import numpy as np
 
 from mi2v_lite.control import Anchor, Drag, MotionControl, Point, resample
 
-MOST_POINTS = 16  # of a drag drawn in one stroke
+MOST_POINTS = 16  # of a drag that is drawn in one stroke
 LONGEST_HISTORY = 100
 
 
 def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
-    """The control after one edit.
+    """Makes the control that follows one edit.
 
     Args:
-        edit: "do" and its arguments, plain data as a browser sends it; `index` counts from 0, `kind` is "drag" or
-            "anchor", `radius` None is the default one:
-            stroke (points, tolerance, radius): a drag along a hand's line, see `simplified`.
-            drag (points, radius); anchor (point, radius); delete (kind, index); radius (kind, index, radius).
-            move (kind, index, by): by (dx, dy), as far as the photo reaches. point (index, number, to): of a drag.
-            paint (points, size, erase): see `painted`. invert, unpaint: the brush. clear: everything.
-            background: anchors all over but about the drags, see `MotionControl.anchor_background`.
+        control: what was drawn before.
+        edit: "do" and its arguments, plain data as a browser sends it. `index` counts from 0, `kind` is "drag" or
+            "anchor", and a `radius` of None stands for the default:
+            stroke (points, tolerance, radius): adds a drag along a hand's line, see `simplified`;
+            drag (points, radius) and anchor (point, radius): add one;
+            move (kind, index, by): moves it by (dx, dy), as far as the photo reaches;
+            point (index, number, to): moves one point of a drag;
+            radius (kind, index, radius) and delete (kind, index): change it, remove it;
+            paint (points, size, erase): see `painted`; invert, unpaint: turn the brush round, remove it;
+            background: sets anchors everywhere but around the drags, see `MotionControl.anchor_background`;
+            clear: removes everything.
+
+    Returns:
+        the new control; the old one stays as it is.
 
     Raises:
-        ValueError: what was asked cannot be done; the message is for the person who drew.
+        ValueError: if this cannot be done; the message is for the person who draws.
     """
     match edit["do"]:
         case "stroke":
@@ -52,7 +60,7 @@ def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
             return replace(control, brush=painted(control, edit["points"], edit["size"], edit["erase"]))
         case "invert":
             if control.brush is None:
-                raise ValueError("nothing is painted that could be inverted; everything may move.")
+                raise ValueError("there is no brush to invert: nothing is painted, and everything may move.")
             return replace(control, brush=_or_none(~control.brush))
         case "unpaint":
             return replace(control, brush=None)
@@ -64,17 +72,19 @@ def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
 
 
 def simplified(points: Sequence[Point], tolerance: float) -> list[Point]:
-    """A hand's line as few points, for `Drag`, whose path runs through its points with equal time between them.
+    """Describes a hand's line by few points, for `Drag`, whose path takes equal time from each point to the next.
+
+    The speed of the hand does not count: the points lie at equal distances along the line.
 
     Args:
-        points: (x, y), two or more, as dense as the pointer gave them. tolerance: pixels.
+        points: (x, y) in pixels, two or more, as dense as the pointer gave them.
+        tolerance: how far in pixels the path through the points may leave the line.
 
     Returns:
-        2 to 16 points at equal distances along the line, rounded to a tenth, the first and last as they were; the
-        fewest whose path stays within `tolerance`. The speed of the hand does not count: the path is walked evenly.
+        the fewest points whose path stays within the tolerance, 2 to 16, rounded to a tenth of a pixel.
 
     Raises:
-        ValueError: the line has no length.
+        ValueError: if the line has no length.
     """
     line = np.asarray(points, np.float64).reshape(-1, 2)
     steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
@@ -96,24 +106,28 @@ def simplified(points: Sequence[Point], tolerance: float) -> list[Point]:
 
 
 def painted(control: MotionControl, points: Sequence[Point], size: float, erase: bool = False) -> np.ndarray | None:
-    """The control's brush after one stroke.
+    """Makes the brush that follows one stroke.
 
     Args:
-        points: (x, y) of the stroke; one is a disc. size: diameter in pixels. erase: take away instead of add.
+        control: what was drawn before.
+        points: (x, y) of the stroke in pixels; a single point paints a disc.
+        size: the diameter of the stroke in pixels.
+        erase: whether the stroke takes away instead of adding.
 
     Returns:
-        bool (height, width): pixels whose centre lies within size / 2 of the line are set; None when none is left.
+        bool `(height, width)`, changed where a pixel's centre lies within size / 2 of the stroke; None if no pixel is
+        left.
 
     Raises:
-        ValueError: there is nothing to erase.
+        ValueError: if there is nothing to erase.
     """
     if control.brush is None and erase:
-        raise ValueError("nothing is painted that could be erased; everything may move.")
+        raise ValueError("there is no brush to erase: nothing is painted, and everything may move.")
     width, height = control.size
     brush = np.zeros((height, width), bool) if control.brush is None else control.brush.copy()
     radius = size / 2
     kept = [points[0]]
-    for point in points[1:]:  # a pointer gives many more points than a broad brush shows
+    for point in points[1:]:  # a pointer gives many more points than a broad brush needs
         if math.dist(point, kept[-1]) >= radius / 4:
             kept.append(point)
     kept.append(points[-1])
@@ -124,13 +138,19 @@ def painted(control: MotionControl, points: Sequence[Point], size: float, erase:
         )
         x, y = np.arange(left, right) - start[0], np.arange(top, bottom)[:, None] - start[1]
         dx, dy = end[0] - start[0], end[1] - start[1]
-        part = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-9), 0, 1)  # of the way, at the nearest point
+        part = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-9), 0, 1)  # of the way, where the line is nearest
         brush[top:bottom, left:right][(x - part * dx) ** 2 + (y - part * dy) ** 2 <= radius**2] = not erase
     return _or_none(brush)
 
 
 class History:
-    """The controls so far, for undo and redo. Brushes are kept as bits: a hundred of 12 megapixels are 150 MB."""
+    """The controls so far, for undo and redo.
+
+    Brushes are kept as bits, so that a hundred of them, of 12 megapixels each, take 150 MB.
+
+    Args:
+        control: the first state.
+    """
 
     def __init__(self, control: MotionControl) -> None:
         self._states = [_packed(control, None)]
@@ -146,7 +166,12 @@ class History:
         return self._at + 1 < len(self._states)
 
     def push(self, control: MotionControl, key: object = None) -> None:
-        """Adds a state; what was undone is forgotten. Of successive ones with an equal `key` the last remains."""
+        """Adds a state; what was undone before is forgotten.
+
+        Args:
+            control: the new state.
+            key: if it equals the key of the state before, and is not None, the new state takes that one's place.
+        """
         del self._states[self._at + 1 :]
         state = _packed(control, self._states[-1])
         if key is not None and key == self._key:
@@ -157,11 +182,11 @@ class History:
         self._key = key
 
     def undo(self) -> MotionControl:
-        """One step back; the first state stays what it is."""
+        """Goes one step back, if there is one, and returns the state there."""
         return self._go(max(self._at - 1, 0))
 
     def redo(self) -> MotionControl:
-        """One step forward; the last state stays what it is."""
+        """Goes one step forward, if there is one, and returns the state there."""
         return self._go(min(self._at + 1, len(self._states) - 1))
 
     def _go(self, to: int) -> MotionControl:
@@ -187,12 +212,12 @@ class _Packed:
 def _packed(control: MotionControl, before: _Packed | None) -> _Packed:
     bits = None if control.brush is None else np.packbits(control.brush)
     if before is not None and bits is not None and np.array_equal(bits, before.bits):
-        bits = before.bits  # most edits leave the brush as it was: one copy for all of them
+        bits = before.bits  # most edits leave the brush as it was, and share one copy
     return _Packed(replace(control, brush=None), bits)
 
 
 def _with_thing(control: MotionControl, kind: str, index: int, edit: Mapping[str, Any]) -> MotionControl:
-    """The control with one drag or anchor moved, of another radius, or gone."""
+    """The control with one drag or anchor moved, with another radius, or removed."""
     name = {"drag": "drags", "anchor": "anchors"}[kind]
     things = getattr(control, name)
     thing = _thing(things, index, kind)
@@ -209,7 +234,7 @@ def _with_thing(control: MotionControl, kind: str, index: int, edit: Mapping[str
 
 def _thing(things: Sequence[Any], index: int, kind: str) -> Any:
     if not 0 <= index < len(things):
-        raise ValueError(f"there is no {kind} {index + 1}.")
+        raise ValueError(f"there is no {kind} number {index + 1}; there are {len(things)}.")
     return things[index]
 
 
@@ -218,7 +243,7 @@ def _put(things: Sequence[Any], index: int, changed: Sequence[Any]) -> list[Any]
 
 
 def _moved(points: Sequence[Point], by: Point, size: tuple[int, int]) -> list[Point]:
-    """All points moved alike, as far as the first of them to reach the edge."""
+    """All points moved alike, until the first of them reaches the edge."""
     given = np.asarray(points, np.float64)
     most = np.array(size) - 1 - given.max(axis=0)
     step = np.clip(by, np.minimum(-given.min(axis=0), 0), np.maximum(most, 0))

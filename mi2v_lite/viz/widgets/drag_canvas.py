@@ -1,0 +1,384 @@
+"""Draw the motion: drags, anchors and a brush on a photo, in a notebook (notebook 04).
+
+    canvas = DragCanvas("photo.jpg", pipeline=pipe, prompt="the balloon floats up")
+    canvas                                   # draw with mouse, pen, finger or keys; predict; render
+    canvas.control                           # the MotionControl that pipelines and `mi2v animate --control` take
+    canvas.drags = [[(40, 60), (90, 40)]]    # the same from code
+    canvas.save("control.json")
+
+`canvas.control`, in the kernel, is all there is. The page (static/drag_*.js) shows it and sends what a person does;
+drag_edits.py makes the next control of that, viz/drawing.py paints it, and drag_runner.py makes motion and clip.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+from PIL import Image
+
+from mi2v_lite.control import Anchor, Drag, MotionControl, Point
+from mi2v_lite.io import images
+from mi2v_lite.viz import drawing
+from mi2v_lite.viz.pictures import Picture, to_image
+from mi2v_lite.viz.widgets.drag_edits import History, edited
+from mi2v_lite.viz.widgets.drag_runner import Request, Runner, flow_of
+
+STATIC = Path(__file__).parent / "static"
+
+
+class DragCanvas(anywidget.AnyWidget):
+    """A photo to draw motion on.
+
+    Args:
+        photo: path, PIL image or uint8 array `(H, W, 3)`. All coordinates are its pixels, upright, (x right, y down).
+        pipeline: anything with `predict_motion` and `render`, such as `MotionI2VPipeline`.
+        predict: instead of the pipeline, a function `(image, prompt, control, *, control_scale, generator) -> motion`.
+            The motion is a flow `(N, 2, H, W)` or `(1, N, 2, H, W)` in pixels, or an object with such a `flow`; the
+            control is None where nothing is drawn.
+        render: instead of the pipeline, a function `(image, motion, prompt, *, generator) -> clip`. The clip is a
+            sequence of pictures, or an object with such `frames`.
+        prompt: the first value of the prompt's field.
+        seed: the first value of the seed's field.
+        control_scale: the first value of the scale's field: how strongly the control counts.
+        size: the short side in pixels at which the functions see the photo. By default it is the pipeline's own, or the
+            photo's. A pipeline that carries detail sees the photo as it is, bounded by `size`, 512 by default.
+        num_frames: the number of frames of the clip, with the photo.
+        control: what is drawn at first.
+
+    Attributes:
+        control: the `MotionControl`; may be set and observed, and so may `prompt`, `seed` and `control_scale`.
+        error: the last exception of a button or an edit; None after a success.
+
+    Raises:
+        ValueError: for a photo that cannot be read, or for a control of another size.
+    """
+
+    _esm = "\n".join(
+        (STATIC / f"{name}.js").read_text("utf-8") for name in ("drag_controls", "drag_scene", "drag_canvas")
+    )
+    _css = (STATIC / "drag_canvas.css").read_text("utf-8")
+
+    _size = traitlets.List().tag(sync=True)
+    _photo = traitlets.Bytes().tag(sync=True)
+    _overlay = traitlets.Bytes().tag(sync=True)
+    _scene = traitlets.Dict().tag(sync=True)
+    _settings = traitlets.Dict().tag(sync=True)
+    _report = traitlets.Dict().tag(sync=True)  # kind ("", busy, done, error), text, details
+    _motion_picture = traitlets.Bytes().tag(sync=True)
+    _clip_picture = traitlets.Bytes().tag(sync=True)
+
+    control = traitlets.Instance(MotionControl)
+    prompt = traitlets.Unicode()
+    seed = traitlets.Int(min=0)
+    control_scale = traitlets.Float(min=0)
+
+    def __init__(
+        self,
+        photo: str | os.PathLike | Image.Image | np.ndarray,
+        pipeline: Any = None,
+        *,
+        predict: Callable[..., Any] | None = None,
+        render: Callable[..., Any] | None = None,
+        prompt: str = "",
+        seed: int = 0,
+        control_scale: float = 1.0,
+        size: int | None = None,
+        num_frames: int = 16,
+        control: MotionControl | None = None,
+    ) -> None:
+        self._path = Path(photo) if isinstance(photo, str | os.PathLike) else None
+        self.photo = to_image(photo) if self._path is None else images.read_image(self._path)
+        self.error: BaseException | None = None
+        self._runner = Runner(self.photo, pipeline, predict, render, size, num_frames)
+        control = MotionControl(self.photo.size) if control is None else control
+        self._history = History(control)
+        self._ack: list[Any] = []  # the browser's last message that was dealt with
+        self._quiet = True  # while values change that are no step of the history and are shown later
+        super().__init__(control=control, prompt=prompt, seed=seed, control_scale=control_scale)
+        self._size, self._photo = list(self.photo.size), drawing.jpeg(self.photo)
+        self.on_msg(self._receive)
+        self._quiet = False
+        self._settings_changed()
+
+    def __repr__(self) -> str:
+        return f"DragCanvas: {drawing.in_words(self.control)}"
+
+    # What is drawn.
+
+    @property
+    def drags(self) -> tuple[Drag, ...]:
+        """The drags; may be set to a sequence of `Drag`, or of lists of points."""
+        return self.control.drags
+
+    @drags.setter
+    def drags(self, drags: Sequence[Drag | Sequence[Point]]) -> None:
+        drags = [drag if isinstance(drag, Drag) else Drag(drag) for drag in drags]
+        self.control = replace(self.control, drags=drags)
+
+    @property
+    def anchors(self) -> tuple[Anchor, ...]:
+        """The anchors; may be set to a sequence of `Anchor`, or of points."""
+        return self.control.anchors
+
+    @anchors.setter
+    def anchors(self, anchors: Sequence[Anchor | Point]) -> None:
+        anchors = [anchor if isinstance(anchor, Anchor) else Anchor(anchor) for anchor in anchors]
+        self.control = replace(self.control, anchors=anchors)
+
+    @property
+    def brush(self) -> np.ndarray | None:
+        """Where motion is allowed, bool `(height, width)`, or None for everywhere; may be set."""
+        return self.control.brush
+
+    @brush.setter
+    def brush(self, brush: np.ndarray | None) -> None:
+        self.control = replace(self.control, brush=brush)
+
+    def undo(self) -> None:
+        """Takes back the last step, whether a hand or code made it."""
+        self._set(self._history.undo())
+
+    def redo(self) -> None:
+        """Makes the step again that was taken back last."""
+        self._set(self._history.redo())
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the control as JSON, for `load`, `MotionControl.load` and `mi2v animate --control`.
+
+        Args:
+            path: the file.
+        """
+        self.control.save(path)
+
+    def load(self, path: str | os.PathLike) -> None:
+        """Takes the control of a file, as one step of the history.
+
+        Args:
+            path: what `save` wrote.
+
+        Raises:
+            ValueError: if the file is damaged, or the control belongs to a photo of another size.
+            OSError: if the file cannot be read.
+        """
+        control = MotionControl.load(path)
+        self._set(control, show=False)
+        self._history.push(control)
+        self._show()
+
+    # What it becomes.
+
+    @property
+    def image(self) -> Image.Image:
+        """The photo as `predict` and `render` see it."""
+        return self._runner.image
+
+    @property
+    def motion(self) -> Any:
+        """The predicted motion, or None. A motion that you set is rendered as long as nothing else changes."""
+        return self._runner.motion
+
+    @motion.setter
+    def motion(self, motion: Any) -> None:
+        flow_of(motion)
+        self._runner.motion, self._runner.made_for = motion, self._request
+        self._motion_picture = self._runner.motion_picture()
+        self._show()
+
+    @property
+    def clip(self) -> Any:
+        """The rendered clip, or None."""
+        return self._runner.clip
+
+    def predict(self) -> Any:
+        """Runs Stage 1 on what is drawn, and shows the motion.
+
+        Returns:
+            the motion, which is also in `motion`.
+
+        Raises:
+            ValueError: if there is nothing to predict with, or if nothing says what shall move.
+        """
+        with self._working("motion") as report:
+            self._predict(report)
+        self._show()
+        return self.motion
+
+    def _predict(self, report: list[str]) -> None:
+        self._runner.predict(self._request)
+        self._motion_picture = self._runner.motion_picture()
+        miss = drawing.missed(self.control, flow_of(self.motion))
+        if miss is not None:
+            report.append(f"The motion is {miss:.1f} px of the photo from the drawn paths, on average.")
+
+    def render(self) -> Any:
+        """Runs Stage 2 and shows the clip; Stage 1 runs first if something has changed since its last run.
+
+        Returns:
+            the clip, which is also in `clip`.
+
+        Raises:
+            ValueError: if there is nothing to render with.
+        """
+        with self._working("clip") as report:
+            if self._runner.made_for != self._request:
+                self._predict(report)
+            self._runner.render(self._request)
+            self._clip_picture = self._runner.clip_picture()
+        self._show()
+        return self.clip
+
+    def command(self, control: str = "control.json") -> str:
+        """Returns the command line that makes the same clip with the lite weights.
+
+        Args:
+            control: the file that holds the control.
+        """
+        return self._runner.command(self._path, self._request, str(control))
+
+    # What the page shows, and what it asks for.
+
+    def still(self) -> Picture:
+        """Returns the photo with everything that is drawn, as a picture to show or save."""
+        return drawing.still(self.photo, self.control, self._runner.num_frames - 1)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+        """The widget, and a still of what is drawn now for pages without a kernel."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        still, words = self.still()._repr_mimebundle_()
+        return {**data, **still}, {**metadata, **words}
+
+    @traitlets.validate("control")
+    def _check_control(self, proposal: Mapping[str, Any]) -> MotionControl:
+        control = proposal["value"]
+        if control.size != self.photo.size:
+            (width, height), (own_width, own_height) = control.size, self.photo.size
+            raise ValueError(
+                f"the control was drawn on {width}x{height} pixels, but the photo has {own_width}x{own_height}; take "
+                f"that photo, or control.resized({own_width}, {own_height})."
+            )
+        return control
+
+    @traitlets.observe("control")
+    def _control_changed(self, change: Mapping[str, Any]) -> None:
+        if not self._quiet:
+            self._history.push(change["new"])
+            self._show()
+
+    def _receive(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:
+        """Deals with one message of the page, and shows there what fails, since nobody reads the log of a kernel."""
+        self._ack = [message.get("view"), message.get("number")]
+        trial = None
+        try:
+            trial = self._act(message)
+        except (Exception, KeyboardInterrupt) as error:
+            self._tell(error)
+        finally:
+            self._show(trial)
+
+    def _act(self, message: Mapping[str, Any]) -> MotionControl | None:
+        """Does what a message says. Returns what to show instead of the control while an edit is under way."""
+        match message["do"]:
+            case "look":
+                return None
+            case "undo" | "redo" | "predict" | "render" as name:
+                getattr(self, name)()
+            case "settings":
+                for name in ("prompt", "seed", "control_scale"):
+                    self.set_trait(name, message[name])
+            case "save":
+                self.save(message["path"])
+                self._say(
+                    "done", f"Saved in {message['path']}. The same from a terminal:", self.command(message["path"])
+                )
+            case "load":
+                self.load(message["path"])
+                self._say("done", f"Loaded from {message['path']}.")
+            case name:
+                control = edited(self.control, message)
+                if message.get("trial"):
+                    return control
+                # Arrow keys make many small edits of one thing, which are one step of the history.
+                key = (name, message["kind"], message["index"]) if message.get("merge") else None
+                self._set(control, show=False)
+                self._history.push(control, key)
+                self._say("")
+        return None
+
+    @property
+    def _request(self) -> Request:
+        return Request(self.control, self.prompt, self.seed, self.control_scale)
+
+    def _set(self, control: MotionControl, show: bool = True) -> None:
+        """Sets the control without adding a step to the history."""
+        self._quiet = True
+        try:
+            self.control = control
+        finally:
+            self._quiet = False
+        if show:
+            self._show()
+
+    def _show(self, trial: MotionControl | None = None) -> None:
+        """Sends what is drawn to the browser."""
+        if self._quiet:
+            return
+        control, future = trial or self.control, self._runner.num_frames - 1
+        made_for = self._runner.made_for
+        more = {"ack": self._ack, "undo": self._history.can_undo, "redo": self._history.can_redo}
+        with self.hold_sync():
+            self._overlay = drawing.png(drawing.overlay(control, future))
+            self._scene = {
+                **drawing.scene(control, future),
+                **more,
+                "stale": made_for is not None and made_for != self._request,
+            }
+
+    @traitlets.observe("prompt", "seed", "control_scale")
+    def _settings_changed(self, _change: Any = None) -> None:
+        self._settings = {
+            "prompt": self.prompt,
+            "seed": self.seed,
+            "control_scale": self.control_scale,
+            "predicts": self._runner.predictor is not None,
+            "renders": self._runner.renderer is not None,
+        }
+        self._show()
+
+    def _say(self, kind: str, text: str = "", details: str = "") -> None:
+        self._report = {"kind": kind, "text": text, "details": details}
+
+    def _tell(self, error: BaseException) -> None:
+        """Shows an error: our own messages as they are, others with their traceback."""
+        self.error = error
+        if isinstance(error, ValueError | OSError) and str(error):
+            self._say("error", str(error))
+        else:
+            self._say("error", f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+
+    @contextmanager
+    def _working(self, what: str) -> Iterator[list[str]]:
+        """Shows that `what` is being made, then how long it took and what the block put on the list, or its error."""
+        report: list[str] = []
+        self._say("busy", f"Making the {what}")
+        start = time.perf_counter()
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                yield report
+        except (Exception, KeyboardInterrupt) as error:
+            self._tell(error)
+            raise
+        self.error = None
+        report += [f"Warning: {entry.message}" for entry in caught if issubclass(entry.category, UserWarning)]
+        self._say("done", " ".join([f"The {what} took {time.perf_counter() - start:.1f} s.", *report]))
