@@ -74,7 +74,7 @@ def test_clips_side_by_side_play_together(tmp_path):
     with Image.open(tmp_path / "clips.png") as opened:
         assert opened.n_frames == 3 and opened.info["duration"] == 1000 / 6
         pixels = np.asarray(opened.convert("L"))
-        assert pixels[-24, 24] == 255 and pixels[-24, -24] == 0
+        assert pixels[-24, 24] > 240 and pixels[-24, -24] < 10
     with pytest.raises(ValueError, match="same number of frames"):
         viz.side_by_side({"long": white, "short": black[:3]}, alt="x")
 
