@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.flow.warp import travelled
+from mi2v_lite.models.fusion import FUSIONS, most_frames
 from mi2v_lite.models.temporal import OffsetCode, PieceWarp, TemporalAttention
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.starts import start_warped
@@ -16,14 +18,14 @@ def shifted(x: float, y: float = 0.0, frames: int = 3, side: int = 8) -> SplatCa
 
 
 def test_how_far_the_landed_features_have_come():
-    moved, valid = shifted(1.25, -0.5).travelled((8, 8))
+    moved, valid = shifted(1.25, -0.5).at((8, 8), travelled)
     assert moved.shape == (1, 3, 2, 8, 8) and valid.shape == (1, 3, 1, 8, 8)
     landed = valid.expand_as(moved)
     assert not valid.all() and valid.any()
     torch.testing.assert_close(moved[:, :, 0][valid[:, :, 0]], torch.full((int(valid.sum()),), 1.25))
     torch.testing.assert_close(moved[:, :, 1][valid[:, :, 0]], torch.full((int(valid.sum()),), -0.5))
     assert (moved[~landed] == 0).all()
-    half, _ = shifted(1.25, -0.5).travelled((4, 4))  # a coarser grid has larger places
+    half, _ = shifted(1.25, -0.5).at((4, 4), travelled)  # a coarser grid has larger places
     assert half.abs().max() == pytest.approx(0.625)
 
 
@@ -136,3 +138,28 @@ def test_gradients_reach_the_reference_unless_detached():
         out = layer(x, 4, (8, 8), motion).unflatten(1, (8, 8))
         (gradient,) = torch.autograd.grad(out[3, 4, 5].sum(), x)
         assert bool(gradient.unflatten(1, (8, 8))[0, 4, 3].abs().sum() > 0) is not detach  # 2 to the left, in the photo
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_every_fusion_says_where_the_frames_own_entries_are(name):
+    frames, warped = torch.randn(2, 4, 5, 8), torch.randn(2, 3, 5, 8)
+    context, own = FUSIONS[name](frames, warped)
+    assert context.shape == (2, {"attention": 7}.get(name, 4), 5, 8)
+    later = frames[:, 1:] + warped if name == "addition" else frames[:, 1:]
+    assert torch.equal(context[:, own], torch.cat([frames[:, :1], later], dim=1))
+    assert most_frames(name, 32) == {"attention": 16}.get(name, 32)
+    assert most_frames(name, 31) == {"attention": 16}.get(name, 31)
+
+
+def test_the_cache_computes_once_for_each_size_and_function():
+    sizes = []
+
+    def compute(flow):
+        sizes.append(tuple(flow.shape[-2:]))
+        return flow.sum()
+
+    motion = shifted(1.0)
+    assert motion.at((8, 8), compute) is motion.at((8, 8), compute)
+    motion.at((4, 4), compute)
+    motion.at((4, 4), travelled)
+    assert sizes == [(8, 8), (4, 4)]

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig
 from mi2v_lite import cli
 from mi2v_lite.models.autoencoder import PatchAutoencoderKL
 from mi2v_lite.models.controlnet import TrajectoryControlNet
-from mi2v_lite.models.temporal import FUSIONS
+from mi2v_lite.models.fusion import FUSIONS
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.pipelines.detail import DETAILS

@@ -149,7 +149,7 @@ def _fusions(runs: Path | None) -> dict[str, VideoUNet]:
     """The Stage 2 UNets of the ablation, from `RUNS/ablation_NAME/final/ablation_unet`."""
     if runs is None:
         return {}
-    from mi2v_lite.models.temporal import FUSIONS
+    from mi2v_lite.models.fusion import FUSIONS
     from mi2v_lite.models.unet import VideoUNet
 
     folders = {name: runs / f"ablation_{name}" / "final" / "ablation_unet" for name in reversed(FUSIONS)}

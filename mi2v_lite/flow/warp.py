@@ -111,6 +111,20 @@ def splat_average(features: Tensor, flow: Tensor, eps: float = 1e-7) -> tuple[Te
     return out.to(features.dtype), weight
 
 
+def travelled(flow: Tensor) -> tuple[Tensor, Tensor]:
+    """How far what lands on each pixel has come: the flow, splatted along itself.
+
+    Args:
+        flow: f_{0->i}, (B, N, 2, H, W), pixels, (x right, y down). Displacements that are nan or inf are dropped.
+
+    Returns:
+        ``moved`` (B, N, 2, H, W), pixels, on the grid of frame i, 0 where nothing lands; and ``landed`` (B, N, 1, H, W)
+        bool, which is False there.
+    """
+    moved, weight = splat_average(flow.flatten(0, 1), flow.flatten(0, 1))
+    return moved.unflatten(0, flow.shape[:2]), (weight > 0).unflatten(0, flow.shape[:2])
+
+
 def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tensor]:
     """Forward-warp features by softmax splatting: where pixels collide, the more important one wins.
 

@@ -1,10 +1,15 @@
 """Temporal attention, plain and motion-augmented: the layer that carries the photo's features along the motion.
 
-Notebook 03 rebuilds it. Motion-I2V, section 3.3 and Figure 4: with z[0] the features of the reference frame and
-f_{0->i} the motion field, the keys and values of temporal attention are
-``z_aug = [z[0], z'[1], z[1], ..., z'[N], z[N]]`` with ``z'[i] = splat(z[0], f_{0->i})``; the queries are z itself.
+Notebook 03 rebuilds it. In Stage 2 of Motion-I2V (section 3.3, Figure 4), with z[0] the features of the reference frame
+and f_{0->i} the motion field, the queries of temporal attention are the frames' features z, and its keys and values are
 
-Shapes in this file: ``B`` items, ``F`` frames (frame 0 is the reference), ``C`` channels, ``h x w`` feature pixels.
+    z_aug = [z[0], z'[1], z[1], ..., z'[N], z[N]],    z'[i] = splat(z[0], f_{0->i}).
+
+The layers of the paper come first in this file; `OffsetCode` and `PieceWarp` below them are additions of ours, which
+the lite model uses and the released model does not.
+
+Shapes: ``B`` items, ``F`` frames (frame 0 is the reference), ``N = F - 1`` later frames, ``C`` channels, ``h x w``
+feature pixels.
 """
 
 import math
@@ -16,13 +21,19 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.flow.warp import travelled
+from mi2v_lite.models.fusion import FUSIONS, ignore
 
-FUSIONS = ("attention", "addition", "none")
-MOTION_NORM_GROUPS = 32  # AnimateDiff's motion modules always use 32 groups, whatever the UNet's own number is
+MOTION_NORM_GROUPS = 32  # AnimateDiff's motion modules always use 32 groups, whatever the UNet itself uses
 
 
 class PositionCode(nn.Module):
-    """Sinusoidal position code along the frames: sine on even channels, cosine on odd ones, base 10000."""
+    """Sinusoidal position code along the frames: sine in even channels, cosine in odd ones, base 10000.
+
+    Args:
+        channels: C, an even number.
+        max_length: the number of positions in the table, which is the longest sequence that can be coded.
+    """
 
     def __init__(self, channels: int, max_length: int):
         super().__init__()
@@ -34,7 +45,17 @@ class PositionCode(nn.Module):
         self.register_buffer("pe", table)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the code to ``x`` of shape ``(batch, length, channels)``."""
+        """Add the code of position m to entry m of each sequence.
+
+        Args:
+            x: ``(batch, length, C)``.
+
+        Returns:
+            ``(batch, length, C)``.
+
+        Raises:
+            ValueError: if the sequence is longer than the table.
+        """
         if x.shape[1] > self.pe.shape[1]:
             raise ValueError(
                 f"{x.shape[1]} positions along time, but the position table holds {self.pe.shape[1]}; use fewer frames "
@@ -43,65 +64,23 @@ class PositionCode(nn.Module):
         return x + self.pe[:, : x.shape[1]].to(x.dtype)
 
 
-class OffsetCode(nn.Module):
-    """Tells a warped feature how far it has come, above all the fraction of a feature pixel: ours, not the paper's.
-
-    Bilinear splatting mixes four neighbours, and from the mixture alone nobody can tell by which fraction the picture
-    moved. Where a feature pixel is 8x8 pixels of the picture and stands for a whole patch, that fraction decides what
-    the patch looks like. Sine and cosine of one and two turns a feature pixel, the displacement and a constant, through
-    a learned linear map; exactly 0 where nothing lands.
-    """
-
-    INPUTS = 11
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.proj = nn.Linear(self.INPUTS, channels, bias=False)
-
-    def forward(self, motion: SplatCache, size: tuple[int, int]) -> Tensor:
-        """The code of every landing feature, ``(B, N, h*w, C)``, to add to the warped features of size ``(h, w)``."""
-        moved, valid = motion.travelled(size)
-        turns = 2 * math.pi * moved
-        waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
-        inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * valid
-        return self.proj(rearrange(inputs, "b n c h w -> b n (h w) c").to(self.proj.weight.dtype))
-
-
-class PieceWarp(nn.Module):
-    """Warps a feature in smaller pieces, each by its own displacement: ours, not the paper's.
-
-    A feature that stands for 8x8 pixels moves as one block, and what has moved by half of it arrives blurred. Here a
-    linear map spreads every feature over ``pieces x pieces`` places of a finer grid, about as many numbers in all; the
-    field splats these at that resolution, and a second map gathers what lands within each feature pixel. The result is
-    added to the warped features; the second map begins at zero, and nothing is added where nothing lands.
-    """
-
-    def __init__(self, channels: int, pieces: int):
-        super().__init__()
-        self.pieces = pieces
-        inner = pieces**2 * max(1, channels // pieces**2)
-        self.spread = nn.Linear(channels, inner)
-        self.gather = nn.Linear(inner, channels, bias=False)
-        nn.init.zeros_(self.gather.weight)
-
-    def forward(self, reference: Tensor, motion: SplatCache) -> Tensor:
-        """z[0] ``(k * B, C, h, w)`` as for `SplatCache.warp` -> what to add to z', ``(k * B, N, h*w, C)``."""
-        grid = {"p": self.pieces, "q": self.pieces}
-        fine = rearrange(self.spread(reference.movedim(1, -1)), "b h w (c p q) -> b c (h p) (w q)", **grid)
-        landed = motion.warp(fine)
-        return self.gather(rearrange(landed, "b n c (h p) (w q) -> b n (h w) (c p q)", **grid))
-
-
 class TemporalAttention(Attention):
-    """Self-attention over frames, separately for each feature pixel; with a motion field, motion-augmented.
+    """Self-attention over the frames, separately for each feature pixel; with a motion field, motion-augmented.
 
     Args:
-        channels: C. heads: attention heads, C must divide by it. max_length: size of the position table.
-        fusion: what to do with the warped reference features z': ``"attention"`` interleaves them into keys and
-            values (the method), ``"addition"`` adds them to z (ablation), ``"none"`` ignores them.
-        detach_reference: no gradient through the warp to z[0], as in the release.
-        offset_code: add an `OffsetCode` to the warped features (not in the release).
-        warp_pieces: above 1, also warp the features in so many by so many pieces, see `PieceWarp` (not in the release).
+        channels: C.
+        heads: number of attention heads; C must be divisible by it.
+        max_length: length of the table of position codes.
+        fusion: how the warped reference features z' are used, a name in `mi2v_lite.models.fusion.FUSIONS`:
+            ``"attention"`` interleaves them into the keys and values (the paper's method), ``"addition"`` adds them to
+            z (the paper's ablation), ``"none"`` does without them (Stage 1).
+        detach_reference: whether gradients stop at z[0] before it is warped, as in the release.
+        offset_code: whether to add an `OffsetCode` to the warped features (not in the release).
+        warp_pieces: above 1, the features are also warped in ``warp_pieces x warp_pieces`` pieces, see `PieceWarp`
+            (not in the release).
+
+    Raises:
+        ValueError: if the fusion is unknown.
     """
 
     def __init__(
@@ -122,67 +101,55 @@ class TemporalAttention(Attention):
         self.detach_reference = detach_reference
         self.offset_code = OffsetCode(channels) if offset_code else None
         self.piece_warp = PieceWarp(channels, warp_pieces) if warp_pieces > 1 else None
-        self.slice_size: int | None = None  # feature pixels at once, see VideoEncoder.set_attention_slice
+        self.slice_size: int | None = None  # feature pixels at a time, see VideoEncoder.set_attention_slice
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None = None) -> Tensor:
         """Attend over time.
 
         Args:
-            z: normed features, ``(B*F, h*w, C)``.
-            num_frames: F. size: ``(h, w)``. motion: the motion field, for ``fusion`` other than ``"none"``.
+            z: the features after the layer norm, ``(B*F, h*w, C)``.
+            num_frames: F.
+            size: ``(h, w)``.
+            motion: the motion field; without one this is plain temporal attention, whatever the fusion.
 
         Returns:
-            ``(B*F, h*w, C)``, without the residual.
+            ``(B*F, h*w, C)``, without the residual connection.
+
+        Raises:
+            ValueError: if the motion field belongs to another number of frames.
         """
-        warped = self._fused(z, num_frames, size, motion)
+        warped = self._warped_with_extras(z, num_frames, size, motion)  # (B, N, h*w, C) or None
         parts = []
-        for part in slices(z.shape[1], self.slice_size):  # pixels do not see each other: some at a time is the same
+        for part in slices(z.shape[1], self.slice_size):  # pixels do not see each other, so they can take turns
             own, context = self._sequences(z[:, part], num_frames, None if warped is None else warped[:, :, part])
-            out = super().forward(own, encoder_hidden_states=context)
+            out = super().forward(own, encoder_hidden_states=context)  # (B*d, F, C)
             parts.append(rearrange(out, "(b d) f c -> (b f) d c", b=len(z) // num_frames))
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
     def entries(
         self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What asks and what answers, with position codes, one sequence a feature pixel. Arguments as in `forward`.
+        """The sequences that `forward` turns into queries and into keys and values, with their position codes.
+
+        The arguments are those of `forward`.
 
         Returns:
-            queries' side ``(B*h*w, F, C)``, and keys' and values' side ``(B*h*w, M, C)``: M = 2F - 1 entries
-            z0, z'1, z1, ..., z'N, zN for ``"attention"`` with a motion field, otherwise M = F.
+            The queries' side ``(B*h*w, F, C)``, and the keys' and values' side ``(B*h*w, M, C)``. With a motion field
+            and ``"attention"`` that is M = 2F - 1 entries z0, z'1, z1, ..., z'N, zN.
         """
-        return self._sequences(z, num_frames, self._fused(z, num_frames, size, motion))
-
-    def _fused(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None) -> Tensor | None:
-        """The warped features with what is added to them, ``(B, N, h*w, C)``; None where none are used."""
-        if motion is None or self.fusion == "none":
-            return None
-        warped = self.warp(z, num_frames, size, motion)
-        if self.piece_warp is not None:
-            warped = warped + self.piece_warp(self._reference(z, num_frames, size), motion)
-        if self.offset_code is not None:
-            code = self.offset_code(motion, size)  # once for each guidance half
-            warped = warped + code.repeat(len(warped) // len(code), 1, 1, 1).to(warped.dtype)
-        return warped
-
-    def _sequences(self, z: Tensor, num_frames: int, warped: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`entries` of some pixels: z ``(B*F, d, C)`` and warped ``(B, N, d, C)``."""
-        if warped is None:
-            own = self.pos_encoder(rearrange(z, "(b f) d c -> (b d) f c", f=num_frames))  # (B*d, F, C)
-            return own, own
-        frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
-        if self.fusion == "addition":
-            frames = torch.cat([frames[:, :1], frames[:, 1:] + warped], dim=1)
-            own = self.pos_encoder(rearrange(frames, "b f d c -> (b d) f c"))
-            return own, own
-        pairs = torch.stack([warped, frames[:, 1:]], dim=2)  # z'1, z1, z'2, z2, ...
-        pairs = rearrange(pairs, "b n two d c -> b (n two) d c")
-        augmented = torch.cat([frames[:, :1], pairs], dim=1)  # (B, 2F-1, d, C)
-        context = self.pos_encoder(rearrange(augmented, "b m d c -> (b d) m c"))
-        return context[:, ::2], context  # z0, z1, ..., zN keep the position codes 0, 2, 4, ...
+        return self._sequences(z, num_frames, self._warped_with_extras(z, num_frames, size, motion))
 
     def warp(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache) -> Tensor:
-        """z'[i] = splat(z[0], f_{0->i}) for all later frames: ``(B*F, h*w, C)`` -> ``(B, N, h*w, C)``."""
+        """Splat the reference features to every later frame: z'[i] = splat(z[0], f_{0->i}).
+
+        The arguments are those of `forward`.
+
+        Returns:
+            ``(B, N, h*w, C)``.
+
+        Raises:
+            ValueError: if the motion field belongs to another number of frames.
+        """
         if motion.num_frames != num_frames:
             raise ValueError(
                 f"the motion field belongs to {motion.num_frames} frames, the features to {num_frames}; "
@@ -195,9 +162,38 @@ class TemporalAttention(Attention):
         reference = rearrange(z, "(b f) (h w) c -> b f c h w", f=num_frames, h=size[0])[:, 0]
         return reference.detach() if self.detach_reference else reference
 
+    def _warped_with_extras(
+        self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None
+    ) -> Tensor | None:
+        """z' with the additions of ours that are switched on, ``(B, N, h*w, C)``; None for plain attention."""
+        if motion is None or self.fusion == "none":
+            return None
+        warped = self.warp(z, num_frames, size, motion)
+        if self.piece_warp is not None:
+            warped = warped + self.piece_warp(self._reference(z, num_frames, size), motion)
+        if self.offset_code is not None:
+            code = self.offset_code(motion, size)  # (items of the field, N, h*w, C)
+            warped = warped + code.repeat(len(warped) // len(code), 1, 1, 1).to(warped.dtype)  # for each guidance half
+        return warped
+
+    def _sequences(self, z: Tensor, num_frames: int, warped: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`entries` for some of the pixels, from z ``(B*F, d, C)`` and z' ``(B, N, d, C)``."""
+        frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
+        context, own = ignore(frames) if warped is None else FUSIONS[self.fusion](frames, warped)  # (B, M, d, C)
+        context = self.pos_encoder(rearrange(context, "b m d c -> (b d) m c"))
+        return context[:, own], context
+
 
 class TemporalBlock(nn.Module):
-    """Two temporal attentions and a GEGLU feed-forward, each after a LayerNorm and with a residual."""
+    """Temporal attentions and a GEGLU feed-forward, each after a LayerNorm and with a residual connection.
+
+    Args:
+        channels: C.
+        heads: attention heads.
+        max_length: length of the table of position codes.
+        num_attentions: how many temporal attentions follow each other; two in AnimateDiff and the release.
+        attention: further arguments of `TemporalAttention`.
+    """
 
     def __init__(self, channels: int, heads: int, max_length: int, num_attentions: int, **attention: object):
         super().__init__()
@@ -207,10 +203,10 @@ class TemporalBlock(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(num_attentions))
         self.ff = FeedForward(channels, activation_fn="geglu")
         self.ff_norm = nn.LayerNorm(channels)
-        self.slice_size: int | None = None
+        self.slice_size: int | None = None  # as in TemporalAttention
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None) -> Tensor:
-        """``(B*F, h*w, C)`` -> the same shape."""
+        """``(B*F, h*w, C)`` -> the same shape; the arguments are those of `TemporalAttention.forward`."""
         for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
             z = z + attention(norm(z), num_frames, size, motion)
         changes = [self.ff(self.ff_norm(z[:, part])) for part in slices(z.shape[1], self.slice_size)]
@@ -218,7 +214,18 @@ class TemporalBlock(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """GroupNorm per frame, linear in, temporal blocks, zero-initialised linear out, residual."""
+    """Group norm for each frame, a linear map, temporal blocks, a linear map that starts at zero, and a residual.
+
+    Because the last map starts at zero, a fresh motion module changes nothing, and training starts from the 2-D model.
+
+    Args:
+        channels: C, a multiple of 32.
+        heads: attention heads.
+        max_length: length of the table of position codes.
+        num_blocks: how many `TemporalBlock`s follow each other.
+        num_attentions: temporal attentions in each block.
+        attention: further arguments of `TemporalAttention`.
+    """
 
     def __init__(
         self,
@@ -236,35 +243,131 @@ class TemporalTransformer(nn.Module):
             TemporalBlock(channels, heads, max_length, num_attentions, **attention) for _ in range(num_blocks)
         )
         self.proj_out = nn.Linear(channels, channels)
-        nn.init.zeros_(
-            self.proj_out.weight
-        )  # a fresh motion module changes nothing: training starts from the 2-D model
+        nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor, num_frames: int, motion: SplatCache | None = None) -> Tensor:
-        """``x``: ``(B*F, C, h, w)`` -> the same shape."""
+        """Mix the features of a clip over time.
+
+        Args:
+            x: ``(B*F, C, h, w)``.
+            num_frames: F.
+            motion: the motion field, for motion-augmented attention.
+
+        Returns:
+            ``(B*F, C, h, w)``.
+        """
         h, w = x.shape[-2:]
-        z = rearrange(self.norm(x), "n c h w -> n (h w) c")
-        z = self.proj_in(z)
+        z = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))  # (B*F, h*w, C)
         for block in self.transformer_blocks:
             z = block(z, num_frames, (h, w), motion)
         return x + rearrange(self.proj_out(z), "n (h w) c -> n c h w", h=h)
 
 
 class MotionModule(nn.Module):
-    """The holder that gives the official parameter names (``motion_modules.i.temporal_transformer...``)."""
+    """A holder for the transformer, which gives the official parameter names ``motion_modules.i.temporal_transformer``.
+
+    Args:
+        channels: C.
+        transformer: further arguments of `TemporalTransformer`.
+    """
 
     def __init__(self, channels: int, **transformer: object):
         super().__init__()
         self.temporal_transformer = TemporalTransformer(channels, **transformer)
 
     def forward(self, x: Tensor, num_frames: int, motion: SplatCache | None = None) -> Tensor:
-        """``x``: ``(B*F, C, h, w)`` -> the same shape."""
+        """As `TemporalTransformer.forward`."""
         return self.temporal_transformer(x, num_frames, motion)
 
 
+class OffsetCode(nn.Module):
+    """Tells a warped feature how far it has come, above all by which fraction of a feature pixel (ours).
+
+    Bilinear splatting mixes four neighbours, and nobody can tell from the mixture by which fraction of a feature pixel
+    the picture moved. Where one feature stands for a patch of 8x8 pixels, that fraction decides what the patch looks
+    like. The code is a learned linear map of the displacement, its sines and cosines and a constant (`offset_waves`);
+    it is exactly 0 where nothing lands.
+
+    Args:
+        channels: C.
+    """
+
+    INPUTS = 11  # numbers that `offset_waves` gives for each feature
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.proj = nn.Linear(self.INPUTS, channels, bias=False)
+
+    def forward(self, motion: SplatCache, size: tuple[int, int]) -> Tensor:
+        """The code of every feature that lands.
+
+        Args:
+            motion: the motion field of B items.
+            size: ``(h, w)`` of the features.
+
+        Returns:
+            ``(B, N, h*w, C)``, to be added to the warped features.
+        """
+        return self.proj(motion.at(size, offset_waves).to(self.proj.weight.dtype))
+
+
+def offset_waves(flow: Tensor) -> Tensor:
+    """What an `OffsetCode` knows about the displacement of what lands on each feature pixel.
+
+    Args:
+        flow: f_{0->i}, ``(B, N, 2, h, w)`` in feature pixels.
+
+    Returns:
+        ``(B, N, h*w, 11)``: sines and cosines of one and of two turns for each feature pixel of displacement, the
+        displacement itself, and a constant 1; all 0 where nothing lands.
+    """
+    moved, landed = travelled(flow)  # (B, N, 2, h, w), (B, N, 1, h, w)
+    turns = 2 * math.pi * moved
+    waves = [turns.sin(), turns.cos() - 1, (2 * turns).sin(), (2 * turns).cos() - 1]
+    inputs = torch.cat([*waves, moved / 4, torch.ones_like(moved[:, :, :1])], dim=2) * landed
+    return rearrange(inputs, "b n c h w -> b n (h w) c")
+
+
+class PieceWarp(nn.Module):
+    """Warps a feature in smaller pieces, each by its own displacement (ours).
+
+    A feature that stands for 8x8 pixels moves as one block, and after a move by half a feature pixel it is blurred.
+    Here a linear map spreads every feature over ``pieces x pieces`` cells of a finer grid, with about as many numbers
+    in all; the motion field splats these cells at the finer resolution, and a second linear map gathers what lands
+    within each feature pixel. The second map starts at zero, and nothing is added where nothing lands.
+
+    Args:
+        channels: C.
+        pieces: pieces along each side of a feature pixel.
+    """
+
+    def __init__(self, channels: int, pieces: int):
+        super().__init__()
+        self.pieces = pieces
+        inner = pieces**2 * max(1, channels // pieces**2)
+        self.spread = nn.Linear(channels, inner)
+        self.gather = nn.Linear(inner, channels, bias=False)
+        nn.init.zeros_(self.gather.weight)
+
+    def forward(self, reference: Tensor, motion: SplatCache) -> Tensor:
+        """What to add to the warped features.
+
+        Args:
+            reference: z[0], ``(k * B, C, h, w)``, as in `SplatCache.warp`.
+            motion: the motion field of B items.
+
+        Returns:
+            ``(k * B, N, h*w, C)``.
+        """
+        grid = {"p": self.pieces, "q": self.pieces}
+        fine = rearrange(self.spread(reference.movedim(1, -1)), "b h w (c p q) -> b c (h p) (w q)", **grid)
+        landed = motion.warp(fine)  # (k * B, N, inner / pieces^2, h * pieces, w * pieces)
+        return self.gather(rearrange(landed, "b n c (h p) (w q) -> b n (h w) (c p q)", **grid))
+
+
 def slices(length: int, size: int | None) -> list[slice]:
-    """Pieces of at most ``size`` that cover ``length``; one piece if ``size`` is None."""
+    """Slices of at most ``size`` that together cover ``length``; a single one if ``size`` is None."""
     size = size or length
     return [slice(start, start + size) for start in range(0, length, size)]
 

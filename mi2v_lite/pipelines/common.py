@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from mi2v_lite.diffusion import Generators
 from mi2v_lite.models import text
+from mi2v_lite.models.fusion import most_frames
 from mi2v_lite.models.unet import VideoUNet
 
 DECODE_BATCH = 8  # pictures decoded at once: bounds the memory at full size, changes nothing else
@@ -254,9 +255,7 @@ def check_output_type(output_type: str, known: Sequence[str]) -> None:
 
 def check_frames(num_frames: int, unet: VideoUNet) -> None:
     """Raises ValueError for a number of frames that the UNet's position table does not hold."""
-    length = unet.config.motion_max_length
-    # Motion-augmented attention interleaves the warped features: 2 F - 1 positions for F frames.
-    most = (length + 1) // 2 if unet.config.fusion == "attention" else length
+    most = most_frames(unet.config.fusion, unet.config.motion_max_length)
     if int(num_frames) != num_frames or not 2 <= num_frames <= most:
         raise ValueError(f"A clip must have 2 to {most} frames (the reference and the future ones), got {num_frames}.")
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.flow.warp import travelled
 from mi2v_lite.models.autoencoder import decode, encode
 from mi2v_lite.training.common import weighted_mean
 from mi2v_lite.training.options import Measure
@@ -86,6 +86,6 @@ def seen_share(flow: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         `(B, 1, N, h, w)` in [0, 1].
     """
-    _, seen = SplatCache(flow).travelled(tuple(flow.shape[-2:]))  # (B, N, 1, H, W)
-    share = F.adaptive_avg_pool2d(seen.flatten(0, 1).float(), size)
+    _, landed = travelled(flow)  # (B, N, 1, H, W)
+    share = F.adaptive_avg_pool2d(landed.flatten(0, 1).float(), size)
     return share.unflatten(0, flow.shape[:2]).transpose(1, 2)

@@ -107,12 +107,6 @@ class ShapesOnly(SplatCache):
         """`(B, C, h, w)` -> `(B, N, C, h, w)`."""
         return features.new_empty(len(features), self.flow.shape[1], *features.shape[1:])
 
-    def travelled(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """`(B, N, 2, h, w)` and `(B, N, 1, h, w)`, as `SplatCache.travelled` gives."""
-        batch, later = self.flow.shape[:2]
-        moved = self.flow.new_empty(batch, later, 2, *size)
-        return moved, torch.empty(batch, later, 1, *size, dtype=torch.bool, device="meta")
-
 
 class _Counter(TorchDispatchMode):
     """Adds up operations by torch's own registry, and the storages that they make until those are freed.
