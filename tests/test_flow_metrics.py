@@ -9,7 +9,6 @@ from mi2v_lite.flow.metrics import (
     direction_accuracy,
     endpoint_error,
     followed_share,
-    hole_fraction,
     leakage,
     psnr,
     trajectory_error,
@@ -89,15 +88,6 @@ def test_psnr_of_known_errors():
     assert psnr(grey, black) == pytest.approx(0, abs=1e-5) and psnr(black, grey) == pytest.approx(0, abs=1e-5)
     with pytest.raises(ValueError, match="max"):
         psnr(a, a, max=0)
-
-
-def test_hole_fraction_of_validity_and_of_weights():
-    valid = left_half(2, 1)
-    assert hole_fraction(valid) == pytest.approx(0.5)
-    assert hole_fraction(valid * 0.3) == pytest.approx(0.5)
-    assert hole_fraction(valid, left_half()) == 0
-    with pytest.raises(ValueError, match="1, H, W"):
-        hole_fraction(left_half(2, 3))
 
 
 def test_direction_accuracy_counts_fields_within_45_degrees():

@@ -242,6 +242,20 @@ def test_softmax_lets_the_important_pixel_win_and_keeps_the_rest():
     assert splat_softmax(features, flow, importance)[0][0, 0, 0, 1] == pytest.approx(1.25, abs=1e-5)
 
 
+def test_softmax_has_the_gradient_of_the_winner_too():
+    """out = (w1 v1 + w2 v2) / (w1 + w2), w = exp(importance): d out / d importance1 = w1 w2 (v1 - v2) / (w1 + w2)^2."""
+    features, flow = torch.tensor([1.0, 2.0]).double().view(1, 1, 1, 2), torch.zeros(1, 2, 1, 2).double()
+    flow[0, 0, 0, 0] = 1.0  # both land on the second pixel
+    importance = torch.tensor([3.0, 0.0]).double().log1p().view(1, 1, 1, 2).requires_grad_()  # w1 = 4, w2 = 1
+    out, weight = splat_softmax(features, flow, importance)
+    assert float(weight[0, 0, 0, 1].detach()) == pytest.approx(1.25)  # relative to the winner
+    (gradient,) = torch.autograd.grad(out[..., 1].sum(), importance)
+    torch.testing.assert_close(gradient.flatten(), torch.tensor([-4 / 25, 4 / 25]).double(), atol=1e-6, rtol=0)
+    # The weight of the winner is exp(importance - a constant), so its own gradient is 1 and not 0.
+    (gradient,) = torch.autograd.grad(splat_softmax(features, flow, importance)[1][..., 1].sum(), importance)
+    torch.testing.assert_close(gradient.flatten(), torch.tensor([1.0, 0.25]).double())
+
+
 def test_corners_are_dropped_one_by_one():
     """A target at (W - 0.5, 0): the west corner stays, half weight, and the average is the value itself."""
     features, flow = torch.full((1, 1, 1, 4), 5.0), torch.full((1, 2, 1, 4), 100.0)

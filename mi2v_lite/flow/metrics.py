@@ -117,26 +117,6 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None, max: float | None = N
     return 20 * math.log10(max) - 10 * torch.log10(error)
 
 
-def hole_fraction(valid: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The share of pixels that nothing landed on when splatting.
-
-    Args:
-        valid: (..., 1, H, W) bool, or the splat's weight: 0 is a hole.
-        mask: what counts, see the module's header; by default everything.
-
-    Returns:
-        scalar in [0, 1].
-
-    Raises:
-        ValueError: the shapes do not fit.
-
-    Source: ours; holes are what the splat of Stage 2 leaves at 0.
-    """
-    if valid.ndim < 3 or valid.shape[-3] != 1:
-        raise ValueError(f"valid must have the shape (..., 1, H, W), got {tuple(valid.shape)}")
-    return (valid == 0).float()[_mask_for(mask, valid)].mean()
-
-
 def leakage(flow: Tensor, mask: Tensor) -> Tensor:
     """How much moves where nothing should: the mean length of the flow outside a mask, in its unit (pixels).
 

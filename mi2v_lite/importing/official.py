@@ -98,9 +98,7 @@ def unet_config_from_official(config: dict, stage: int) -> dict:
         "motion_max_length": motion.get("temporal_position_encoding_max_len", 24),
         "motion_num_blocks": motion.get("num_transformer_block", 1),
         "motion_num_attentions": len(motion.get("attention_block_types", ["Temporal_Self"] * 2)),
-        "use_stride_embedding": stage == 1,
-        "fusion": "none" if stage == 1 else "attention",
-        "first_frame_timestep": None if stage == 1 else 1,
+        **({"use_stride_embedding": True} if stage == 1 else {"fusion": "attention", "first_frame_timestep": 1}),
     }
 
 

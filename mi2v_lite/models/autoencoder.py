@@ -16,6 +16,8 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
+from mi2v_lite.models.strict import load_strict
+
 
 def make_vae(config: dict) -> AutoencoderKL:
     """Builds an autoencoder; the block types follow `block_out_channels`.
@@ -146,7 +148,7 @@ def load_vae(folder: str | Path) -> AutoencoderKL:
     """
     name = AutoencoderKL.load_config(folder)["_class_name"]
     kind = PatchAutoencoderKL if name == PatchAutoencoderKL.__name__ else AutoencoderKL
-    return keep_ends_precise(kind.from_pretrained(folder).float())
+    return keep_ends_precise(load_strict(kind, folder).float())
 
 
 def factor(vae: AutoencoderKL) -> int:

@@ -67,11 +67,6 @@ class TrajectoryControlNet(VideoEncoder):
         motion_num_blocks: int = 1,
         motion_num_attentions: int = 2,
         use_stride_embedding: bool = True,
-        fusion: str = "none",
-        first_frame_timestep: int | None = None,
-        detach_reference: bool = True,
-        offset_code: bool = False,
-        warp_pieces: int = 1,
     ):
         super().__init__()
         self._build_encoder()
@@ -85,17 +80,17 @@ class TrajectoryControlNet(VideoEncoder):
         cls, unet: VideoUNet, condition_channels: int = 5, condition_hidden: int = 512
     ) -> "TrajectoryControlNet":
         """A fresh ControlNet for ``unet``: its encoder copied, everything new at zero, so its residuals are zero."""
-        shared = {k: v for k, v in unet.config.items() if k in cls._names_of_config() and not k.startswith("_")}
-        net = cls(**shared, condition_channels=condition_channels, condition_hidden=condition_hidden)
+        names = cls._get_init_keys(cls) & set(unet.config)  # the settings that the two networks share
+        net = cls(
+            **{name: unet.config[name] for name in names},
+            condition_channels=condition_channels,
+            condition_hidden=condition_hidden,
+        )
         copied = {k: v for k, v in unet.state_dict().items() if k.split(".")[0] in ENCODER_PARTS}
         _, unexpected = net.load_state_dict(copied, strict=False)
         if unexpected:
             raise ValueError(f"the UNet has encoder parameters that the ControlNet lacks: {unexpected[:3]}")
         return net
-
-    @classmethod
-    def _names_of_config(cls) -> set[str]:
-        return cls._get_init_keys(cls) - {"condition_channels", "condition_hidden"}
 
     def forward(
         self,

@@ -8,6 +8,8 @@ Shapes: latents ``(B, C, F, h, w)`` outside, ``(B*F, C, h, w)`` inside.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.models.strict import check_names
 from mi2v_lite.models.temporal import (
     MotionModule,
     TemporalAttention,
@@ -31,6 +34,7 @@ from mi2v_lite.models.temporal import (
     unfold_frames,
 )
 
+WARP_SETTINGS = ("fusion", "detach_reference", "offset_code", "warp_pieces")  # which a ControlNet does not have
 SLICES = {"auto": 512, "max": 128}  # feature pixels at once, by the names that diffusers has for them
 
 
@@ -70,10 +74,7 @@ class Layer:
             max_length=self.config["motion_max_length"],
             num_blocks=self.config["motion_num_blocks"],
             num_attentions=self.config["motion_num_attentions"],
-            fusion=self.config["fusion"],
-            detach_reference=self.config["detach_reference"],
-            offset_code=self.config["offset_code"],
-            warp_pieces=self.config["warp_pieces"],
+            **{name: self.config[name] for name in WARP_SETTINGS if name in self.config},
         )
 
 
@@ -136,6 +137,23 @@ class VideoEncoder(ModelMixin, ConfigMixin):
     """The part that the UNet and its ControlNet share: embeddings, down blocks, mid block."""
 
     _supports_gradient_checkpointing = True
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self | tuple[Self, dict]:
+        """As in diffusers, but a file that lacks tensors of the network, or holds others, is an error.
+
+        Args:
+            folder: the folder that `save_pretrained` wrote.
+            kwargs: further arguments of diffusers' `from_pretrained`.
+
+        Raises:
+            ValueError: if the file and the network do not have the same tensors.
+            OSError: if there is no such folder or no file in it.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        network, info = super().from_pretrained(folder, output_loading_info=True, **kwargs)
+        check_names(folder, info["missing_keys"], info["unexpected_keys"])
+        return (network, info) if wants_info else network
 
     def _build_encoder(self) -> Layer:
         config = self.config
@@ -217,7 +235,7 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         time = torch.as_tensor(timestep, device=device)
         time = time.reshape(-1, 1) if time.ndim < 2 else time
         time = time.expand(batch, frames).clone()
-        if self.config.first_frame_timestep is not None:
+        if self.config.get("first_frame_timestep") is not None:  # Stage 2; a ControlNet's config has no such entry
             time[:, 0] = self.config.first_frame_timestep
         emb = self.time_embedding(self._sinusoid(time, dtype))  # (B*F, D)
         if self.config.use_stride_embedding:

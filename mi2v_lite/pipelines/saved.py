@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from torch import nn
 
-SHOWN = 3  # names in an error
+from mi2v_lite.models.strict import check_names
 
 
 def check_folders(folder: Path, given: Collection[str] = ()) -> None:
@@ -46,10 +46,4 @@ def check_weights(pipe: DiffusionPipeline, folder: Path, given: Collection[str] 
             with safe_open(file, framework="pt") as tensors:
                 saved.update(tensors.keys())
         own = set(part.state_dict())
-        for what, names in (("lacks", own - saved), ("holds more than the network:", saved - own)):
-            if names:
-                few = ", ".join(sorted(names)[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-                raise ValueError(
-                    f"{folder / name} {what} {len(names)} of its tensors ({few}): it was saved for another network or "
-                    "by a version of transformers or diffusers that names them otherwise; save it again with yours."
-                )
+        check_names(folder / name, own - saved, saved - own)

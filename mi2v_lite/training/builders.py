@@ -13,6 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite.models.autoencoder import load_vae, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
+from mi2v_lite.models.strict import load_strict
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.curriculum import FOLDER, Config, Step
@@ -26,7 +27,7 @@ CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet":
 
 def load_model(kind: str, folder: str | Path) -> nn.Module:
     """A saved model of one of the `sections.KINDS`, in float32."""
-    return load_vae(folder).float() if kind == "autoencoder" else CLASSES[kind].from_pretrained(folder).float()
+    return load_vae(folder) if kind == "autoencoder" else load_strict(CLASSES[kind], folder).float()
 
 
 def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
