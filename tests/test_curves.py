@@ -2,7 +2,7 @@
 
 import pytest
 
-from mi2v_lite.evaluation import curves
+from mi2v_lite.training import curves
 
 ROWS = "step,loss,lr,seconds,heldout_loss\n10,2.0,1e-3,0.5,\n20,1.0,1e-3,0.7,\n20,,,,1.5\n"
 

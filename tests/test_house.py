@@ -128,7 +128,7 @@ def test_environment_has_the_floors_of_pyproject():
     assert set(plain) <= known, f"environment.yml alone has {sorted(set(plain) - known)}"
     through_pip = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert through_pip == [["-e .[notebooks,train,test]"]]
-    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "metrics", "train", "test"}
+    assert set(PROJECT["optional-dependencies"]) == {"notebooks", "train", "test"}
 
 
 def test_lock_satisfies_pyproject():
@@ -141,13 +141,13 @@ def test_lock_satisfies_pyproject():
     assert len(pins) == len(lines), "requirements.lock pins a package twice"
     assert pins["torch"] == "2.13.0"
     assert "torchvision" not in pins
-    for name, requirement in (requirements() | requirements("notebooks", "metrics", "train", "test")).items():
+    for name, requirement in (requirements() | requirements("notebooks", "train", "test")).items():
         assert name in pins, f"requirements.lock lacks {name}"
         assert requirement.specifier.contains(pins[name]), f"{requirement} against the lock's {pins[name]}"
 
 
 def test_third_party_imports_are_declared():
-    allowed = set(requirements()) | set(requirements("notebooks", "metrics", "train"))
+    allowed = set(requirements()) | set(requirements("notebooks", "train"))
     for path in sorted(PACKAGE.rglob("*.py")):
         for line, dotted in package_imports(path):
             top = dotted.split(".")[0]

@@ -9,7 +9,8 @@ import pytest
 
 import mi2v_lite
 from mi2v_lite.data.samples import heldout_world
-from mi2v_lite.evaluation import LARGE_MOTION_PX, evaluate, true_drag
+from mi2v_lite.evaluation import evaluate, true_drag
+from mi2v_lite.evaluation.stages import LARGE_MOTION_PX
 
 WEIGHTS = Path(mi2v_lite.__file__).parent / "weights"
 CLIPS, SEED = 24, 0
@@ -26,7 +27,7 @@ def pipe():
 
 @pytest.fixture(scope="module")
 def metrics(pipe):
-    # What costs most (50 steps, anchors, brush) is left to `mi2v evaluate`.
+    # Anchors, brush, tracking and video are left to `mi2v evaluate`.
     measures = ("autoencoders", "stage1", "drags", "stage2")
     found = evaluate(pipe, heldout_world(), clips=CLIPS, seed=SEED, measures=measures)
     for name, figure in sorted(found.items()):
@@ -51,8 +52,8 @@ def test_all_weights_together_are_small():
 
 
 def test_enough_clips_count(metrics):
-    drags = ("drags.error_relative", "drags.error_relative_network")
-    for name in ("flow_vae.epe_relative", "stage1.epe_relative", "stage2.gain_large_motion_db", *drags):
+    drags = ("drags.error_px_1", "drags.error_px_1_network")
+    for name in ("flow_vae.epe_relative", "stage1.epe_relative", "stage2.psnr_gap_db", *drags):
         assert metrics[name]["n"] >= CLIPS // 2, f"{name} rests on {metrics[name]['n']} clips"
 
 
@@ -66,15 +67,17 @@ def test_stage1_beats_the_zero_field_by_far(metrics):
 
 def test_a_drag_ends_where_it_was_drawn(metrics):
     # With the pipeline's defaults, which pin the drawn path's latents (hold_control).
-    assert metrics["drags.error_relative"]["value"] <= 0.35
+    assert metrics["drags.error_px_1"]["value"] <= 0.5
 
 
 def test_a_drag_ends_where_it_was_drawn_without_hold_control(metrics):
-    assert metrics["drags.error_relative_network"]["value"] <= 0.2
+    assert metrics["drags.error_px_1_network"]["value"] <= 2.0
 
 
 def test_stage2_beats_the_frozen_frame_where_motion_is_large(metrics):
-    assert metrics["stage2.gain_large_motion_db"]["value"] > 0
+    # Frame 0 kept frozen reaches about 12 dB there.
+    assert metrics["stage2.psnr_very_large_motion_db"]["value"] >= 20
+    assert metrics["stage2.psnr_very_large_motion_db"]["n"] >= 10
 
 
 def test_stage2_comes_near_what_its_autoencoder_could_show(metrics):

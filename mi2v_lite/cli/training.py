@@ -51,7 +51,7 @@ def curves(options: argparse.Namespace) -> None:
     """`mi2v curves`: updates, minutes and losses of the training logs; Markdown on stdout, the curves in a picture."""
     if options.output is not None:
         common.check_writable([options.output])
-    from mi2v_lite.evaluation import curves as drawn
+    from mi2v_lite.training import curves as drawn
 
     logs = drawn.read_logs(options.logs)
     print(drawn.markdown(logs))

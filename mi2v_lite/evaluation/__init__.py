@@ -1,35 +1,25 @@
-"""Floor 4: measured quality of a pipeline on worlds whose truth is known. `mi2v evaluate` prints the table.
+"""What a pipeline can do, measured on clips whose true motion is known: `mi2v evaluate` prints the table.
 
-Every figure has a mean, a spread (standard deviation over clips) and the number of clips. Clips, noise and drags follow
-from the seed alone. What each name means stands with the function that measures it.
+`table.FIGURES` says in one sentence what each figure means. Every figure is a mean over clips with its spread (the
+standard deviation) and the number of clips. Clips, noise and drags follow from the seed alone.
 """
 
-from mi2v_lite.data.samples import SAMPLES, heldout_world, sample_film
-from mi2v_lite.evaluation.control import drag_errors, dragged, true_drag, true_drags
-from mi2v_lite.evaluation.detail import detail_clips
-from mi2v_lite.evaluation.fusions import fusion_clips
-from mi2v_lite.evaluation.networks import find_judges
-from mi2v_lite.evaluation.parts import LARGE_MOTION_PX
-from mi2v_lite.evaluation.sheets import drag_sheet, prompt_sheet
-from mi2v_lite.evaluation.table import LARGE_MEASURES, MEASURES, evaluate, markdown, report
+from mi2v_lite.evaluation.control import drag_errors, true_drag, true_drags
+from mi2v_lite.evaluation.judges import ClipJudge
+from mi2v_lite.evaluation.sheets import detail_clips, drag_sheet, fusion_clips, prompt_sheet
+from mi2v_lite.evaluation.table import FIGURES, MEASURES, evaluate, markdown
 
 __all__ = [
-    "LARGE_MEASURES",
-    "LARGE_MOTION_PX",
+    "FIGURES",
     "MEASURES",
-    "SAMPLES",
+    "ClipJudge",
     "detail_clips",
     "drag_errors",
     "drag_sheet",
-    "dragged",
     "evaluate",
-    "find_judges",
     "fusion_clips",
-    "heldout_world",
     "markdown",
     "prompt_sheet",
-    "report",
-    "sample_film",
     "true_drag",
     "true_drags",
 ]

@@ -1,55 +1,123 @@
-"""The table: which measures are taken, on which clips, and how their numbers are put together."""
+"""The table: which figures there are, on which clips they are measured, and how they are put together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.source import Clip, ClipSource
-from mi2v_lite.evaluation import control, motion, networks, parts, video
+from mi2v_lite.evaluation import control, stages
+from mi2v_lite.evaluation import video as restyling
 from mi2v_lite.evaluation.detail import detail
-from mi2v_lite.evaluation.fusions import painting_with
-from mi2v_lite.evaluation.parts import Numbers
+from mi2v_lite.evaluation.judges import Judge, judged
+from mi2v_lite.evaluation.stages import Numbers
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
 
-MEASURES: dict[str, Callable[[MotionI2VPipeline, Clip, int], Numbers]] = {
-    "autoencoders": parts.autoencoders,
-    "stage1": parts.stage1,
-    "stage1_steps": parts.stage1_steps,
-    "stage1_samples": motion.stage1_samples,
-    "drags": control.drags,
-    "network_drags": control.network_drags,
-    "control_scales": motion.control_scales,
-    "anchors": control.anchors,
-    "brush": control.brush,
-    "stage2": parts.stage2,
-    "tracking": video.tracking,
-    "video": video.restyled,
+# What each figure means, in which unit, and whether more or less is better. Errors are lengths of wrong displacements;
+# likeness is the peak signal-to-noise ratio (PSNR).
+FIGURES = {
+    "flow_vae.epe_relative": (
+        "Error that encoding and decoding leave in a motion field, over the mean motion; less is better."
+    ),
+    "image_vae.psnr_db": "Likeness of photos to themselves after encoding and decoding, in dB; more is better.",
+    "stage1.epe_relative": (
+        "Error of the predicted motion over the mean motion, 1 for no motion at all; less is better."
+    ),
+    "stage1.epe_over_training_mean": (
+        "Error of the predicted motion over that of the mean training motion; less is better."
+    ),
+    "stage1.direction_accuracy": "Share of clips that go where the caption says, to within 45 degrees; more is better.",
+    "stage1.followed": "How far the prediction goes along the true motion, as a share of it; 1 is right.",
+    "objects.stage1.direction_accuracy": (
+        "Share of things that go where the caption says while the camera rests; more is better."
+    ),
+    "objects.stage1.followed": "How far these things go along their true motion, as a share of it; 1 is right.",
+    "film.stage1.epe_relative": (
+        "Error of the predicted motion over the mean motion on clips of a film; less is better."
+    ),
+    "drags.error_px_1": (
+        "Distance of a single drag's start from its goal in the last frame, held, in px; less is better."
+    ),
+    "drags.error_px_3": "The same distance with 3 drags, held, in px; less is better.",
+    "drags.error_px_10": "The same distance with 10 drags, held, in px; less is better.",
+    "drags.error_px_1_network": "The same distance with 1 drag through the ControlNet alone, in px; less is better.",
+    "drags.error_px_3_network": "The same distance with 3 drags through the ControlNet alone, in px; less is better.",
+    "drags.error_px_10_network": "The same distance with 10 drags through the ControlNet alone, in px; less is better.",
+    "drags.epe_moving_px": "Error over all that really moves when one drag is given, held, in px; less is better.",
+    "anchors.drift_px": "How far anchored points move, in px; less is better.",
+    "brush.leakage_px": "Mean motion outside the brush, in px; less is better.",
+    "stage2.psnr_gap_db": (
+        "How far visible pixels stay below what the image autoencoder can show, in dB; less is better."
+    ),
+    "stage2.psnr_holes_db": "Likeness to the truth where frame 0 shows nothing, in dB; more is better.",
+    "stage2.psnr_very_large_motion_db": (
+        "Likeness to the truth of pixels that moved more than 12 px, in dB; more is better."
+    ),
+    "ablation.none.psnr_large_motion_db": "The same for a Stage 2 without warped features, in dB; more is better.",
+    "ablation.addition.psnr_large_motion_db": (
+        "The same for a Stage 2 that adds warped features, in dB; more is better."
+    ),
+    "ablation.attention.psnr_large_motion_db": (
+        "The same for a Stage 2 that attends to warped features, in dB; more is better."
+    ),
+    "detail.visible_psnr_db_carried": (
+        "Likeness of visible pixels of large clips, with carried detail, in dB; more is better."
+    ),
+    "detail.visible_psnr_db_plain": "The same for Stage 2's frames enlarged, in dB; more is better.",
+    "detail.visible_psnr_db_telea": (
+        "The same for the photo splatted along every pixel's true motion, in dB; more is better."
+    ),
+    "detail.holes_psnr_db_carried": "Likeness where frame 0 shows nothing, with carried detail, in dB; more is better.",
+    "detail.holes_psnr_db_telea": "The same for holes filled by Telea's inpainting, in dB; more is better.",
+    "detail.flicker_levels_carried": (
+        "Change along the motion from frame to frame, carried, in levels of 255; less is better."
+    ),
+    "detail.flicker_levels_plain": "The same for Stage 2's frames enlarged, in levels of 255; less is better.",
+    "detail.sharpness_carried": (
+        "Mean step between neighbouring pixels over the truth's, with carried detail; 1 is right."
+    ),
+    "detail.sharpness_plain": "The same for Stage 2's frames enlarged; 1 is right.",
+    "detail.predicted_psnr_db_carried": (
+        "Likeness of all pixels with predicted motion and carried detail, in dB; more is better."
+    ),
+    "detail.predicted_psnr_db_plain": "The same for Stage 2's frames enlarged, in dB; more is better.",
+    "detail.field_roughness_predicted_guided": (
+        "Creases (mean Laplacian) of motion enlarged along the photo's edges; less is better."
+    ),
+    "detail.field_roughness_predicted_bilinear": "The same for motion enlarged bilinearly; less is better.",
+    "tracking.epe_large_px": "Error of the tracker where pixels move more than 8 px, in px; less is better.",
+    "video.same_motion_warp_error_ratio": (
+        "Flicker of frames painted one by one over that of a driven clip; more is better."
+    ),
+    "whole.consistency_clip": "Frame consistency: CLIP's cosine of neighbouring frames; more is better.",
+    "whole.prompt_clip": "Prompt consistency: CLIP's cosine of frames and prompt, times 100; more is better.",
+    "whole.average_displacement_px": (
+        "Mean motion of these clips, in px, since standing still is consistent; neither is better."
+    ),
 }
-# Dear ones are taken on the first clips only. Clips differ much: the mean of few says little where a target is near.
-FIRST_CLIPS = {
-    "drags": 24,
-    "anchors": 24,
-    "brush": 24,
-    "tracking": 24,
-    "fusions": 24,
-    "stage1_steps": 8,
-    "stage1_samples": 8,
-    "network_drags": 8,
-    "control_scales": 8,
-    "judges": 8,
-    "video": 8,
+
+Measure = Callable[[MotionI2VPipeline, Clip, int], Numbers]
+
+# Measures on the clips of the world, and on how many of them at most: the expensive ones take only the first.
+ALL = 10**9
+MEASURES: dict[str, tuple[Measure, int]] = {
+    "autoencoders": (stages.flow_vae, ALL),
+    "stage1": (stages.stage1, ALL),
+    "drags": (control.drags, 24),
+    "network_drags": (control.network_drags, 8),
+    "anchors": (control.anchors, 24),
+    "brush": (control.brush, 24),
+    "stage2": (stages.stage2, ALL),
+    "detail": (detail, 24),
+    "tracking": (restyling.tracking, 24),
+    "video": (restyling.video, 8),
 }
-# What a film's clips, whose flow is an estimate, can be measured on. Their keys begin with "film.".
-FILM_MEASURES, FILM_CLIPS = ("autoencoders", "stage1", "drags", "stage2"), 3
-# What needs clips drawn at the size of a photo, and on how many of them: each takes seconds.
-LARGE_MEASURES, LARGE_CLIPS = {"detail": detail}, 24
-# Where the camera rests, only a thing that obeys its words can be right. Their keys begin with "objects.".
-OBJECT_MEASURES = ("stage1",)
+FILM_CLIPS, ABLATION_CLIPS, JUDGED_CLIPS = 3, 24, 8
 
 
 def evaluate(
@@ -57,134 +125,110 @@ def evaluate(
     world: ClipSource,
     clips: int = 96,
     seed: int = 0,
-    measures: Collection[str] = (*MEASURES, *LARGE_MEASURES),
-    fusions: dict[str, VideoUNet] | None = None,
-    film: ClipSource | None = None,
-    objects: ClipSource | None = None,
+    measures: Collection[str] = tuple(MEASURES),
+    *,
     large: ClipSource | None = None,
-    judges: Collection[networks.Judge] = (),
+    objects: ClipSource | None = None,
+    film: ClipSource | None = None,
+    fusions: dict[str, VideoUNet] | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Measure a pipeline on ``clips`` clips of ``world``, and apart from them on those of ``film`` and ``objects``.
+    """Measures a pipeline on clips whose true motion is known.
 
     Args:
-        pipe: both stages. world: clips with exact flow. clips: how many; what is dear is measured
-        on the first of them (``FIRST_CLIPS``). seed: of the clips and of all noise.
-        measures: which of ``MEASURES`` and ``LARGE_MEASURES``; their docstrings say what their names mean.
-        fusions: name -> Stage 2 UNet: the ablation, ``ablation.NAME.psnr_large_motion_db`` (``parts.fusion``).
-        film: clips of real video with tracked flow. Their figures have the same names after ``film.``; where a pixel is
-        hidden their flow is the tracker's guess, so errors against it are not all the model's.
-        objects: clips whose camera rests (``World``); what Stage 1 makes of them stands after ``objects.``.
-        large: clips of squares as large as photos, several times the pipeline's working size, for ``LARGE_MEASURES``.
-        judges: of whole clips, made by both stages (``networks.whole``): figures after ``whole.``.
+        pipe: both stages.
+        world: the clips to measure on.
+        clips: how many of them; expensive measures take only the first (`MEASURES`).
+        seed: of the first clip, and of all noise.
+        measures: which of `MEASURES` to take.
+        large: square clips, several times the pipeline's working size, for the measure `detail`; none leaves it out.
+        objects: clips whose camera rests, for `stage1`; their figures begin with `objects.`.
+        film: clips of real video, for `stage1`; their figures begin with `film.`. Their motion is a tracker's estimate,
+            so the error is not all the model's.
+        fusions: name to Stage 2 UNet, for the ablation; the figures begin with `ablation.`.
+        judge: what whole clips, made by both stages, are judged by; the figures begin with `whole.`.
 
     Returns:
-        metric name -> ``{"value", "spread", "n"}``. Besides those of the measures: ``flow_vae.epe_relative``,
-        ``stage1.epe_relative`` and ``poke.epe_relative_1`` (3, 10), mean error over mean motion (1 is the error of the
-        zero field); ``stage1.epe_over_training_mean``, over the error of the mean training motion;
-        ``stage1.epe_10_over_50_steps``, the error in 10 steps over that in 50, on the same clips.
+        figure to `{"value", "spread", "n"}`, in the order of `FIGURES`: mean, standard deviation and number of clips.
 
     Raises:
         ValueError: for a measure that does not exist.
     """
-    unknown = sorted(set(measures) - set(MEASURES) - set(LARGE_MEASURES))
+    unknown = sorted(set(measures) - set(MEASURES))
     if unknown:
-        raise ValueError(f"unknown measures {unknown}; there are {sorted([*MEASURES, *LARGE_MEASURES])}")
-    own = [name for name in measures if name in MEASURES]
-    metrics = _measured(pipe, world, clips, seed, own, fusions or {}, judges) if own or fusions or judges else {}
-    for name in [name for name in measures if name in LARGE_MEASURES and large is not None]:
-        bar = tqdm(range(seed, seed + min(clips, LARGE_CLIPS)), desc=name)
-        found = [LARGE_MEASURES[name](pipe, large.clip(number), number) for number in bar]
-        keys = dict.fromkeys(key for numbers in found for key in numbers)
-        metrics |= {key: summary([numbers[key] for numbers in found if key in numbers]) for key in keys}
+        raise ValueError(f"there is no measure called {', '.join(unknown)}; there are {', '.join(MEASURES)}.")
+    numbers: dict[str, list] = {}
+
+    def take(name: str, measure: Measure, source: ClipSource, most: int = ALL, prefix: str = "") -> None:
+        for number in tqdm(range(seed, seed + min(clips, most)), desc=name):
+            for key, value in measure(pipe, source.clip(number), number).items():
+                numbers.setdefault(prefix + key, []).append(value)
+
+    for name in measures:
+        measure, most = MEASURES[name]
+        source = large if name == "detail" else world
+        if source is not None:
+            take(name, measure, source, most)
     if "autoencoders" in measures:
-        found = parts.photos(pipe, SAMPLES / "photos")
-        metrics |= {name: summary([numbers[name] for numbers in found]) for name in found[0]}
-    if "video" in measures:
-        found = video.real_clips(pipe, SAMPLES / "clips")
-        metrics |= {name: summary([each[name] for each in found if name in each]) for name in found[0]}
-    apart = (("film", film, FILM_MEASURES, min(clips, FILM_CLIPS)), ("objects", objects, OBJECT_MEASURES, clips))
-    for prefix, source, possible, count in apart:
-        own = [name for name in possible if name in measures]
-        if source is not None and own:
-            found = _measured(pipe, source, count, seed, own, {}, ())
-            found = {name.removeprefix("world.").replace("world_", ""): each for name, each in found.items()}
-            metrics |= {f"{prefix}.{name}": each for name, each in found.items()}
-    return metrics
+        for path in sorted((SAMPLES / "photos").glob("*.jpg")):
+            for key, value in stages.image_vae(pipe, path).items():
+                numbers.setdefault(key, []).append(value)
+    if "stage1" in measures and objects is not None:
+        take("objects", stages.stage1, objects, prefix="objects.")
+    if "stage1" in measures and film is not None:
+        take("film", stages.stage1, film, FILM_CLIPS, "film.")
+    for name, unet in (fusions or {}).items():
+        with painting_with(pipe, unet):
+            take(f"ablation {name}", _ablation, world, ABLATION_CLIPS, f"ablation.{name}.")
+    if judge is not None:
+        take("whole", lambda *arguments: judged(*arguments, judge), world, JUDGED_CLIPS)
+    order = [*FIGURES, *(name for name in numbers if name.startswith(("ablation.", "whole.")) and name not in FIGURES)]
+    return {name: summary(numbers[name]) for name in order if name in numbers}
 
 
-def _measured(
-    pipe: MotionI2VPipeline,
-    source: ClipSource,
-    clips: int,
-    seed: int,
-    measures: Collection[str],
-    fusions: dict[str, VideoUNet],
-    judges: Collection[networks.Judge],
-) -> dict[str, dict[str, float]]:
-    """The figures of the measures on the clips of one source."""
-    numbers: dict[str, list[float]] = {}
-    pairs: dict[str, list[tuple[float, float]]] = {}
-
-    def put(found: Numbers) -> None:
-        for name, value in found.items():
-            numbers.setdefault(name, []).append(value)
-
-    for index in tqdm(range(clips), desc="evaluate"):
-        clip, found = source.clip(seed + index), {}
-        for name in measures:
-            if index < FIRST_CLIPS.get(name, clips):
-                found |= MEASURES[name](pipe, clip, seed + index)
-        put({name: value for name, value in found.items() if name not in ONLY_IN_RATIOS})
-        for name, top, bottom in RATIOS:
-            if top in found and bottom in found:
-                pairs.setdefault(name, []).append((found[top], found[bottom]))
-        if judges and index < FIRST_CLIPS["judges"]:
-            put(networks.whole(pipe, clip, seed + index, judges))
-        for name, unet in fusions.items() if index < FIRST_CLIPS["fusions"] else ():
-            with painting_with(pipe, unet):
-                put({f"ablation.{name}.{key}": value for key, value in parts.fusion(pipe, clip, seed + index).items()})
-    metrics = {name: summary(values) for name, values in numbers.items()}
-    return metrics | {name: share(*zip(*values, strict=True)) for name, values in pairs.items()}
+def _ablation(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
+    """What the fusions differ in: pixels that moved far."""
+    numbers = stages.stage2(pipe, clip, seed)
+    name = "stage2.psnr_very_large_motion_db"
+    return {"psnr_large_motion_db": numbers[name]} if name in numbers else {}
 
 
-# name, the error above, the error or motion below
-RATIOS = (
-    ("flow_vae.epe_relative", "flow_vae.epe_px", "world.motion_px"),
-    ("stage1.epe_relative", "stage1.epe_px", "world.motion_px"),
-    ("stage1.epe_over_training_mean", "stage1.epe_px", "world.training_mean_epe_px"),
-    ("stage1.epe_10_over_50_steps", "stage1.epe_10_steps_px", "stage1.epe_50_steps_px"),
-    *((f"poke.epe_relative_{count}", f"poke.epe_px_{count}", "world.motion_px") for count in control.DRAG_COUNTS),
-)
-# Taken on few clips, for their ratio alone: as figures they would not compare with those of all clips.
-ONLY_IN_RATIOS = {"stage1.epe_10_steps_px", "stage1.epe_50_steps_px"}
+@contextmanager
+def painting_with(pipe: MotionI2VPipeline, unet: VideoUNet) -> Iterator[None]:
+    """Inside the block, Stage 2 of the pipeline is `unet`."""
+    own = pipe.animation_unet
+    pipe.register_modules(animation_unet=unet)
+    try:
+        yield
+    finally:
+        pipe.register_modules(animation_unet=own)
 
 
-def share(errors: Sequence[float], motions: Sequence[float]) -> dict[str, float]:
-    """Mean error over mean motion (not the mean of ratios: a clip that hardly moves would outweigh all others).
+def summary(values: Sequence[float] | Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Sums a figure up.
 
-    The spread is that of the ratios of the clips that move more than 1 px.
+    Args:
+        values: one for each clip. Of pairs (error, size) the mean error is divided by the mean size, for a mean of
+            ratios would be ruled by the clips that hardly move; their spread is that of the ratios of sizes above 1.
+
+    Returns:
+        `{"value", "spread", "n"}`, over the values that are finite.
     """
-    ratios = [error / motion for error, motion in zip(errors, motions, strict=True) if motion > 1]
-    spread = float(np.std(ratios)) if ratios else float("nan")
-    value = float(np.mean(errors) / np.mean(motions)) if np.any(motions) else float("nan")
-    return {"value": value, "spread": spread, "n": len(errors)}
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Mean, standard deviation and number of the finite values."""
-    kept = [v for v in values if np.isfinite(v)]
-    if not kept:
+    if values and isinstance(values[0], tuple):
+        errors, sizes = np.array(values).T
+        ratios = errors[sizes > 1] / sizes[sizes > 1]
+        value = float(errors.mean() / sizes.mean()) if sizes.any() else float("nan")
+        return {"value": value, "spread": float(ratios.std()) if len(ratios) else float("nan"), "n": len(values)}
+    finite = [value for value in values if np.isfinite(value)]
+    if not finite:
         return {"value": float("nan"), "spread": float("nan"), "n": 0}
-    return {"value": float(np.mean(kept)), "spread": float(np.std(kept)), "n": len(kept)}
+    return {"value": float(np.mean(finite)), "spread": float(np.std(finite)), "n": len(finite)}
 
 
 def markdown(metrics: dict[str, dict[str, float]]) -> str:
-    """The metrics as a Markdown table."""
-    rows = ["| metric | mean | spread | clips |", "|---|---|---|---|"]
-    rows += [f"| {name} | {m['value']:.3f} | {m['spread']:.3f} | {m['n']} |" for name, m in sorted(metrics.items())]
+    """Returns the figures as a Markdown table, each with its meaning."""
+    rows = ["| figure | mean | spread | clips | meaning |", "|---|---|---|---|---|"]
+    for name, m in metrics.items():
+        meaning = FIGURES.get(name, "")
+        rows.append(f"| {name} | {m['value']:.3f} | {m['spread']:.3f} | {m['n']} | {meaning} |")
     return "\n".join(rows)
-
-
-def report(metrics: dict[str, dict[str, float]], notes: Iterable[str] = ()) -> dict:
-    """The JSON form: ``{"metrics": {KEY: {"value", "spread", "n"}}, "notes": [...]}``."""
-    return {"metrics": metrics, "notes": list(notes)}
