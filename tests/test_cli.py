@@ -333,7 +333,7 @@ MISTAKES = {
     "no logs": (["curves", "."], "has no training logs"),
     "clips without ablation": (["evaluate", "--ablation-clips", "x.png"], "give both"),
     "evaluate without weights": (["evaluate", "--weights", "none"], "No lite weights"),
-    "unknown measure": (["evaluate", "--only", "beauty"], r"unknown measures \['beauty'\]"),
+    "unknown measure": (["evaluate", "--only", "beauty"], "there is no measure called beauty"),
     "no such config": (["train", "none.yaml", "--step", "x"], "none.yaml"),
     "no step": (["train", "none.yaml"], "--step"),
     "no such step": (["train", ROOT / "mi2v_lite" / "configs" / "lite.yaml", "--step", "x"], "No step 'x'"),
