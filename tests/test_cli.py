@@ -19,7 +19,7 @@ from diffusers import DDIMScheduler
 from PIL import Image
 
 from mi2v_lite import cli, evaluation
-from mi2v_lite.cli import animate, common, video
+from mi2v_lite.cli import common
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.flow.files import read_flo, read_npz
 from mi2v_lite.io import images, videos
@@ -27,7 +27,7 @@ from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.pipelines import MotionI2VPipeline, motion_i2v
+from mi2v_lite.pipelines import MotionI2VPipeline
 from tools.vocabulary import build_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,12 +187,6 @@ def test_a_clip_has_the_size_of_the_photo_and_its_own_rate(here, sharp, capsys):
     made("--seconds", 1, "--previews")
     with Image.open("clip.png") as image:
         assert image.size == (384, 256) and image.n_frames == 8
-
-
-def test_what_the_help_says_is_what_the_pipelines_take():
-    """The commands name their defaults without loading torch."""
-    assert (animate.FPS, animate.SECONDS) == (motion_i2v.FPS, motion_i2v.SECONDS)
-    assert animate.SIZE == video.SIZE == images.SHORT_SIDE
 
 
 def test_device_and_precision_reach_the_networks(weights):

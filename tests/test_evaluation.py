@@ -13,6 +13,7 @@ from mi2v_lite import evaluation
 from mi2v_lite.data.source import Clip
 from mi2v_lite.evaluation import FIGURES, control, evaluate, judges, sheets, stages, table
 from mi2v_lite.evaluation.video import displacement
+from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.training.starts import start_pca
 from tools import mean_flow
@@ -55,7 +56,7 @@ class Pipe:
         return SimpleNamespace(flow=stages.flow_tensor(clip(0)) * self.scale)
 
     def render(self, image, motion, prompt="", **kwargs):
-        frames = stages.frames_tensor(clip(int(image.sum() != clip(0).frames[0].sum())))
+        frames = frames_tensor(clip(int(image.sum() != clip(0).frames[0].sum())).frames)
         if self.animation_unet == "blank":
             frames = torch.zeros_like(frames)
         if kwargs.get("output_type") == "np":
@@ -204,7 +205,7 @@ def test_clip_judges_from_a_local_folder(tmp_path):
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)).save_pretrained(tmp_path / "clip")
     build_tokenizer(tmp_path / "clip")
     judge = judges.ClipJudge(tmp_path / "clip")
-    frames = stages.frames_tensor(clip(0))
+    frames = frames_tensor(clip(0).frames)
     still = judge(frames[:1].expand_as(frames), "a square")
     other = judge(frames.flip(1) * torch.linspace(-1, 1, FRAMES).view(-1, 1, 1, 1), "a square")
     assert still["whole.consistency_clip"] == pytest.approx(1, abs=1e-4) and other["whole.consistency_clip"] < 0.999

@@ -1,5 +1,8 @@
 """Pictures and clips: what is written can be read again, colours share one scale, failures leave nothing behind."""
 
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
@@ -186,3 +189,25 @@ def test_tracks_end_where_the_flow_goes():
     rows, columns = np.nonzero(red)
     assert abs(rows.mean() - 190) < 4  # pixel 9's centre, twentyfold
     assert abs(columns.min() - 190) < 6 and abs(columns.max() - 350) < 12
+
+
+def test_the_package_imports_without_pyav_and_says_what_to_install(monkeypatch, tmp_path):
+    code = "import sys; sys.modules['av'] = None; import mi2v_lite.io.videos"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.mp4").write_bytes(b"any")
+    with pytest.raises(ImportError, match="pip install av"):
+        videos.read_video(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize(
+    "size, short, multiple, expected",
+    [
+        ((75, 110), 32, 8, (32, 48)),
+        ((45, 29), None, 8, (48, 32)),
+        ((640, 427), 512, 1, (767, 512)),
+        ((3, 5), None, 8, (8, 8)),
+    ],
+)
+def test_a_size_keeps_the_aspect_ratio_as_nearly_as_multiples_allow(size, short, multiple, expected):
+    assert images.fitted_size(size, short, multiple) == expected

@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from mi2v_lite.control import Drag, MotionControl
 from mi2v_lite.flow.fields import to_unit
+from mi2v_lite.io.pixels import image_tensor, to_uint8
 from mi2v_lite.models.autoencoder import encode, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.pipelines import AnimationPipeline, MotionFieldOutput, MotionFieldPipeline, MotionI2VPipeline, common
+from mi2v_lite.pipelines import AnimationPipeline, MotionFieldOutput, MotionFieldPipeline, MotionI2VPipeline, inputs
 from tools.benchmark import fitting
 from tools.vocabulary import build_tokenizer
 
@@ -217,7 +218,7 @@ def test_without_guidance_the_negative_prompt_is_unused(pipe, photo):
 
 def test_image_range_of_stage1(pipe, photo):
     unit = MotionFieldPipeline(**pipe.motion_field.components, stage1_image_range="unit")
-    pixels = common.image_tensor(photo)
+    pixels = image_tensor(photo)
     with torch.no_grad():
         assert torch.allclose(unit.encode_image(pixels), encode(pipe.vae, (pixels + 1) / 2), atol=1e-6)
         assert torch.allclose(pipe.motion_field.encode_image(pixels), encode(pipe.vae, pixels), atol=1e-6)
@@ -320,7 +321,7 @@ def test_first_frame_and_brush_in_stage2(pipe, photo):
     finally:
         del pipe.animation_unet.forward
     with torch.no_grad():
-        still = encode(pipe.vae, common.image_tensor(photo))
+        still = encode(pipe.vae, image_tensor(photo))
     assert len(seen) == 3 and seen[0].shape[0] == 2  # both guidance halves in one call
     for sample in [*seen, latents]:
         assert torch.allclose(sample[:, :, 0], still, atol=1e-6)
@@ -374,12 +375,12 @@ def test_output_types(pipe, photo):
 
 def test_images_at_the_door(photo):
     array = np.asarray(photo)
-    expected = common.image_tensor(photo)
+    expected = image_tensor(photo)
     assert expected.shape == (1, 3, SIZE, SIZE) and expected.min() == -1 and expected.max() == 1
     for image in (array, expected, expected[0], array[None], [photo], [array]):
-        assert torch.equal(common.image_tensor(image), expected)
-    assert common.image_tensor(photo.convert("L")).shape == expected.shape
-    assert common.image_tensor([photo, photo]).shape[0] == 2
+        assert torch.equal(image_tensor(image), expected)
+    assert image_tensor(photo.convert("L")).shape == expected.shape
+    assert image_tensor([photo, photo]).shape[0] == 2
     for wrong in (
         array / 255.0,
         array[..., 0],
@@ -393,7 +394,7 @@ def test_images_at_the_door(photo):
         None,
     ):
         with pytest.raises(ValueError):
-            common.image_tensor(wrong)
+            image_tensor(wrong)
 
 
 def test_odd_sizes_are_resized_and_said(pipe):
@@ -439,7 +440,7 @@ def test_slices_of_the_pipeline_change_nothing(pipe, photo):
     sliced = clip()
     torch.testing.assert_close(sliced[0], flow, rtol=0, atol=1e-4 * SIZE)
     assert np.abs(sliced[1].astype(int) - frames).max() <= 1
-    assert decoded == [1] * FRAMES and common.DECODE_BATCH > 1
+    assert decoded == [1] * FRAMES and inputs.DECODE_BATCH > 1
     pipe.disable_attention_slicing()
     pipe.vae.disable_slicing()
     pipe.flow_vae.disable_slicing()
@@ -534,7 +535,7 @@ def test_stage2_errors(pipe, photo, wrong, message):
 
 
 def test_render_takes_the_brush_of_the_motion(pipe, photo):
-    flow, mask = some_flow(), common.brush_tensor(brush(), SIZE, SIZE)
+    flow, mask = some_flow(), inputs.brush_tensor(brush(), SIZE, SIZE)
     given = pipe.render(photo, flow, brush=brush(), generator=seed(), output_type="np").frames
     carried = pipe.render(photo, MotionFieldOutput(flow=flow, brush=mask), generator=seed(), output_type="np").frames
     without = pipe.render(photo, flow, generator=seed(), output_type="np").frames
@@ -571,7 +572,7 @@ def test_carried_detail_has_the_size_of_the_photo_and_any_rate(sharp, large):
     array = sharp(large, "red", num_frames=FRAMES, fps=10, seconds=0.7, generator=seed(), output_type="np").frames
     assert array.shape == (1, 7, 75, 110, 3) and np.array_equal(array[0, 3], np.asarray(out.frames[0][3]))
     tensor = sharp(large, "red", num_frames=FRAMES, fps=10, seconds=0.7, generator=seed(), output_type="pt").frames
-    assert tensor.shape == (1, 7, 3, 75, 110) and np.array_equal(common.to_uint8(tensor), array)
+    assert tensor.shape == (1, 7, 3, 75, 110) and np.array_equal(to_uint8(tensor), array)
     (stream,) = sharp(
         large, "red", num_frames=FRAMES, fps=10, seconds=0.7, generator=seed(), output_type="stream"
     ).frames
@@ -581,7 +582,7 @@ def test_carried_detail_has_the_size_of_the_photo_and_any_rate(sharp, large):
 
 def test_without_carried_detail_the_networks_frames_are_what_they_were(sharp, pipe, large):
     """The stages by hand, on the photo reduced by hand, and both pipelines."""
-    small = common.resized(common.image_tensor(large), (SIZE, 48))
+    small = inputs.resized(image_tensor(large), (SIZE, 48))
     generator = seed()
     motion = sharp.motion_field(small, "red", num_frames=FRAMES, generator=generator)
     frames = sharp.animation(small, motion.flow, "red", generator=generator, output_type="np").frames

@@ -11,14 +11,13 @@ from PIL import Image
 
 from mi2v_lite.data.samples import SAMPLES, heldout_world
 from mi2v_lite.evaluation import video as measured
-from mi2v_lite.evaluation.stages import frames_tensor
 from mi2v_lite.flow.files import write_npz
 from mi2v_lite.flow.trackers import FieldFile
 from mi2v_lite.flow.tracking import Tracks
 from mi2v_lite.flow.warp import splat_average
+from mi2v_lite.io.pixels import frames_tensor, image_tensor
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.pipelines.animation import AnimationOutput
-from mi2v_lite.pipelines.common import image_tensor
 from mi2v_lite.pipelines.restyle import STYLES, alignment, diffuse, restyle, warn_of_misalignment
 from mi2v_lite.pipelines.video import video_to_video, windows
 
@@ -214,7 +213,7 @@ def test_warp_error_sees_flicker_and_drift():
 
 
 def test_warp_error_follows_the_tracks_and_leaves_out_what_is_hidden(world_clip):
-    frames = frames_tensor(world_clip)
+    frames = frames_tensor(world_clip.frames)
     true = Tracks(torch.from_numpy(world_clip.flow), torch.from_numpy(world_clip.visibility))
     unmoved = Tracks(torch.zeros_like(true.flow), true.visibility)
     everything = Tracks(true.flow, torch.ones_like(true.visibility))

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mi2v_lite.io.images import FPS, SECONDS, SHORT_SIDE
+
 from . import common
 from .common import by
 
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
     from mi2v_lite.control import MotionControl
 
 LARGEST_ASPECT = 2.0  # longer side over shorter; the lite model saw squares
-SIZE = 512  # the shorter side of a clip, pixels, unless --size says otherwise
 ORIGINAL = "original"
-FPS, SECONDS = 24.0, 2.0
 PREVIEW_SIZE, PREVIEW_FPS = 256, 8  # of the animated PNG: exact pixels take room
 
 
@@ -61,7 +61,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--size",
         type=_size,
         metavar="PX",
-        help=f"bounds the shorter side of the clip: pixels, or original (default: {SIZE}; with --plain the model's)",
+        help=f"the clip's shorter side at most: pixels, or original (default: {SHORT_SIDE}; with --plain the model's)",
     )
     each.add_argument("--fps", type=common.number(1), metavar="F", help=f"frames a second (default: {FPS:g})")
     each.add_argument("--seconds", type=common.number(0.1), metavar="S", help=f"length (default: {SECONDS:g})")
@@ -138,13 +138,13 @@ def run(options: argparse.Namespace) -> None:
     carried = pipe.config.detail == "carry" and not options.plain
     how: dict[str, object] = {"detail": "carry", "fps": options.fps or FPS, "seconds": options.seconds or SECONDS}
     if carried:
-        shown = photo if options.size == ORIGINAL else images.bounded(photo, options.size or SIZE)
+        shown = photo if options.size == ORIGINAL else images.bounded(photo, options.size or SHORT_SIDE)
         count, fps = len(frame_times(options.frames - 1, how["fps"], how["seconds"])), how["fps"]
     else:
         short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
         shown = images.fitted(photo, short, factor(pipe.vae))
         how = {"detail": "none", "height": shown.height, "width": shown.width}
-        count, fps = options.frames, images.FPS
+        count, fps = options.frames, images.NETWORK_FPS
     written = by(tuple(side + side % 2 for side in shown.size))  # H.264 wants even sides
     print(
         f"photo {by(photo.size)} px upright; the clip gets {written} px, {count} frames, {fps:g} a second",

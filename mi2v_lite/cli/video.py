@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mi2v_lite.io.images import SHORT_SIDE
+
 from . import common
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ STYLES = (
     "colours",
 )  # those of pipelines/restyle.py, known without cv2
 TRACK_SIZE = 256  # short side, pixels
-SIZE = 512  # of a restyled clip at most, unless --size says otherwise
 TRACKER_HELP = common.TRACKER_HELP + ", or fields:PATH for motion computed elsewhere"
 
 
@@ -66,7 +67,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--size",
         type=common.whole(8),
         metavar="PX",
-        help=f"bounds the shorter side of the clip (default: {SIZE}; with --plain the model's)",
+        help=f"bounds the shorter side of the clip (default: {SHORT_SIDE}; with --plain the model's)",
     )
     each.add_argument(
         "--plain", action="store_true", help="what the networks alone paint, small: no detail carried along"
@@ -161,7 +162,7 @@ def restyle(options: argparse.Namespace) -> None:
 
     carried = pipe.config.detail == "carry" and not options.plain
     if carried:
-        video = _read(options, options.size or SIZE, enlarge=False)
+        video = _read(options, options.size or SHORT_SIDE, enlarge=False)
     else:
         short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
         video = _read(options, short, factor(pipe.vae))

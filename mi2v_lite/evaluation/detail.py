@@ -20,6 +20,7 @@ from mi2v_lite.flow.guided import GuidedEnlarger
 from mi2v_lite.flow.metrics import psnr
 from mi2v_lite.flow.tracking import Tracks
 from mi2v_lite.flow.warp import splat_average
+from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.pipelines import MotionI2VPipeline
 
 MEASURED_FRAMES = (5, 10, 15)
@@ -116,7 +117,7 @@ def _with_true_motion(clip: Clip, ways: dict[str, np.ndarray]) -> Numbers:
                 numbers[f"{where}_psnr_db_{name}"] = min(error, MOST_DB)
         numbers[f"sharpness_{name}"] = _sharpness(picture[1:]) / _sharpness(true[1:])
     for name, frames in {**ways, "true": clip.frames}.items():
-        numbers[f"flicker_levels_{name}"], _ = warp_error(_levels(frames) / 127.5 - 1, tracks)
+        numbers[f"flicker_levels_{name}"], _ = warp_error(frames_tensor(frames), tracks)
     return numbers
 
 

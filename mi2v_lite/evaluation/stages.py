@@ -20,9 +20,9 @@ from mi2v_lite.data.source import Clip
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, followed_share, psnr
 from mi2v_lite.flow.warp import splat_average
+from mi2v_lite.io.pixels import frames_tensor, image_tensor
 from mi2v_lite.models.autoencoder import decode, encode
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.pipelines.common import image_tensor
 
 # A pair (error, size) becomes a ratio of means; see `table.summary`.
 Numbers = dict[str, float | tuple[float, float]]
@@ -30,11 +30,6 @@ Numbers = dict[str, float | tuple[float, float]]
 LARGE_MOTION_PX = 8.0
 VERY_LARGE_MOTION_PX = 12.0
 MEAN_FLOW = Path(mi2v_lite.__file__).parent / "weights" / "mean_flow.npz"
-
-
-def frames_tensor(clip: Clip) -> Tensor:
-    """Returns the frames of a clip, `(F, 3, H, W)` in [-1, 1]."""
-    return torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def flow_tensor(clip: Clip) -> Tensor:
@@ -119,7 +114,7 @@ def stage1(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
 
 def stage2(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     """Renders frame 0 with the true motion, and compares with the true frames as the autoencoder can show them."""
-    flow, frames = flow_tensor(clip), frames_tensor(clip)
+    flow, frames = flow_tensor(clip), frames_tensor(clip.frames)
     options = {"detail": "none", "generator": noise(seed), "output_type": "pt"}
     rendered = pipe.render(clip.frames[0], flow, clip.caption, **options).frames[0].cpu()
     with torch.no_grad():

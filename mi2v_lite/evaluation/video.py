@@ -17,6 +17,7 @@ from mi2v_lite.data.source import Clip
 from mi2v_lite.evaluation.stages import LARGE_MOTION_PX, Numbers, noise
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks
 from mi2v_lite.flow.warp import backward_warp
+from mi2v_lite.io.pixels import frames_tensor, to_uint8
 from mi2v_lite.io.videos import resize_frames
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.pipelines.restyle import restyle
@@ -35,9 +36,8 @@ def tracked(frames: Tensor, tracker: Tracker | None = None) -> Tensor:
     Returns:
         `(F - 1, 2, H, W)` in pixels.
     """
-    levels = ((frames + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
     tracker = ChainTracker(refine=False) if tracker is None else tracker
-    return tracker(levels).flow
+    return tracker(to_uint8(frames)).flow
 
 
 def displacement(frames: Tensor) -> float:
@@ -95,7 +95,7 @@ def per_frame(frames: np.ndarray, style: str = STYLE) -> Tensor:
         `(F, 3, H, W)` in [-1, 1].
     """
     styled = np.stack([np.asarray(restyle(Image.fromarray(f), style, seed=i)) for i, f in enumerate(frames)])
-    return torch.from_numpy(styled).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return frames_tensor(styled)
 
 
 def square(frames: np.ndarray, size: int) -> np.ndarray:

@@ -32,6 +32,8 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
+from mi2v_lite.io.pixels import frames_tensor
+
 from .files import read_flow
 from .tracking import ChainTracker, Tracker, Tracks, check_clip
 
@@ -91,7 +93,7 @@ class RaftFlow:
         """See `PairFlow`. Sides are padded at the right and below to what the network takes."""
         height, width = a.shape[:2]
         target = [max(RAFT_LEAST, -(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE) for side in (height, width)]
-        pictures = torch.from_numpy(np.stack([a, b])).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pictures = frames_tensor(np.stack([a, b]))
         padded = F.pad(pictures, (0, target[1] - width, 0, target[0] - height), mode="replicate").to(self.device)
         flow = self.model(padded[:1], padded[1:])[-1]
         if tuple(flow.shape) != (1, 2, *target):

@@ -15,9 +15,12 @@ from PIL import Image, ImageOps
 
 from mi2v_lite.io.files import atomic
 
-FPS = 8  # the release shows its 16 frames in two seconds
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-SHORT_SIDE = 512  # pixels: how large a photo is taken unless somebody asks for more
+
+# What people get unless they ask for something else.
+SHORT_SIDE = 512  # pixels, the shorter side of a photo; a larger photo is reduced to it
+FPS, SECONDS = 24.0, 2.0  # rate and length of a clip that carries the photo's detail
+NETWORK_FPS = 8  # rate of the networks' own frames: the release shows its 16 frames in two seconds
 
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
 
@@ -64,30 +67,46 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(images + list(sized.values()))
 
 
-def bounded(photo: Image.Image, short: int) -> Image.Image:
-    """The photo with a shorter side of at most `short` pixels; a smaller one stays as it is."""
-    if min(photo.size) <= short:
-        return photo
-    width, height = (round(side * short / min(photo.size)) for side in photo.size)
-    return photo.resize((width, height), Image.Resampling.LANCZOS)
+def fitted_size(size: tuple[float, float], short: int | None = None, multiple: int = 1) -> tuple[int, int]:
+    """The size that is given to a picture: its aspect ratio is kept as nearly as `multiple` allows.
+
+    Args:
+        size: both sides of the picture, (height, width) or (width, height), pixels.
+        short: what the shorter side becomes, a multiple of `multiple`; about its own length if None.
+        multiple: what both sides become multiples of, for example the autoencoder's downsampling factor.
+
+    Returns:
+        Both sides, in the order of `size`.
+    """
+    least = multiple if short is None else max(short, multiple)
+    wanted = size if short is None else [side * short / min(size) for side in size]
+    first, second = (max(least, round(side / multiple) * multiple) for side in wanted)
+    return first, second
 
 
 def fitted(photo: Image.Image, short: int, multiple: int = 1) -> Image.Image:
-    """The photo at the size at which a model sees it.
+    """The photo at the size at which a model sees it, see `fitted_size`.
 
     Args:
-        short: what the shorter side becomes, pixels. multiple: of which both sides must be, the autoencoder's factor.
+        photo: a picture of any size.
+        short: what the shorter side becomes, pixels.
+        multiple: what both sides become multiples of.
 
     Returns:
-        the photo, resized unless it has that size already; its aspect ratio as far as `multiple` allows.
+        The photo, resized unless it has that size already.
 
     Raises:
-        ValueError: `short` is no multiple.
+        ValueError: If `short` is not a multiple of `multiple`.
     """
     if short % multiple:
         raise ValueError(f"size {short} must be a multiple of {multiple}, the autoencoder's factor.")
-    size = tuple(max(short, round(side * short / min(photo.size) / multiple) * multiple) for side in photo.size)
+    size = fitted_size(photo.size, short, multiple)
     return photo if photo.size == size else photo.resize(size, Image.Resampling.LANCZOS)
+
+
+def bounded(photo: Image.Image, short: int) -> Image.Image:
+    """The photo, made smaller if its shorter side is longer than `short` pixels."""
+    return photo if min(photo.size) <= short else fitted(photo, short)
 
 
 def frames_array(frames: Frames) -> np.ndarray:
@@ -113,7 +132,7 @@ def frames_array(frames: Frames) -> np.ndarray:
     return frames
 
 
-def write_animated_png(path: str | os.PathLike, frames: Frames, fps: float = FPS) -> None:
+def write_animated_png(path: str | os.PathLike, frames: Frames, fps: float = NETWORK_FPS) -> None:
     """Write an endless animated PNG: exact pixels, and a clip that also shows where video does not.
 
     Args and errors: as `write_video`, without the even sides.

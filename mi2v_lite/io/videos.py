@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import av
 import cv2
 import numpy as np
 
 from mi2v_lite.io.files import atomic
-from mi2v_lite.io.images import FPS, Frames, frames_array
+from mi2v_lite.io.images import NETWORK_FPS, Frames, fitted_size, frames_array
+
+if TYPE_CHECKING:
+    import av
 
 RATE_LIMITS = (1, 240)  # frames a second; what a file says outside of it is taken for a mistake
 USUAL_RATE = Fraction(25)
@@ -40,6 +44,19 @@ class Video:
     frames: np.ndarray
     fps: Fraction
     start: float
+
+
+def import_av() -> ModuleType:
+    """PyAV, imported where a video is read or written, so that all the rest of the package works without it.
+
+    Raises:
+        ImportError: If PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("Reading and writing videos needs PyAV: install it with `pip install av`.") from error
+    return av
 
 
 def read_video(
@@ -65,7 +82,7 @@ def read_video(
     Raises:
         ValueError: the file is missing, no video, or holds no frame after `start`.
     """
-    path = Path(path)
+    av, path = import_av(), Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the path of a video file.")
     if path.stat().st_size == 0:
@@ -130,25 +147,21 @@ def _upright(
     frame: av.VideoFrame, stream: av.VideoStream, size: int | None, multiple: int, enlarge: bool
 ) -> np.ndarray:
     """One frame as uint8 `(H, W, 3)`: scaled while it is still YUV, then turned."""
-    aspect = stream.sample_aspect_ratio or Fraction(1)
-    turned = frame.rotation % 180 != 0
-    width, height = frame.width * float(aspect), float(frame.height)
+    aspect = float(stream.sample_aspect_ratio or 1)
+    own = frame.width * aspect, float(frame.height)
     if size is not None and not enlarge:
-        size = min(size, round(min(width, height)))
-    scale = 1.0 if size is None else size / min(width, height)
-
-    def side(pixels: float) -> int:
-        return max(multiple, size or 1, round(pixels * scale / multiple) * multiple)
-
-    target = (side(width), side(height)) if size is not None or aspect != 1 or multiple > 1 else (0, 0)
-    smooth = "AREA" if scale < 1 else "BICUBIC"
-    picture = frame.reformat(*target, format="rgb24", interpolation=smooth) if any(target) else frame
+        size = min(size, round(min(own)))
+    picture, smaller = frame, size is not None and size < min(own)
+    if size is not None or aspect != 1 or multiple > 1:
+        target = fitted_size(own, size, multiple)
+        picture = frame.reformat(*target, format="rgb24", interpolation="AREA" if smaller else "BICUBIC")
     array = picture.to_ndarray(format="rgb24")
-    # The display matrix turns counter-clockwise.
-    return np.ascontiguousarray(np.rot90(array, round(frame.rotation / 90))) if turned or frame.rotation else array
+    return np.ascontiguousarray(np.rot90(array, round(frame.rotation / 90)))  # the rotation is counter-clockwise
 
 
-def write_video(path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], fps: float | Fraction = FPS) -> None:
+def write_video(
+    path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], fps: float | Fraction = NETWORK_FPS
+) -> None:
     """Write an MP4: H.264, yuv420p, so that it plays everywhere.
 
     Args:
@@ -159,6 +172,7 @@ def write_video(path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], 
     Raises:
         ValueError: frames that are no clip. OSError: it cannot be written.
     """
+    av = import_av()
     frames = _even(frames if isinstance(frames, Iterator) else iter(frames_array(frames)))
     first = next(frames, None)
     if first is None:
@@ -222,6 +236,7 @@ def copy_with_sound(
     Raises:
         ValueError: the sound cannot be decoded.
     """
+    av = import_av()
     with av.open(str(source)) as sound, av.open(str(clip)) as pictures:
         if not sound.streams.audio:
             return False
@@ -247,7 +262,7 @@ def _sound(
     container: av.container.InputContainer, heard: av.AudioStream, audio: av.AudioStream, start: float, length: float
 ) -> Iterator[av.AudioFrame]:
     """The samples from `start` on, `length` seconds of them, as float planes at AUDIO_RATE."""
-    layout = audio.layout.name
+    av, layout = import_av(), audio.layout.name
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=AUDIO_RATE)
     skip, left, written = round(start * AUDIO_RATE), round(length * AUDIO_RATE), 0
     for decoded in container.decode(heard):

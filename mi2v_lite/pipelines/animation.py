@@ -20,10 +20,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from mi2v_lite.diffusion import Generators, denoise, guide, renoised
 from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.io.pixels import ImageInput, frames_tensor, to_uint8
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.common import ImageInput, VideoPipeline
+from mi2v_lite.pipelines import inputs
+from mi2v_lite.pipelines.inputs import VideoPipeline
 
 
 @dataclass
@@ -118,17 +119,17 @@ class AnimationPipeline(VideoPipeline):
         guidance_scale = self._setting("guidance_scale", guidance_scale)
         hold_control = self._setting("hold_control", hold_control)
         guided = guidance_scale > 1
-        common.check_output_type(output_type, ("pil", "np", "pt", "latent"))
-        common.check_prompts(prompt, prompt_embeds)
-        common.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
+        inputs.check_output_type(output_type, ("pil", "np", "pt", "latent"))
+        inputs.check_prompts(prompt, prompt_embeds)
+        inputs.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
 
         # Everything that was given, on one grid and as one batch of B items.
-        pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
+        pixels = inputs.prepare_images(image, autoencoder.factor(self.vae), height, width)
         height, width = pixels.shape[-2:]
         flow = self._check_flow(flow, height, width)
         num_frames = flow.shape[1] + 1
-        brush = common.brush_tensor(brush, height, width)
-        batch = common.batch_size(
+        brush = inputs.brush_tensor(brush, height, width)
+        batch = inputs.batch_size(
             images=pixels,
             flows=flow,
             prompts=prompt,
@@ -139,11 +140,11 @@ class AnimationPipeline(VideoPipeline):
         )
         text = self._encode_prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guided)
         photo = autoencoder.encode(self.vae, pixels.to(self._execution_device, self.vae.dtype)).to(self.unet.dtype)
-        photo = common.to_batch(photo, batch, "image")  # (B, C, h, w)
+        photo = inputs.to_batch(photo, batch, "image")  # (B, C, h, w)
         still = None if brush is None else _still(brush.to(photo), photo.shape[-2:])
         # One field for all layers, steps and guidance halves, so that the splat of each resolution is built once.
         motion = SplatCache(
-            common.to_batch(flow.to(photo.device), batch, "flow"),
+            inputs.to_batch(flow.to(photo.device), batch, "flow"),
             official_batch_quirk=self.unet.config.official_batch_quirk,
         )
         noise = self._noise((batch, photo.shape[1], num_frames, *photo.shape[2:]), latents, generator)
@@ -173,11 +174,11 @@ class AnimationPipeline(VideoPipeline):
     def decode_frames(self, latents: Tensor) -> Tensor:
         """Scaled latents `(B, C, F, h, w)` to frames `(B, F, 3, H, W)`, clamped to [-1, 1], float32."""
         frames = latents.transpose(1, 2).to(self.vae.dtype)
-        return autoencoder.decode(self.vae, frames, batch=common.DECODE_BATCH).float().clamp(-1, 1)
+        return autoencoder.decode(self.vae, frames, batch=inputs.DECODE_BATCH).float().clamp(-1, 1)
 
     def _frames(self, latents: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image.Image]]:
         frames = self.decode_frames(latents)
-        return frames if output_type == "pt" else common.as_type(common.to_uint8(frames), output_type)
+        return frames if output_type == "pt" else as_output_type(to_uint8(frames), output_type)
 
     def _check_flow(self, flow: Tensor | np.ndarray, height: int, width: int) -> Tensor:
         flow = torch.as_tensor(flow).float()
@@ -186,7 +187,7 @@ class AnimationPipeline(VideoPipeline):
             raise ValueError(f"flow must be (B, N, 2, H, W) or (N, 2, H, W), got {tuple(flow.shape)}.")
         if not flow.isfinite().all():
             raise ValueError("flow holds NaN or infinite values; set them to 0 or repair the field first.")
-        common.check_frames(flow.shape[1] + 1, self.unet)
+        inputs.check_frames(flow.shape[1] + 1, self.unet)
         own_height, own_width = flow.shape[-2:]
         if own_height * width != own_width * height:
             raise ValueError(
@@ -194,6 +195,15 @@ class AnimationPipeline(VideoPipeline):
                 "have one aspect ratio; use mi2v_lite.flow.resize or give the image that the flow was made for."
             )
         return flow
+
+
+def as_output_type(frames: np.ndarray, output_type: str) -> list[list[Image.Image]] | np.ndarray | Tensor:
+    """Clips, uint8 `(B, F, H, W, 3)`, as "pil", "np" or "pt", see `AnimationOutput`."""
+    if output_type == "np":
+        return frames
+    if output_type == "pt":
+        return frames_tensor(frames)
+    return [[Image.fromarray(frame) for frame in clip] for clip in frames]
 
 
 def _still(brush: Tensor, latent_size: tuple[int, int]) -> Tensor:

@@ -21,11 +21,12 @@ from mi2v_lite import control as controls
 from mi2v_lite.control import MotionControl
 from mi2v_lite.diffusion import Generators, denoise, guide, renoised
 from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.io.pixels import ImageInput
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.common import ImageInput, VideoPipeline
+from mi2v_lite.pipelines import inputs
+from mi2v_lite.pipelines.inputs import VideoPipeline
 
 IMAGE_RANGES = ("signed", "unit")
 
@@ -158,19 +159,19 @@ class MotionFieldPipeline(VideoPipeline):
         steps = self._setting("num_inference_steps", num_inference_steps)
         guidance_scale = self._setting("guidance_scale", guidance_scale)
         control_guidance_scale = self._setting("control_guidance_scale", control_guidance_scale)
-        common.check_output_type(output_type, ("pt", "np", "latent"))
-        common.check_frames(num_frames, self.unet)
-        common.check_prompts(prompt, prompt_embeds)
-        common.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
+        inputs.check_output_type(output_type, ("pt", "np", "latent"))
+        inputs.check_frames(num_frames, self.unet)
+        inputs.check_prompts(prompt, prompt_embeds)
+        inputs.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
         if self.controlnet is None and not (control is None and condition is None):
             raise ValueError("A control was given but the pipeline has no ControlNet: load one, or pass control=None.")
 
         # Everything that was given, on one grid and as one batch of B items.
-        pixels = common.prepare_images(image, autoencoder.factor(self.vae), height, width)
+        pixels = inputs.prepare_images(image, autoencoder.factor(self.vae), height, width)
         height, width = pixels.shape[-2:]
         drawn = drawn_on(control, width, height)
-        brush = common.brush_tensor(brush_of(drawn) if brush is None else brush, height, width)
-        batch = common.batch_size(
+        brush = inputs.brush_tensor(brush_of(drawn) if brush is None else brush, height, width)
+        batch = inputs.batch_size(
             images=pixels,
             prompts=prompt,
             negative_prompts=negative_prompt,
@@ -184,7 +185,7 @@ class MotionFieldPipeline(VideoPipeline):
         text = self._encode_prompts(
             prompt, negative_prompt, prompt_embeds, negative_prompt_embeds, batch, guidance_scale > 1
         )
-        photo = common.to_batch(self.encode_image(pixels), batch, "image")  # (B, C, h, w)
+        photo = inputs.to_batch(self.encode_image(pixels), batch, "image")  # (B, C, h, w)
         noise = self._noise(
             (batch, self.unet.config.out_channels, num_frames - 1, *photo.shape[2:]), latents, generator
         )
@@ -194,9 +195,9 @@ class MotionFieldPipeline(VideoPipeline):
             if condition is None:
                 condition = controls.condition(flow, mask, self.flow_vae, tuple(photo.shape[-2:]))
             if self._setting("hold_control", hold_control):
-                held = [common.to_batch(part, batch, "control") for part in self._held(flow, mask)]
+                held = [inputs.to_batch(part, batch, "control") for part in self._held(flow, mask)]
         if condition is not None:
-            condition = common.to_batch(condition.to(noise), batch, "condition")  # (B, C + 1, N, h, w)
+            condition = inputs.to_batch(condition.to(noise), batch, "condition")  # (B, C + 1, N, h, w)
 
         predict = self._predictor(
             photo, text, strides, condition, control_scale, guidance_scale, control_guidance_scale
@@ -260,7 +261,7 @@ class MotionFieldPipeline(VideoPipeline):
     def decode_flow(self, latents: Tensor) -> Tensor:
         """Scaled flow latents `(B, C, N, h, w)` to unit flow `(B, N, 2, H, W)`, about [0, 1], not clamped."""
         frames = latents.transpose(1, 2).to(self.flow_vae.dtype)
-        return autoencoder.decode(self.flow_vae, frames, batch=common.DECODE_BATCH)
+        return autoencoder.decode(self.flow_vae, frames, batch=inputs.DECODE_BATCH)
 
     def _flow(self, latents: Tensor, brush: Tensor | None) -> Tensor:
         """Scaled flow latents to flow in pixels, `(B, N, 2, H, W)` float32, zero outside the brush."""

@@ -24,18 +24,18 @@ from mi2v_lite.control import MotionControl
 from mi2v_lite.diffusion import Generators
 from mi2v_lite.flow.fields import resize
 from mi2v_lite.flow.tracking import Tracker
+from mi2v_lite.io.images import FPS, SECONDS, fitted_size
+from mi2v_lite.io.pixels import ImageInput, image_tensor, to_uint8
 from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline
-from mi2v_lite.pipelines.common import ImageInput
+from mi2v_lite.pipelines import inputs
+from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline, as_output_type
 from mi2v_lite.pipelines.detail import DETAILS, carry, frame_times
 from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline, brush_of, drawn_on
 from mi2v_lite.pipelines.saved import check_folders, check_weights
 from mi2v_lite.pipelines.video import WINDOW, VideoToVideoOutput, video_to_video
 
-FPS, SECONDS = 24.0, 2.0  # of a clip with carried detail
 LITE_WEIGHTS = Path(__file__).parents[1] / "weights" / "lite"
 
 
@@ -251,9 +251,9 @@ class MotionI2VPipeline(DiffusionPipeline):
             output = self.animation(pixels, motion, prompt, brush=brush, output_type=output_type, **kwargs)
             self.maybe_free_model_hooks()
             return output
-        photos = common.image_tensor(image)
+        photos = image_tensor(image)
         pixels = self._working_image(photos, kwargs.pop("height", None), kwargs.pop("width", None))
-        finest = common.brush_tensor(brush, *photos.shape[-2:])
+        finest = inputs.brush_tensor(brush, *photos.shape[-2:])
         frames = self._carried(
             photos, pixels, motion, prompt, fps, seconds, times, brush, finest, output_type, **kwargs
         )
@@ -286,15 +286,15 @@ class MotionI2VPipeline(DiffusionPipeline):
         painted = self.animation(pixels, small, prompt, brush=brush, output_type="np", **kwargs).frames
         self.maybe_free_model_hooks()
         batch = len(painted)
-        photos = common.to_uint8(common.to_batch(photos, batch, "image"))
-        flow = common.to_batch(flow, batch, "flow")
-        masks = [None] * batch if finest is None else common.to_batch(finest, batch, "brush")[:, 0].numpy() > 0.5
+        photos = to_uint8(inputs.to_batch(photos, batch, "image"))
+        flow = inputs.to_batch(flow, batch, "flow")
+        masks = [None] * batch if finest is None else inputs.to_batch(finest, batch, "brush")[:, 0].numpy() > 0.5
         clips = [carry(*item, times, mask) for *item, mask in zip(photos, flow, painted, masks, strict=True)]
         if output_type == "stream":
             return clips
         config = {"desc": "detail", "total": len(times), **getattr(self, "_progress_bar_config", {})}
         array = np.stack([np.stack(list(tqdm(clip, **config))) for clip in clips])  # (B, F, H, W, 3)
-        return common.as_type(array, output_type)
+        return as_output_type(array, output_type)
 
     def video_to_video(
         self,
@@ -393,10 +393,10 @@ class MotionI2VPipeline(DiffusionPipeline):
             frames = frames.frames
             self.maybe_free_model_hooks()
         else:
-            photos = common.image_tensor(image)
+            photos = image_tensor(image)
             # The networks take the brush on their own grid, the photo one with its own edges.
             height, width = photos.shape[-2:]
-            finest = common.brush_tensor(brush_of(drawn_on(control, width, height)), height, width)
+            finest = inputs.brush_tensor(brush_of(drawn_on(control, width, height)), height, width)
             frames = self._carried(
                 photos, pixels, motion.flow, prompt, fps, seconds, None, motion.brush, finest, output_type, **shared
             )
@@ -408,9 +408,9 @@ class MotionI2VPipeline(DiffusionPipeline):
         """The image at the size at which the networks work: that asked for, the `working_size`, or its own."""
         factor, short = autoencoder.factor(self.vae), self.config.working_size
         if short is None or height is not None or width is not None:
-            return common.prepare_images(image, factor, height, width)
-        pixels = common.image_tensor(image)
-        return common.resized(pixels, common.working_size(tuple(pixels.shape[-2:]), short, factor))
+            return inputs.prepare_images(image, factor, height, width)
+        pixels = image_tensor(image)
+        return inputs.resized(pixels, fitted_size(tuple(pixels.shape[-2:]), short, factor))
 
     def _detail(self, detail: str | None) -> str:
         return self.config.detail if detail is None else _check_detail(detail)

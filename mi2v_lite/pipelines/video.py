@@ -25,9 +25,11 @@ from tqdm.auto import tqdm
 from mi2v_lite.diffusion import Generators
 from mi2v_lite.flow.trackers import FieldFile
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks, check_clip, check_one_take
+from mi2v_lite.io.images import fitted_size
+from mi2v_lite.io.pixels import ImageInput, image_tensor, to_uint8
 from mi2v_lite.models import autoencoder
-from mi2v_lite.pipelines import common
-from mi2v_lite.pipelines.common import ImageInput
+from mi2v_lite.pipelines import inputs
+from mi2v_lite.pipelines.animation import as_output_type
 from mi2v_lite.pipelines.restyle import Alignment, warn_of_misalignment
 
 if TYPE_CHECKING:
@@ -99,14 +101,14 @@ def video_to_video(
             f"{tracker.path} holds motion from frame 0 only, which drives one window of {window} frames; the clip has "
             f"{len(frames)}. Take fewer frames, or a tracker."
         )
-    own = common.image_tensor(first_frame)
+    own = image_tensor(first_frame)
     if len(own) != 1:
         raise ValueError(f"first_frame must be one picture, got {len(own)}.")
     found = warn_of_misalignment(_picture(own[0]), Image.fromarray(frames[0]))
     if carried:
         anchor, frames = own, _for_tracking(frames, pipe.config.working_size, factor, tracker)
     else:
-        anchor = common.prepare_images(own, factor, height, width)  # (1, 3, H, W)
+        anchor = inputs.prepare_images(own, factor, height, width)  # (1, 3, H, W)
         options |= {"height": height, "width": width}  # the network works at the clip's size
 
     rendered, motions = [], []
@@ -120,7 +122,7 @@ def video_to_video(
         anchor = made[:, -1].cpu()
     clip = torch.cat(rendered, dim=1)  # (1, F, 3, H, W)
     if output_type != "pt":
-        clip = common.as_type(common.to_uint8(clip), output_type)
+        clip = as_output_type(to_uint8(clip), output_type)
     return VideoToVideoOutput(frames=clip, tracks=motions, starts=[first for first, _ in parts], alignment=found)
 
 
@@ -128,10 +130,10 @@ def _for_tracking(frames: np.ndarray, short: int | None, multiple: int, tracker:
     """The clip no larger than a field needs to be; a file of fields is of the clip's own size."""
     if short is None or isinstance(tracker, FieldFile) or min(frames.shape[1:3]) <= TRACKED * short:
         return frames
-    height, width = common.working_size(frames.shape[1:3], short, multiple)
+    height, width = fitted_size(frames.shape[1:3], short, multiple)
     size = (TRACKED * width, TRACKED * height)
     return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
 
 
 def _picture(tensor: Tensor) -> Image.Image:
-    return Image.fromarray(common.to_uint8(tensor))
+    return Image.fromarray(to_uint8(tensor))

@@ -14,6 +14,7 @@ from transformers import CLIPTokenizer
 
 from mi2v_lite.data.shard_reader import Column, Order, ShardSet, open_clips
 from mi2v_lite.data.store import ClipStore
+from mi2v_lite.io.pixels import frames_tensor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LONGEST_SHORT_SIDE = 512  # photos are shrunk to this on loading: the smallest crop is then 128 px of the default scale
@@ -113,7 +114,7 @@ class PhotoCrops:
         if self.frames is not None and u[8] < self.clip_share:
             clips, frames = self.frames.shape[:2]
             frame = self.frames[min(int(u[0] * clips), clips - 1), min(int(u[1] * frames), frames - 1)]
-            return torch.from_numpy(np.array(frame)).permute(2, 0, 1).float() / 127.5 - 1
+            return frames_tensor(frame)
         photo = self.photos[min(int(u[0] * len(self.photos)), len(self.photos) - 1)]
         short = min(photo.size)
         side = short * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[1])

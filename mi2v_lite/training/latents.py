@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.shard_reader import Column, ShardSet, open_clips
 from mi2v_lite.data.store import ClipStore
 from mi2v_lite.flow.fields import to_unit
+from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import encode
 
 BATCH = 16
@@ -39,7 +40,7 @@ def encoder_hash(vae: AutoencoderKL) -> str:
 
 def clip_frames(store: ClipStore | ShardSet, index: int) -> Tensor:
     """Frames of a clip, `(F, 3, H, W)` float32 in [-1, 1]."""
-    return torch.from_numpy(np.array(store.frames[index])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return frames_tensor(store.frames[index])
 
 
 def clip_unit_flow(store: ClipStore | ShardSet, index: int) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mi2v_lite import control
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.io.files import atomic
+from mi2v_lite.io.pixels import to_uint8
 from mi2v_lite.models.autoencoder import decode
 from mi2v_lite.training import masks
 from mi2v_lite.training.batches import generator_for
@@ -51,7 +52,7 @@ def _photos(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
     images = objective.heldout["images"][: step.validation_clips].to(_device(models))
     vae = models[step.model]
     made = vae.decode(vae.encode(images).latent_dist.mode()).sample
-    return list(zip(_pixels(images)[:, None], _pixels(made)[:, None], strict=True))
+    return list(zip(to_uint8(images)[:, None], to_uint8(made)[:, None], strict=True))
 
 
 def _fields(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
@@ -120,7 +121,7 @@ def _beside_truth(objective: Any, models: nn.ModuleDict, latents: Tensor) -> lis
     """Decoded latents `(B, C, F, h, w)` beside the first F frames of the first B held-out clips."""
     made = decode(models["image_vae"], latents.transpose(1, 2), batch=1)
     truth = [objective.heldout.store.frames[i][: latents.shape[2]] for i in range(len(latents))]
-    return [(np.array(a), _pixels(b)) for a, b in zip(truth, made, strict=True)]
+    return [(np.array(a), to_uint8(b)) for a, b in zip(truth, made, strict=True)]
 
 
 def _denoise(
@@ -155,12 +156,6 @@ def _batch(objective: Any, models: nn.ModuleDict, step: Step) -> dict[str, Tenso
 
 def _device(models: nn.ModuleDict) -> torch.device:
     return next(models.parameters()).device
-
-
-def _pixels(images: Tensor) -> np.ndarray:
-    """`(..., 3, H, W)` in [-1, 1] to uint8 `(..., H, W, 3)`."""
-    levels = ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte()
-    return levels.movedim(-3, -1).cpu().numpy()
 
 
 def _colours(truth: Tensor, made: Tensor) -> Pair:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mi2v_lite.io.files import atomic
 from mi2v_lite.io.images import write_image
+from mi2v_lite.io.pixels import to_uint8
 
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12  # pixels between pictures
@@ -106,8 +107,7 @@ def to_image(picture: Pictured) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture.convert("RGB")
     if isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[0] == 3 and picture.is_floating_point():
-        pixels = picture.detach().cpu().float().clamp(-1, 1).add(1).mul(127.5).round().byte()
-        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        return Image.fromarray(to_uint8(picture))
     array = np.asarray(picture)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3:
         return Image.fromarray(array)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.importing.parts import shell
 from mi2v_lite.models.autoencoder import decode, encode, factor
-from mi2v_lite.pipelines.common import DECODE_BATCH
+from mi2v_lite.pipelines.inputs import DECODE_BATCH
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.export import PARTS
 from mi2v_lite.training.optimizers import make_optimizer

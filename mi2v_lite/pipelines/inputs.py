@@ -10,60 +10,17 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from mi2v_lite.diffusion import Generators
+from mi2v_lite.io.images import fitted_size
+from mi2v_lite.io.pixels import ImageInput, image_tensor
 from mi2v_lite.models import text
 from mi2v_lite.models.fusion import most_frames
 from mi2v_lite.models.unet import VideoUNet
 
 DECODE_BATCH = 8  # pictures decoded at once: bounds the memory at full size, changes nothing else
-
-ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray]
-
-
-def image_tensor(image: ImageInput) -> Tensor:
-    """Any image at the door to `(B, 3, H, W)` float32 in [-1, 1].
-
-    Args:
-        image: a PIL image, a uint8 array `(H, W, 3)` or `(B, H, W, 3)`, a float tensor `(3, H, W)` or `(B, 3, H, W)`
-            in [-1, 1], or a list of PIL images or arrays of one size.
-
-    Raises:
-        ValueError: for another type, layout or value range, or a list of several sizes.
-    """
-    if isinstance(image, Sequence) and not isinstance(image, (str, bytes)):
-        parts = [image_tensor(one) for one in image]
-        if not parts:
-            raise ValueError("The list of images is empty; give at least one image.")
-        sizes = {tuple(part.shape[-2:]) for part in parts}
-        if len(sizes) > 1:
-            raise ValueError(f"The images of a batch must have one size (height, width), got {sorted(sizes)}.")
-        return torch.cat(parts)
-    if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
-    if isinstance(image, np.ndarray):
-        pixels = image[None] if image.ndim == 3 else image
-        if pixels.ndim != 4 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
-            raise ValueError(
-                f"An image array must be uint8 of (H, W, 3) or (B, H, W, 3), got {image.dtype} {image.shape}."
-            )
-        return torch.from_numpy(pixels.astype(np.float32)).permute(0, 3, 1, 2) / 127.5 - 1
-    if isinstance(image, Tensor):
-        pixels = image[None] if image.dim() == 3 else image
-        if pixels.dim() != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point() or 0 in pixels.shape:
-            raise ValueError(
-                f"An image tensor must be float of (3, H, W) or (B, 3, H, W), got {image.dtype} {tuple(image.shape)}."
-            )
-        low, high = pixels.min().item(), pixels.max().item()
-        if not (low >= -1.001 and high <= 1.001):  # also catches NaN
-            raise ValueError(
-                f"An image tensor must be in [-1, 1], got {low:.4g} to {high:.4g}: 2 * x - 1 if in [0, 1]."
-            )
-        return pixels.float()
-    raise ValueError(f"image must be a PIL image, a uint8 array, a float tensor or a list of these, got {type(image)}.")
 
 
 def prepare_images(image: ImageInput, multiple: int, height: int | None = None, width: int | None = None) -> Tensor:
@@ -85,7 +42,7 @@ def prepare_images(image: ImageInput, multiple: int, height: int | None = None, 
         if value is not None and (value <= 0 or value % multiple):
             raise ValueError(f"{name} must be a positive multiple of {multiple}, got {value}.")
     own = tuple(pixels.shape[-2:])
-    nearest = [max(multiple, round(side / multiple) * multiple) for side in own]
+    nearest = fitted_size(own, multiple=multiple)
     size = (height or nearest[0], width or nearest[1])
     if size == own:
         return pixels
@@ -97,40 +54,11 @@ def prepare_images(image: ImageInput, multiple: int, height: int | None = None, 
     return F.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
 
 
-def working_size(size: tuple[int, int], short: int, multiple: int) -> tuple[int, int]:
-    """The size at which networks work on a picture of any size.
-
-    Args:
-        size: (height, width) of the picture. short: what the shorter side becomes, a multiple of `multiple`.
-        multiple: of what both sides must be a multiple.
-
-    Returns:
-        (height, width), with the picture's aspect ratio as far as `multiple` allows.
-    """
-    scale = short / min(size)
-    height, width = (max(short, round(side * scale / multiple) * multiple) for side in size)
-    return height, width
-
-
 def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """`(B, 3, H, W)` in [-1, 1] at another (height, width), sharply and without aliasing."""
     if tuple(pixels.shape[-2:]) == size:
         return pixels
     return F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
-
-
-def to_uint8(pixels: Tensor) -> np.ndarray:
-    """`(..., 3, H, W)` in [-1, 1] to uint8 `(..., H, W, 3)`."""
-    return ((pixels + 1) * 127.5).round().byte().movedim(-3, -1).cpu().numpy()
-
-
-def as_type(frames: np.ndarray, output_type: str) -> list[list[Image.Image]] | np.ndarray | Tensor:
-    """Clips uint8 `(B, F, H, W, 3)` as "pil", "np" or "pt", see `AnimationOutput`."""
-    if output_type == "np":
-        return frames
-    if output_type == "pt":
-        return torch.from_numpy(frames).movedim(-1, -3).float() / 127.5 - 1
-    return [[Image.fromarray(frame) for frame in clip] for clip in frames]
 
 
 def say(message: str) -> None:
