@@ -258,9 +258,9 @@ MISTAKES = {
     "blank prompt": (["animate", "photo.png", "--prompt", " ", "--anchor", "3,3", *OUT], "nothing says what"),
     "drag outside": (["animate", "photo.png", "--drag", "5,5 90,5", *OUT], r"drag 1 has the point \(90, 5\) outside"),
     "anchor outside": (["animate", "photo.png", *PROMPT, "--anchor", "5,60", *OUT], "anchor 1 .* outside"),
-    "drag of words": (["animate", "photo.png", "--drag", "up", *OUT], "'up' is no point"),
-    "drag of triples": (["animate", "photo.png", "--drag", "1,2,3 4,5", *OUT], "'1,2,3' is no point"),
-    "drag of nan": (["animate", "photo.png", "--drag", "nan,2 4,5", *OUT], "'nan,2' is no point"),
+    "drag of words": (["animate", "photo.png", "--drag", "up", *OUT], "'up' is not a point"),
+    "drag of triples": (["animate", "photo.png", "--drag", "1,2,3 4,5", *OUT], "'1,2,3' is not a point"),
+    "drag of nan": (["animate", "photo.png", "--drag", "nan,2 4,5", *OUT], "'nan,2' is not a point"),
     "drag of one point": (["animate", "photo.png", "--drag", "1,2", *OUT], "two or more points"),
     "brush of another size": (["animate", "photo.png", "--brush", "long.png", *OUT], "100x40 px but the photo 90x60"),
     "black brush": (["animate", "photo.png", "--brush", "black.png", *OUT], "brush has no pixel that may move"),
@@ -312,7 +312,7 @@ MISTAKES = {
     "no length": (["animate", "photo.png", *PROMPT, "--seconds", "0", *OUT], "must be a number of at least 0.1"),
     "no such device": (
         ["animate", "photo.png", *PROMPT, "--device", "banana", *OUT],
-        "--device banana is not to be had",
+        "--device banana cannot be used here",
     ),
     "half precision on a CPU": (
         ["animate", "photo.png", *PROMPT, "--device", "cpu", "--dtype", "fp16", *OUT],
@@ -446,6 +446,29 @@ def test_train_hands_on_its_options(here, capsys, monkeypatch):
     ]
     code, out, err = run(capsys, "train", config, "--step", step, "--resume", "--restart")
     assert code == 2 and len(calls) == 2 and "--restart: not allowed with argument --resume" in err
+
+
+@pytest.mark.parametrize(
+    "module, expected",
+    [
+        (
+            "matplotlib.pyplot",
+            "the package matplotlib is not installed; install it by: pip install 'mi2v_lite[notebooks]'",
+        ),
+        (
+            "cv2",
+            "the package opencv-python-headless is not installed; install it by: pip install opencv-python-headless",
+        ),
+    ],
+)
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(capsys, monkeypatch, module, expected):
+    from mi2v_lite.cli import doctor
+
+    def lacking(options):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(doctor, "run", lacking)
+    assert run(capsys, "doctor") == (2, "", f"mi2v: error: {expected}\n")
 
 
 def test_doctor(here, capsys):

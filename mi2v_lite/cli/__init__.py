@@ -1,8 +1,8 @@
-"""The command line: `mi2v animate | track | restyle | evaluate | train | doctor` (README, notebook 00).
+"""The command line, `mi2v` (README, notebook 00).
 
-Mistakes of the user end with one line on stderr and exit code 2, Ctrl-C with 130. torch and what needs it are imported
-only inside the commands: `mi2v --help` answers at once. A command lives in a module of its own, which has `add` (its
-options, registered here) and the function that runs it.
+A command has a module with the function `add`, which registers its options, and the function that runs it. torch and
+all that needs it are imported only inside the commands, so `mi2v --help` answers at once. A mistake of the user ends
+with one line on stderr and exit code 2, Ctrl-C with 130.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from mi2v_lite import __version__
 
 from . import animate, common, doctor, evaluate, importing, shards, training, video, world
 
-# Modules with `add(commands)`, in the order of `mi2v --help`.
+# In the order of `mi2v --help`.
 COMMANDS = (animate, video, evaluate, training, world, shards, importing, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Runs one command.
 
     Args:
-        argv: the words after `mi2v`; those of the process if None.
+        argv: the words after `mi2v`, by default those of this process.
 
     Returns:
-        the exit code: 0 done, 2 wrong use or files that cannot be read or written, 130 stopped by Ctrl-C.
+        the exit code: 0 for success, 2 for wrong use, a file that cannot be read or written or a package that is not
+        installed, 130 after Ctrl-C.
     """
     # torch reads this when it loads. If idle OpenMP threads spin, two processes slow each other down many times.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -40,17 +41,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             common.say("stopped")
             return 130
-        except (ValueError, OSError) as error:  # what this project raises for wrong input, and what files raise
+        except (ValueError, OSError) as error:  # wrong input, and files
             common.say(f"error: {common.reason(error)}")
             return 2
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("mi2v_lite"):
+                raise
+            common.say(f"error: {_how_to_install(error.name.split('.')[0])}")
+            return 2
         except MemoryError:
-            common.say("error: not enough memory; a smaller --size or fewer --frames help.")
+            common.say("error: there is not enough memory; try a smaller --size or fewer --frames.")
             return 2
     return 0
 
 
+# Import name to extra, for what only an extra of pyproject.toml brings.
+EXTRAS = dict.fromkeys(("anywidget", "ipywidgets", "IPython", "matplotlib", "mediapy", "traitlets"), "notebooks")
+EXTRAS |= {"webdataset": "train", "tensorboard": "train", "playwright": "test"}
+# Import name to the name under which pip knows the package, where they differ.
+PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "flow_vis": "flow-vis"}
+
+
+def _how_to_install(module: str) -> str:
+    package = PIP_NAMES.get(module, module)
+    wanted = f"'mi2v_lite[{EXTRAS[module]}]'" if module in EXTRAS else package
+    return f"the package {package} is not installed; install it by: pip install {wanted}"
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is an error like any other: one line, no usage before it."""
+    """An argparse parser that reports a mistake as an error like any other, in one line and without the usage."""
 
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs, allow_abbrev=False)

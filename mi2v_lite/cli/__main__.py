@@ -1,4 +1,4 @@
-"""`python -m mi2v_lite.cli` is `mi2v`."""
+"""`python -m mi2v_lite.cli` is `mi2v`, for `accelerate launch`, which wants a module."""
 
 import sys
 

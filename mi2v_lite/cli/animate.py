@@ -1,4 +1,4 @@
-"""`mi2v animate`: a photo becomes a clip."""
+"""`mi2v animate`: turns a photo into a clip."""
 
 from __future__ import annotations
 
@@ -20,95 +20,120 @@ if TYPE_CHECKING:
 
     from mi2v_lite.control import MotionControl
 
-LARGEST_ASPECT = 2.0  # longer side over shorter; the lite model saw squares
+LARGEST_ASPECT = 2.0  # longer side over shorter, since the lite model was trained on squares
 ORIGINAL = "original"
-PREVIEW_SIZE, PREVIEW_FPS = 256, 8  # of the animated PNG: exact pixels take room
+PREVIEW_SIZE, PREVIEW_FPS = 256, 8  # of the animated PNG, which is large for its exact pixels
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `animate`."""
-    each = commands.add_parser("animate", help="photo to clip", description="A photo becomes a clip.")
-    each.set_defaults(run=run)
-    each.add_argument("photo", metavar="PHOTO", type=Path, help="any picture, at most 2:1")
-    each.add_argument("--prompt", default="", metavar="TEXT", help='what happens, e.g. "the balloon floats up"')
-    each.add_argument(
+    """Registers `animate`."""
+    parser = commands.add_parser("animate", help="turn a photo into a clip", description="Turns a photo into a clip.")
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "photo", metavar="PHOTO", type=Path, help="a picture whose longer side is at most twice the shorter"
+    )
+    parser.add_argument("--prompt", default="", metavar="TEXT", help='what happens, e.g. "the balloon floats up"')
+    parser.add_argument(
         "--drag",
         action="append",
         default=[],
         type=common.drag_points,
         metavar='"x,y x,y ..."',
-        help="the thing at the first point goes through the others. Pixels of PHOTO as viewers show it (its EXIF "
-        "orientation applied), x to the right, y down. May be given several times",
+        help="move what is at the first point through the others; in pixels of PHOTO as viewers show it (with its "
+        "EXIF orientation), x to the right, y down; may be given several times",
     )
-    each.add_argument(
+    parser.add_argument(
         "--anchor",
         action="append",
         default=[],
         type=common.point,
         metavar="x,y",
-        help="this point stays; several times",
+        help="keep this point where it is; may be given several times",
     )
-    each.add_argument(
+    parser.add_argument(
         "--anchor-background",
         action="store_true",
-        help="anchors all over but about the drags: the camera does not slip",
+        help="anchor everything but what is dragged, so that the camera rests",
     )
-    each.add_argument("--brush", type=Path, metavar="MASK.png", help="as large as PHOTO; white may move, black stays")
-    each.add_argument(
-        "--control", type=Path, metavar="control.json", help="what was drawn on PHOTO and saved, instead of those three"
+    parser.add_argument(
+        "--brush", type=Path, metavar="MASK.png", help="a picture of PHOTO's size: white may move, black stays"
     )
-    each.add_argument(
+    parser.add_argument(
+        "--control",
+        type=Path,
+        metavar="control.json",
+        help="drags, anchors and brush that were drawn on PHOTO and saved, instead of the options above",
+    )
+    parser.add_argument(
         "--size",
         type=_size,
         metavar="PX",
-        help=f"the clip's shorter side at most: pixels, or original (default: {SHORT_SIDE}; with --plain the model's)",
+        help=f"pixels of the clip's shorter side at most, or original (default: {SHORT_SIDE}; with --plain the model's)",
     )
-    each.add_argument("--fps", type=common.number(1), metavar="F", help=f"frames a second (default: {FPS:g})")
-    each.add_argument("--seconds", type=common.number(0.1), metavar="S", help=f"length (default: {SECONDS:g})")
-    each.add_argument(
-        "--plain", action="store_true", help="what the networks alone paint, small: no detail carried from PHOTO"
+    parser.add_argument("--fps", type=common.number(1), metavar="F", help=f"frames per second (default: {FPS:g})")
+    parser.add_argument(
+        "--seconds", type=common.number(0.1), metavar="S", help=f"length of the clip (default: {SECONDS:g})"
     )
-    each.add_argument(
-        "--frames", type=common.whole(2), default=16, metavar="N", help="that the networks make (default: 16)"
+    parser.add_argument(
+        "--plain", action="store_true", help="keep what the networks paint, small, and carry no detail from PHOTO"
     )
-    each.add_argument("--seed", type=common.whole(0), metavar="N", help="for repeats; drawn and told if left out")
-    each.add_argument("--steps", type=common.whole(1), metavar="N", help="of each sampling (default: the model's)")
-    each.add_argument(
-        "--guidance", type=common.number(0), metavar="G", help="how much the prompt counts; 1 or less: plainly"
+    parser.add_argument(
+        "--frames",
+        type=common.whole(2),
+        default=16,
+        metavar="N",
+        help="how many frames the networks make (default: 16)",
     )
-    each.add_argument(
-        "--control-scale", type=common.number(0), default=1.0, metavar="S", help="how much drags count (1)"
+    parser.add_argument(
+        "--seed", type=common.whole(0), metavar="N", help="repeats a clip (default: a random seed, which is printed)"
     )
-    each.add_argument(
+    parser.add_argument(
+        "--steps", type=common.whole(1), metavar="N", help="sampling steps of each stage (default: the model's)"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=common.number(0),
+        metavar="G",
+        help="guidance scale of the prompt; up to 1 there is no guidance (default: the model's)",
+    )
+    parser.add_argument(
+        "--control-scale", type=common.number(0), default=1.0, metavar="S", help="how much drags count (default: 1)"
+    )
+    parser.add_argument(
         "--control-guidance",
         type=common.number(0),
         metavar="G",
-        help="goes beyond what the control changes; 1: plainly",
+        help="exaggerates what the drags change; 1 does not (default: the model's)",
     )
-    each.add_argument(
-        "--stride", type=common.number(1), metavar="S", help="larger = more motion (default: the model's)"
+    parser.add_argument(
+        "--stride", type=common.number(1), metavar="S", help="strength of the motion (default: the model's)"
     )
-    common.add_weights(each)
-    common.add_device(each)
-    each.add_argument("--save-flow", type=Path, metavar="DIR", help="write the motion: flow.npz and .flo files")
-    each.add_argument(
+    common.add_weights(parser)
+    common.add_device(parser)
+    parser.add_argument(
+        "--save-flow", type=Path, metavar="DIR", help="also write the motion there, as flow.npz and .flo files"
+    )
+    parser.add_argument(
         "--previews",
         action="store_true",
-        help=f"also write, beside clip.mp4, clip.png (animated, at most {PREVIEW_SIZE} px) and flow.png",
+        help=f"also write clip.png (animated, at most {PREVIEW_SIZE} px) and flow.png beside clip.mp4",
     )
-    each.add_argument("-o", "--output", type=Path, required=True, metavar="clip.mp4", help="the clip, MP4 (H.264)")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="clip.mp4", help="the clip to write, MP4 (H.264)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """`mi2v animate`: a photo becomes a clip.
+    """Runs `mi2v animate`.
 
     Raises:
-        ValueError, OSError: for input that does not fit, before any sampling; see the messages.
+        ValueError: for input that does not fit, before any sampling.
+        OSError: for a file that cannot be read or written.
     """
     start = time.perf_counter()
     if not (options.prompt.strip() or options.drag or options.brush or options.control):
         raise ValueError(
-            "nothing says what shall move: give --prompt, --drag or --brush (or several of them), or --control."
+            "nothing says what is to move; give --prompt, --drag or --brush (or several of them), or --control."
         )
     if options.control and (options.drag or options.anchor or options.brush):
         raise ValueError("--control holds all drags, anchors and the brush; leave out --drag, --anchor and --brush.")
@@ -124,7 +149,7 @@ def run(options: argparse.Namespace) -> None:
     if options.anchor_background:
         if control is None:
             raise ValueError(
-                "--anchor-background holds all but what is dragged: give --drag, or --control with a drag."
+                "--anchor-background holds all but what is dragged; give --drag, or --control with a drag."
             )
         control = control.anchor_background()
     common.check_writable(outputs.values(), (options.photo, options.brush, options.control))
@@ -198,7 +223,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _kept(frames: Iterable[np.ndarray], small: list[Image.Image] | None, every: int) -> Iterator[np.ndarray]:
-    """The frames, every so many of them also put into `small`, reduced; None keeps none."""
+    """Yields the frames, and puts every so many of them, reduced, into `small` if there is such a list."""
     from PIL import Image
 
     from mi2v_lite.io import images
@@ -210,25 +235,25 @@ def _kept(frames: Iterable[np.ndarray], small: list[Image.Image] | None, every: 
 
 
 def _size(text: str) -> int | str:
-    """Pixels, or ORIGINAL."""
+    """Reads a number of pixels, or ORIGINAL."""
     return ORIGINAL if text == ORIGINAL else common.whole(8)(text)
 
 
 def _check_aspect(size: tuple[int, int]) -> None:
     if max(size) > LARGEST_ASPECT * min(size):
         raise ValueError(
-            f"the photo is {by(size)} px, {max(size) / min(size):.2f} times as long as short; crop it to at most "
-            f"{LARGEST_ASPECT:g}: the model saw no such shapes."
+            f"the photo is {by(size)} px, {max(size) / min(size):.2f} times as long as wide; crop it to at most "
+            f"{LARGEST_ASPECT:g}, since the model was not trained on such shapes."
         )
 
 
 def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image | None) -> MotionControl | None:
-    """What was drawn, in the photo's pixels; None for a prompt alone."""
+    """Returns what was drawn, in pixels of the photo, or None for a prompt alone."""
     if not (options.drag or options.anchor or brush):
         return None
     if brush is not None and brush.size != photo.size:
         raise ValueError(
-            f"the brush {options.brush} is {by(brush.size)} px but the photo {by(photo.size)}; they must be equal."
+            f"the brush {options.brush} is {by(brush.size)} px but the photo {by(photo.size)}; make them equal."
         )
     import numpy as np
 
@@ -243,7 +268,7 @@ def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image
 
 
 def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | None:
-    """What was drawn and saved, as DragCanvas does; None where nothing was."""
+    """Returns what was drawn and saved, for instance by DragCanvas, or None where nothing was drawn."""
     from mi2v_lite.control import MotionControl
 
     try:
@@ -253,15 +278,15 @@ def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | N
     if control.size != photo.size:
         raise ValueError(
             f"{options.control} was drawn on {common.by(control.size)} px but the photo {options.photo} has "
-            f"{common.by(photo.size)}; take the photo that it was drawn on."
+            f"{common.by(photo.size)}; give the photo that it was drawn on."
         )
     if not (options.prompt.strip() or control.drags or control.brush is not None):
-        raise ValueError(f"nothing says what shall move: {options.control} has no drag and no brush; give --prompt.")
+        raise ValueError(f"nothing says what is to move: {options.control} has no drag and no brush; give --prompt.")
     return control if control.drags or control.anchors or control.brush is not None else None
 
 
 def _outputs(options: argparse.Namespace) -> dict[str, Path]:
-    """What -> file, of what `animate` will write; of the .flo files, which go beside "field", none."""
+    """Returns the files that `animate` will write; the .flo files, beside `field`, are left out."""
     clip: Path = options.output
     if clip.suffix.lower() != ".mp4":
         raise ValueError(f"the output {clip} must end in .mp4.")
@@ -272,5 +297,7 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
         outputs["field"] = options.save_flow / "flow.npz"
     names = list(outputs.values())
     if len(set(names)) < len(names):
-        raise ValueError(f"with --previews the clip must not be called {clip.name}: its picture would be flow.png too.")
+        raise ValueError(
+            f"with --previews the clip must not be called {clip.name}, since its picture would be flow.png too."
+        )
     return outputs

@@ -1,6 +1,6 @@
-"""What the commands share: one-line errors and warnings, readers of numbers and points, checks of files, loading.
+"""What the commands share: errors in one line, readers of numbers and points, checks of files, and loading.
 
-Everything here can be imported without torch.
+This module can be imported without torch.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 DTYPES = ("float32", "bf16", "fp16")
-TRACKER_HELP = "what tracks: dis (default), raft:FILE, cotracker:FILE, dot:FILE, python:MODULE:NAME"
+TRACKER_HELP = "the tracker: dis (default), raft:FILE, cotracker:FILE, dot:FILE, python:MODULE:NAME"
 
 
 class _OneLine(logging.Formatter):
-    """A library's log message as one line of ours."""
+    """Formats a library's log message as one line of ours."""
 
     def format(self, record: logging.LogRecord) -> str:
         return f"mi2v: {record.levelname.lower()}: {joined(record.getMessage())}"
@@ -35,42 +35,44 @@ class _OneLine(logging.Formatter):
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Inside, each Python warning is one line without the place in the code it came from."""
+    """Inside the block, a Python warning is one line, without the place in the code that it came from."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: say(f"warning: {joined(str(message))}")
         yield
 
 
 def say(message: str) -> None:
-    """One line on stderr."""
+    """Prints one line to stderr."""
     print(f"mi2v: {message}", file=sys.stderr)
 
 
 def joined(text: str) -> str:
-    """The lines of a text as one."""
+    """Joins the lines of a text."""
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def reason(error: Exception) -> str:
-    """One line: what was wrong, for the system's errors with the file's name."""
+    """Says in one line what was wrong; an error of the system is given with the name of the file."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return joined(f"{error.filename}: {error.strerror}")
     return joined(str(error)) or type(error).__name__
 
 
 def by(size: tuple[int, int]) -> str:
-    """(90, 60) -> "90x60"."""
+    """Writes (90, 60) as "90x60"."""
     return f"{size[0]}x{size[1]}"
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """The option --weights, for `load`."""
-    parser.add_argument("--weights", type=Path, metavar="FOLDER", help="a saved pipeline (default: the lite model)")
+    """Adds the option --weights, for `load`."""
+    parser.add_argument(
+        "--weights", type=Path, metavar="FOLDER", help="the folder of a saved pipeline (default: the lite model)"
+    )
 
 
 def add_device(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
-    """The options --device and --dtype, for `load` and `device`."""
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    """Adds the options --device and --dtype, for `load` and `device`."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1 and so on (default: a GPU if there is one)")
     if dtype:
         parser.add_argument(
             "--dtype", choices=DTYPES, help="precision of the networks (default: bf16 on a GPU, float32 on the CPU)"
@@ -78,47 +80,47 @@ def add_device(parser: argparse.ArgumentParser, dtype: bool = True) -> None:
 
 
 def device(name: str | None) -> torch.device:
-    """The device of that name; a GPU if there is one, else the CPU, for None.
+    """Returns the device of that name, or by default a GPU if there is one and else the CPU.
 
     Raises:
-        ValueError: no such device on this machine.
+        ValueError: if this machine has no such device.
     """
     import torch
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(name)
-        torch.empty(1, device=found)
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        present = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"--device {name} is not to be had here ({reason(error)}); there is {', '.join(there)}."
+            f"--device {name} cannot be used here ({reason(error)}); this machine has {', '.join(present)}."
         ) from error
-    return found
+    return chosen
 
 
 def point(text: str) -> Point:
-    """ "x,y" to numbers; argparse's error for anything else."""
+    """Reads a point "x,y"; argparse reports anything else."""
     try:
         x, y = (float(part) for part in text.split(","))
     except ValueError:
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
-        raise argparse.ArgumentTypeError(f'{text!r} is no point; write "x,y" in pixels, e.g. 120,80')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a point; write "x,y" in pixels, for instance 120,80')
     return x, y
 
 
 def drag_points(text: str) -> list[Point]:
-    """ "x,y x,y ..." to two or more points; argparse's error for anything else."""
+    """Reads two or more points "x,y x,y ..."; argparse reports anything else."""
     points = [point(part) for part in text.split()]
     if len(points) < 2:
-        raise argparse.ArgumentTypeError(f'{text!r} is no drag; write two or more points, "x,y x,y ...", in quotes')
+        raise argparse.ArgumentTypeError(f'{text!r} is not a drag; write two or more points, "x,y x,y ...", in quotes')
     return points
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A reader of whole numbers from `least` to what a seed may be."""
+    """Returns a reader of whole numbers from `least` up to the largest that a seed may be."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and least <= int(text[:20]) < 2**63):
@@ -129,7 +131,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def number(least: float) -> Callable[[str], float]:
-    """A reader of finite numbers from `least`."""
+    """Returns a reader of finite numbers from `least` up."""
 
     def read(text: str) -> float:
         try:
@@ -144,14 +146,22 @@ def number(least: float) -> Callable[[str], float]:
 
 
 def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) -> None:
-    """Makes the folders and tries them: better now than after the sampling."""
+    """Creates the folders of the outputs and tries to write there, before any long work begins.
+
+    Args:
+        outputs: the files that will be written.
+        inputs: the files that will be read; None is skipped.
+
+    Raises:
+        ValueError: if an output is an input or a folder, or its folder cannot be written.
+    """
     outputs = list(outputs)
     read = {path.resolve() for path in inputs if path is not None}
     for path in outputs:
         if path.resolve() in read:
-            raise ValueError(f"{path} would be written over, but it is an input; choose another output.")
+            raise ValueError(f"{path} would be overwritten, but it is an input; choose another output.")
         if path.is_dir():
-            raise ValueError(f"the output {path} is a folder; give a file name.")
+            raise ValueError(f"the output {path} is a folder; give the name of a file.")
     for folder in {path.parent: None for path in outputs}:
         trial = folder / f".mi2v.{secrets.token_hex(4)}.part"
         try:
@@ -163,13 +173,16 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
 
 
 def load(folder: Path | None, where: str | None = None, dtype: str | None = None) -> MotionI2VPipeline:
-    """The pipeline, with quiet loading and a progress bar only where somebody looks.
+    """Loads a pipeline without the libraries' messages, with a progress bar only on a terminal.
 
     Args:
-        folder: of a saved pipeline, None for the lite model. where, dtype: what --device and --dtype say.
+        folder: of a saved pipeline, by default the lite model.
+        where: what --device says.
+        dtype: what --dtype says.
 
     Raises:
-        FileNotFoundError, ValueError: no weights there, damaged ones, or no such device.
+        FileNotFoundError: if there are no weights.
+        ValueError: if they are damaged or there is no such device.
     """
     place = device(where)
     import torch
@@ -177,7 +190,7 @@ def load(folder: Path | None, where: str | None = None, dtype: str | None = None
     kinds = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     kind = kinds[dtype or ("float32" if place.type == "cpu" else "bf16")]
     if kind == torch.float16 and place.type == "cpu":
-        raise ValueError("--dtype fp16 needs a GPU: a CPU computes it slowly and without its range; take bf16.")
+        raise ValueError("--dtype fp16 needs a GPU, since a CPU computes it slowly and in a smaller range; use bf16.")
     import diffusers.utils.logging
     import transformers.utils.logging
 
@@ -189,9 +202,11 @@ def load(folder: Path | None, where: str | None = None, dtype: str | None = None
         for handler in library.get_logger().handlers:
             handler.setFormatter(_OneLine())
     try:
-        # Where motion is near zero half precision has steps of pixels: the flow's autoencoder keeps its digits.
+        # The flow autoencoder stays in float32: near zero motion, half precision has steps of pixels.
         pipe = MotionI2VPipeline.from_lite(folder, dtype={"default": kind, "flow_vae": torch.float32}).to(place)
     except FileNotFoundError:
+        raise
+    except ModuleNotFoundError:
         raise
     except Exception as error:  # every library below has errors of its own for damaged files
         which = "the weights" if folder is None else f"the weights in {folder}"
@@ -199,5 +214,5 @@ def load(folder: Path | None, where: str | None = None, dtype: str | None = None
     finally:
         for library in libraries:
             library.enable_progress_bar()
-    pipe.set_progress_bar_config(disable=None)  # tqdm: shown on a terminal, not in a log
+    pipe.set_progress_bar_config(disable=None)  # for tqdm: only on a terminal
     return pipe

@@ -1,7 +1,7 @@
-"""`mi2v doctor`: what a bug report needs to know of this installation, without anything private.
+"""`mi2v doctor`: what a bug report needs to say about this installation, without anything private.
 
-Nothing here fails because something is missing: each part says what it lacks. Paths are relative to the package; the
-home folder's name is taken out of every message.
+Nothing here fails because something is missing: every section says what it lacks. Paths are relative to the package,
+and folders that name the user are replaced in every message.
 """
 
 from __future__ import annotations
@@ -21,25 +21,27 @@ from pathlib import Path
 import mi2v_lite
 
 PACKAGE = Path(mi2v_lite.__file__).parent
-# Asked for by name where mi2v_lite runs from a folder that was not installed and so has no list of its own.
+# Looked up where mi2v_lite runs from a folder that was not installed, and so has no list of requirements.
 ESSENTIAL = ("torch", "numpy", "diffusers", "transformers", "safetensors", "pillow", "av")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `doctor`."""
-    each = commands.add_parser("doctor", help="facts for a bug report", description="Facts for a bug report.")
-    each.set_defaults(run=run)
-    each.add_argument("--json", action="store_true", help="as JSON")
+    """Registers `doctor`."""
+    parser = commands.add_parser(
+        "doctor", help="show the facts for a bug report", description="Prints the facts that a bug report needs."
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
-    """`mi2v doctor`: facts for a bug report."""
+    """Runs `mi2v doctor`."""
     findings = examine()
     print(json.dumps(findings, indent=1) if options.json else as_text(findings))
 
 
 def examine() -> dict[str, dict]:
-    """All findings: section -> name -> plain value (text, number, bool, or a list or mapping of these)."""
+    """Returns all findings: section to name to a plain value, which JSON can hold."""
     return {
         "mi2v_lite": {"version": mi2v_lite.__version__},
         "python": {
@@ -56,7 +58,7 @@ def examine() -> dict[str, dict]:
 
 
 def as_text(findings: dict[str, dict]) -> str:
-    """The findings as lines to paste in a bug report."""
+    """Writes the findings as lines to paste into a bug report."""
     lines = []
     for section, values in findings.items():
         lines.append(section)
@@ -67,12 +69,12 @@ def as_text(findings: dict[str, dict]) -> str:
 
 
 def packages() -> dict[str, str]:
-    """Versions of what mi2v_lite asks for, optional parts included; "not installed" for those that are not there."""
+    """Returns the versions of all packages that mi2v_lite requires, the optional ones included."""
     try:
-        asked = metadata.requires("mi2v_lite") or []
+        required = metadata.requires("mi2v_lite") or []
     except metadata.PackageNotFoundError:
-        asked = list(ESSENTIAL)
-    names = sorted({re.match(r"[A-Za-z0-9._-]+", text).group().lower() for text in asked})
+        required = list(ESSENTIAL)
+    names = sorted({re.match(r"[A-Za-z0-9._-]+", text).group().lower() for text in required})
 
     def version(name: str) -> str:
         try:
@@ -84,45 +86,46 @@ def packages() -> dict[str, str]:
 
 
 def machine() -> dict[str, object]:
-    """Cores and memory."""
+    """Returns the cores and the memory."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found: dict[str, object] = {"cores": os.cpu_count(), "cores for this process": allowed}
+    facts: dict[str, object] = {"cores": os.cpu_count(), "cores for this process": allowed}
     for name, pages in (("memory", "SC_PHYS_PAGES"), ("memory free", "SC_AVPHYS_PAGES")):
         try:
-            found[name] = f"{os.sysconf(pages) * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
-        except (AttributeError, ValueError, OSError):  # not every system tells
-            found[name] = "unknown"
-    return found
+            facts[name] = f"{os.sysconf(pages) * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
+        except (AttributeError, ValueError, OSError):  # not every system knows
+            facts[name] = "unknown"
+    return facts
 
 
 def devices() -> dict[str, object]:
-    """What torch can calculate on."""
+    """Returns what torch can compute on."""
     import torch
 
-    found: dict[str, object] = {"threads": torch.get_num_threads(), "cuda": torch.version.cuda or "not in this build"}
-    found["devices"] = ["cpu"]
+    facts: dict[str, object] = {"threads": torch.get_num_threads(), "cuda": torch.version.cuda or "not in this build"}
+    facts["devices"] = ["cpu"]
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
-        found["devices"].append(f"cuda:{index} {card.name} {card.total_memory / 2**30:.1f} GiB")
+        facts["devices"].append(f"cuda:{index} {card.name} {card.total_memory / 2**30:.1f} GiB")
     if torch.backends.mps.is_available():
-        found["devices"].append("mps")
-    return found
+        facts["devices"].append("mps")
+    return facts
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """Size and SHA-256 of the files of the model and its vocabulary in `folder`, by path relative to the package."""
-    found = {}
-    for path in sorted(each for part in ("lite", "tokenizer") for each in (folder / part).rglob("*") if each.is_file()):
+    """Returns size and SHA-256 of the files of the model and its vocabulary, by path relative to the package."""
+    sums = {}
+    files = [path for part in ("lite", "tokenizer") for path in (folder / part).rglob("*") if path.is_file()]
+    for path in sorted(files):
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        found[path.relative_to(folder.parent).as_posix()] = f"{path.stat().st_size} bytes, SHA-256 {digest}"
+        sums[path.relative_to(folder.parent).as_posix()] = f"{path.stat().st_size} bytes, SHA-256 {digest}"
     if not (folder / "lite" / "model_index.json").is_file():
-        found[f"{folder.name}/lite"] = "missing or not whole: no model_index.json"
-    return found
+        sums[f"{folder.name}/lite"] = "missing or incomplete: there is no model_index.json"
+    return sums
 
 
 def video() -> dict[str, str]:
-    """Writes a small MP4 with the library that `mi2v animate` uses (no ffmpeg program) and reads it again."""
+    """Writes a small MP4 with the library that `mi2v animate` uses, and reads it again."""
     import av
     import numpy as np
 
@@ -136,11 +139,11 @@ def video() -> dict[str, str]:
         with av.open(str(path)) as container:
             seen = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     right = seen.shape == frames.shape and np.abs(seen.astype(int) - frames).mean() < 10
-    return {"write and read MP4": "works" if right else "the frames read are not those written"}
+    return {"write and read MP4": "works" if right else "the frames that were read are not those that were written"}
 
 
 def _attempt(examination: Callable[[], dict]) -> dict:
-    """The findings, or why there are none: a broken installation is just what this command is for."""
+    """Returns the findings, or why there are none: this command is there for broken installations."""
     try:
         return examination()
     except Exception as error:
@@ -149,7 +152,7 @@ def _attempt(examination: Callable[[], dict]) -> dict:
 
 
 def private(text: str) -> str:
-    """`text` without the paths that name the user: the package, the interpreter, the home and temporary folders."""
+    """Replaces the folders that name the user: the package, the interpreter, home and temporary files."""
     known = {str(PACKAGE): "mi2v_lite", sys.prefix: "<python>", sys.base_prefix: "<python>"}
     known |= {tempfile.gettempdir(): "<temporary folder>", str(Path.home()): "~"}
     for folder in sorted(known, key=len, reverse=True):

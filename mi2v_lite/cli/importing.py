@@ -1,4 +1,4 @@
-"""`mi2v import`: published checkpoints to one pipeline folder (notebook 06)."""
+"""`mi2v import`: turns published checkpoints into one pipeline folder (notebook 06)."""
 
 from __future__ import annotations
 
@@ -9,39 +9,54 @@ FULL = Path(__file__).parents[1] / "configs" / "full.yaml"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `import`."""
-    each = commands.add_parser(
+    """Registers `import`."""
+    parser = commands.add_parser(
         "import",
-        help="published checkpoints to a pipeline",
+        help="turn published checkpoints into a pipeline",
         description="Makes a pipeline folder from local files: Motion-I2V's release (--release), or Stable Diffusion "
-        "1.5 and AnimateDiff v2 (--sd, --motion-module) as a start for training. What is given beside --release "
-        "replaces that part of it. A file that does not fit is named, and nothing is written.",
+        "1.5 and AnimateDiff v2 (--sd, --motion-module) to start a training from. Files given beside --release "
+        "replace those of the release. If a file does not fit, it is named and nothing is written.",
     )
-    each.set_defaults(run=run)
-    each.add_argument("--release", type=Path, metavar="DIR", help="Motion-I2V's release, the folder with models/")
-    each.add_argument("--sd", type=Path, metavar="PATH", help="Stable Diffusion 1.5: a diffusers folder or one file")
-    each.add_argument(
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--release", type=Path, metavar="DIR", help="Motion-I2V's release: the folder that holds models/"
+    )
+    parser.add_argument(
+        "--sd", type=Path, metavar="PATH", help="Stable Diffusion 1.5: a diffusers folder or a single file"
+    )
+    parser.add_argument(
         "--motion-module", type=Path, metavar="PATH", help="AnimateDiff v2: a .ckpt or a MotionAdapter folder"
     )
-    each.add_argument("--dreambooth", type=Path, metavar="PATH", help="a fine-tuned UNet for Stage 2, in any layout")
-    each.add_argument("--vae", type=Path, metavar="PATH", help="another autoencoder for pictures")
-    each.add_argument("--stage1-unet", type=Path, metavar="PATH", help="the release's, or one trained in its layout")
-    each.add_argument("--controlnet", type=Path, metavar="PATH", help="of Stage 1, likewise")
-    each.add_argument("--flow-vae", type=Path, metavar="PATH", help="the autoencoder for motion, likewise")
-    each.add_argument("--tokenizer", type=Path, metavar="DIR", help="needed where --sd is one file")
-    each.add_argument(
-        "--dtype", choices=("float16", "bfloat16", "float32"), default="float16", help="of the weights (float16)"
+    parser.add_argument(
+        "--dreambooth", type=Path, metavar="PATH", help="a fine-tuned UNet for Stage 2, in any of these layouts"
     )
-    each.add_argument("--config", type=Path, default=FULL, metavar="YAML", help="the sizes (default: full.yaml)")
-    each.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the folder to make")
+    parser.add_argument("--vae", type=Path, metavar="PATH", help="another image autoencoder")
+    parser.add_argument("--stage1-unet", type=Path, metavar="PATH", help="a UNet of Stage 1 in the release's layout")
+    parser.add_argument(
+        "--controlnet", type=Path, metavar="PATH", help="a ControlNet of Stage 1 in the release's layout"
+    )
+    parser.add_argument("--flow-vae", type=Path, metavar="PATH", help="a flow autoencoder in the release's layout")
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="DIR", help="a CLIP tokenizer, needed if --sd is a single file"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        default="float16",
+        help="precision of the weights that are written (default: float16)",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=FULL,
+        metavar="YAML",
+        help="the curriculum that says the sizes (default: full.yaml)",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the folder to make")
 
 
 def run(options: argparse.Namespace) -> None:
-    """`mi2v import`; prints what came from where, which is in the folder too.
-
-    Raises:
-        ValueError: see `importing.import_pipeline`.
-    """
+    """Runs `mi2v import`, and prints what came from where; the report is in the folder too."""
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config)

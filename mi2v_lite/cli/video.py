@@ -1,4 +1,4 @@
-"""`mi2v track` and `mi2v restyle`: the motion of a video, and a video in another style that keeps it."""
+"""`mi2v track` and `mi2v restyle`: the motion of a video, and the video in another style with the same motion."""
 
 from __future__ import annotations
 
@@ -17,76 +17,99 @@ if TYPE_CHECKING:
     from mi2v_lite.flow.tracking import Tracks
     from mi2v_lite.io.videos import Video
 
-STYLES = (
-    "posterise",
-    "sketch",
-    "oil",
-    "strokes",
-    "colours",
-)  # those of pipelines/restyle.py, known without cv2
-TRACK_SIZE = 256  # short side, pixels
-TRACKER_HELP = common.TRACKER_HELP + ", or fields:PATH for motion computed elsewhere"
+STYLES = ("posterise", "sketch", "oil", "strokes", "colours")  # those of pipelines/restyle.py, which loads cv2
+TRACK_SIZE = 256  # pixels of the shorter side, for tracking
+TRACKER_HELP = common.TRACKER_HELP + ", or fields:PATH for motion that was computed elsewhere"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `track` and `restyle`."""
-    each = commands.add_parser(
+    """Registers `track` and `restyle`."""
+    parser = commands.add_parser(
         "track",
-        help="video to motion field",
-        description="Finds where every pixel of a video's first frame goes, and whether it is still seen there.",
+        help="find the motion of a video",
+        description="Finds where every pixel of a video's first frame goes, and whether it is still visible there.",
     )
-    each.set_defaults(run=track)
-    _add_clip(each)
-    each.add_argument(
-        "--size", type=common.whole(16), default=TRACK_SIZE, metavar="PX", help=f"short side (default: {TRACK_SIZE})"
+    parser.set_defaults(run=track)
+    _add_clip(parser)
+    parser.add_argument(
+        "--size",
+        type=common.whole(16),
+        default=TRACK_SIZE,
+        metavar="PX",
+        help=f"pixels of the shorter side (default: {TRACK_SIZE})",
     )
-    each.add_argument("--previews", action="store_true", help="also write, beside fields.npz, fields.png")
-    common.add_device(each, dtype=False)
-    each.add_argument("-o", "--output", type=Path, required=True, metavar="fields.npz", help="flow and visibility")
+    parser.add_argument(
+        "--previews", action="store_true", help="also write a picture of the motion, fields.png, beside it"
+    )
+    common.add_device(parser, dtype=False)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="fields.npz", help="the file for motion and visibility"
+    )
 
-    each = commands.add_parser(
+    parser = commands.add_parser(
         "restyle",
-        help="video in another style",
-        description="The video's motion drives its first frame in another style; the sound is kept.",
+        help="show a video in another style",
+        description="Drives the first frame, in another style, with the motion of the video; the sound is kept.",
     )
-    each.set_defaults(run=restyle)
-    _add_clip(each)
-    first = each.add_mutually_exclusive_group(required=True)
-    first.add_argument("--first-frame", type=Path, metavar="styled.png", help="the first frame as it shall look")
+    parser.set_defaults(run=restyle)
+    _add_clip(parser)
+    first = parser.add_mutually_exclusive_group(required=True)
+    first.add_argument("--first-frame", type=Path, metavar="styled.png", help="the first frame as you want it to look")
     first.add_argument("--style", metavar="NAME", help=f"one of {', '.join(STYLES)}")
     first.add_argument(
-        "--sd", type=Path, metavar="FOLDER", help="Stable Diffusion in diffusers' form restyles it by --prompt"
+        "--sd",
+        type=Path,
+        metavar="FOLDER",
+        help="let the Stable Diffusion in this diffusers folder restyle the first frame by --prompt",
     )
-    each.add_argument("--style-image", type=Path, metavar="PICTURE", help="whose colours to take, for --style colours")
-    each.add_argument("--strength", type=common.number(0), default=0.5, metavar="S", help="of --sd, 0 to 1 (0.5)")
-    each.add_argument("--prompt", default="", metavar="TEXT", help="what is seen, and for --sd how")
-    each.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of style and noise (0)")
-    each.add_argument("--steps", type=common.whole(1), metavar="N", help="of the sampling (default: the model's)")
-    each.add_argument("--guidance", type=common.number(0), metavar="G", help="how much the prompt counts")
-    each.add_argument(
+    parser.add_argument(
+        "--style-image", type=Path, metavar="PICTURE", help="the picture whose colours --style colours takes"
+    )
+    parser.add_argument(
+        "--strength",
+        type=common.number(0),
+        default=0.5,
+        metavar="S",
+        help="how much --sd changes, from 0 to 1 (default: 0.5)",
+    )
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="what the video shows, and for --sd also the style"
+    )
+    parser.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of style and noise (default: 0)")
+    parser.add_argument("--steps", type=common.whole(1), metavar="N", help="sampling steps (default: the model's)")
+    parser.add_argument(
+        "--guidance", type=common.number(0), metavar="G", help="guidance scale of the prompt (default: the model's)"
+    )
+    parser.add_argument(
         "--size",
         type=common.whole(8),
         metavar="PX",
-        help=f"bounds the shorter side of the clip (default: {SHORT_SIDE}; with --plain the model's)",
+        help=f"pixels of the clip's shorter side at most (default: {SHORT_SIDE}; with --plain the model's)",
     )
-    each.add_argument(
-        "--plain", action="store_true", help="what the networks alone paint, small: no detail carried along"
+    parser.add_argument("--plain", action="store_true", help="keep what the networks paint, small, and carry no detail")
+    common.add_weights(parser)
+    common.add_device(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="out.mp4", help="the clip to write, MP4 (H.264)"
     )
-    common.add_weights(each)
-    common.add_device(each)
-    each.add_argument("-o", "--output", type=Path, required=True, metavar="out.mp4", help="the clip, MP4 (H.264)")
 
 
-def _add_clip(each: argparse.ArgumentParser) -> None:
-    each.add_argument("clip", metavar="CLIP", type=Path, help="a video file, one take without a cut")
-    each.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="how many (default: 16)")
-    each.add_argument("--start", type=common.number(0), default=0.0, metavar="S", help="seconds to leave out (0)")
-    each.add_argument("--step", type=common.whole(1), default=1, metavar="K", help="every K-th frame: more motion (1)")
-    each.add_argument("--tracker", default="dis", metavar="WHICH", help=TRACKER_HELP)
+def _add_clip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("clip", metavar="CLIP", type=Path, help="a video file without cuts")
+    parser.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="how many frames (default: 16)")
+    parser.add_argument("--start", type=common.number(0), default=0.0, metavar="S", help="seconds to skip (default: 0)")
+    parser.add_argument(
+        "--step",
+        type=common.whole(1),
+        default=1,
+        metavar="K",
+        help="take every K-th frame, for more motion (default: 1)",
+    )
+    parser.add_argument("--tracker", default="dis", metavar="WHICH", help=TRACKER_HELP)
 
 
 def _read(options: argparse.Namespace, size: int, multiple: int = 1, enlarge: bool = True) -> Video:
-    """The part of the clip asked for; a line says what was read."""
+    """Reads the part of the clip that is asked for, and says what was read."""
     from mi2v_lite.flow.tracking import check_clip, check_one_take
     from mi2v_lite.io.videos import read_video
 
@@ -101,10 +124,11 @@ def _read(options: argparse.Namespace, size: int, multiple: int = 1, enlarge: bo
 
 
 def track(options: argparse.Namespace) -> None:
-    """`mi2v track`: the motion of a video.
+    """Runs `mi2v track`.
 
     Raises:
-        ValueError, OSError: for a clip that cannot be read or tracked; see the messages.
+        ValueError: for a clip that cannot be tracked.
+        OSError: for a file that cannot be read or written.
     """
     if options.output.suffix.lower() != ".npz":
         raise ValueError(f"the output {options.output} must end in .npz.")
@@ -131,15 +155,16 @@ def track(options: argparse.Namespace) -> None:
     length = tracks.flow.norm(dim=1)
     print(
         f"displacement {length.mean():.2f} px on average, {length[-1].mean():.2f} in the last frame; "
-        f"{tracks.visibility[-1].float().mean():.0%} of the first frame still seen there; tracked in {took:.1f} s"
+        f"{tracks.visibility[-1].float().mean():.0%} of the first frame still visible there; tracked in {took:.1f} s"
     )
 
 
 def restyle(options: argparse.Namespace) -> None:
-    """`mi2v restyle`: a video in another style.
+    """Runs `mi2v restyle`.
 
     Raises:
-        ValueError, OSError: for input that does not fit, before any sampling; see the messages.
+        ValueError: for input that does not fit, before any sampling.
+        OSError: for a file that cannot be read or written.
     """
     if options.output.suffix.lower() != ".mp4":
         raise ValueError(f"the output {options.output} must end in .mp4.")
@@ -148,7 +173,7 @@ def restyle(options: argparse.Namespace) -> None:
     if (options.style == "colours") != (options.style_image is not None):
         raise ValueError("--style colours and --style-image go together.")
     if options.sd and not options.prompt.strip():
-        raise ValueError("--sd needs --prompt: the style in words.")
+        raise ValueError("--sd needs --prompt, which describes the style.")
     common.check_writable([options.output], (options.clip, options.first_frame, options.style_image))
     from mi2v_lite.flow.trackers import load_tracker
 
@@ -190,13 +215,13 @@ def restyle(options: argparse.Namespace) -> None:
             silent.unlink(missing_ok=True)
     print(f"wrote {options.output}")
     if len(made.starts) > 1:
-        print(f"{len(made.starts)} windows, from frames {', '.join(map(str, made.starts))}: their errors add up")
+        print(f"{len(made.starts)} windows, from frames {', '.join(map(str, made.starts))}; their errors add up")
     length = torch.cat([tracks.flow for tracks in made.tracks]).norm(dim=1).mean()
     print(f"displacement {length:.2f} px on average; tracking and rendering {took:.1f} s")
 
 
 def _first_frame(options: argparse.Namespace, video: Video) -> Image.Image:
-    """Frame 0 as it shall look: the user's, or the source's in a style."""
+    """Returns frame 0 in the new style: the user's own, or the source's restyled."""
     from PIL import Image
 
     from mi2v_lite.io.images import read_image
