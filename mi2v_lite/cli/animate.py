@@ -68,7 +68,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--size",
         type=_size,
         metavar="PX",
-        help=f"pixels of the clip's shorter side at most, or original (default: {SHORT_SIDE}; with --plain the model's)",
+        help=f"pixels of the clip's shorter side, at most, or original (default: {SHORT_SIDE}; plain: the model's)",
     )
     parser.add_argument("--fps", type=common.number(1), metavar="F", help=f"frames per second (default: {FPS:g})")
     parser.add_argument(
