@@ -1,4 +1,4 @@
-"""Prints the time and the kernel's peak memory of every notebook that pytest --nbmake runs."""
+"""Prints how long every notebook took that `pytest --nbmake` ran, and the peak memory of its kernel."""
 
 from __future__ import annotations
 

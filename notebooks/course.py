@@ -1,9 +1,9 @@
-"""Keeps the course in order.
+"""Runs the notebooks, and writes the exercises.
 
-    python notebooks/course.py run [NN ...]   executes the notebooks (all by default) and keeps their outputs
+    python notebooks/course.py run [NN ...]   executes the notebooks (all by default) and stores their outputs
     python notebooks/course.py exercises      writes notebooks/exercises/ from the solved notebooks
 
-The preset is that of the environment: MI2V_PRESET=fast (default) or full.
+The environment chooses how long the notebooks train: MI2V_PRESET=fast (the default) or full.
 """
 
 from __future__ import annotations
@@ -27,20 +27,31 @@ CELL_TIMEOUT = 1800  # seconds
 
 
 def notebooks(chosen: list[str] | None = None) -> list[Path]:
-    """The solved notebooks in order, or those whose numbers are chosen.
+    """Lists the solved notebooks in order.
+
+    Args:
+        chosen: the numbers of those to list, such as "03"; all by default.
+
+    Returns:
+        their paths.
 
     Raises:
         ValueError: for a number that no notebook has.
     """
-    found = {path.name[:2]: path for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))}
-    unknown = sorted(set(chosen or []) - set(found))
+    numbered = {path.name[:2]: path for path in sorted(HERE.glob("[0-9][0-9]_*.ipynb"))}
+    unknown = sorted(set(chosen or []) - set(numbered))
     if unknown:
-        raise ValueError(f"no notebook {', '.join(unknown)}; there are {', '.join(found)}")
-    return [path for number, path in found.items() if not chosen or number in chosen]
+        raise ValueError(f"There is no notebook {', '.join(unknown)}; there are {', '.join(numbered)}.")
+    return [path for number, path in numbered.items() if not chosen or number in chosen]
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Writes a notebook whole or not at all."""
+    """Writes a notebook whole or not at all.
+
+    Args:
+        notebook: what to write.
+        path: the file.
+    """
     nbformat.validate(notebook)
     partial = path.with_suffix(".partial")
     nbformat.write(notebook, partial)
@@ -51,20 +62,37 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def without_kernel(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """An output as it is stored: a widget's still picture in place of the widget; None for a widget without one.
+    """Makes of an output what a page without a kernel can show.
 
-    A stored widget without its state shows an error, and a stored progress bar stands at zero for ever.
+    A widget gives way to its still, for a stored widget shows an error, and a stored progress bar stands at zero for
+    ever. A video gives way to its animated PNG: videos would make the file large, and many pages do not show them.
+
+    Args:
+        output: the output of a cell; it is changed.
+
+    Returns:
+        the output as it is stored; None for a widget without a still.
     """
-    if WIDGET not in output.get("data", {}):
-        return output
-    if not any(kind.startswith("image/") for kind in output.data):
-        return None
-    output.data.pop(WIDGET)
+    data = output.get("data", {})
+    has_picture = any(kind.startswith("image/") for kind in data)
+    if WIDGET in data:
+        if not has_picture:
+            return None
+        data.pop(WIDGET)
+    if has_picture and "<video" in data.get("text/html", ""):
+        data.pop("text/html")
     return output
 
 
 def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Leaves out what only this run knows: widgets and their state, times of cells, the version of Python."""
+    """Leaves out what belongs to one run only: widgets and their state, videos, times of cells, the version of Python.
+
+    Args:
+        notebook: what was run; it is changed.
+
+    Returns:
+        the same notebook.
+    """
     notebook.metadata.pop("widgets", None)
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook.metadata["language_info"] = {"name": "python"}
@@ -76,10 +104,16 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def run(path: Path) -> tuple[float, float]:
-    """Executes a notebook in its folder and keeps its outputs; returns seconds and the kernel's peak memory in MB.
+    """Executes a notebook in its folder and stores its outputs.
+
+    Args:
+        path: the notebook.
+
+    Returns:
+        the seconds that it took, and the peak memory of its kernel in MB.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: where a cell fails; the file then stays as it was.
+        nbclient.exceptions.CellExecutionError: if a cell fails; the file then stays as it was.
     """
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -102,10 +136,16 @@ def run(path: Path) -> tuple[float, float]:
 
 
 def student_version(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook with every solution replaced by a stub, without outputs; nbgrader's marks stay.
+    """Makes the notebook that students get: stubs in place of the solutions, no outputs, the marks of nbgrader.
+
+    Args:
+        notebook: a solved notebook, which stays as it is.
+
+    Returns:
+        the notebook for students.
 
     Raises:
-        ValueError: if a solution has a beginning without an end, or a cell with a solution has no mark.
+        ValueError: if a solution has a beginning without an end, or its cell has no mark of nbgrader.
     """
     student = copy.deepcopy(notebook)
     for number, cell in enumerate(student.cells):
@@ -126,17 +166,28 @@ def student_version(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def exercise_texts() -> dict[str, str]:
-    """File name -> content of every exercise notebook, as it follows from the solved ones."""
+    """Makes the notebooks for students of all solved notebooks.
+
+    Returns:
+        file name -> content.
+    """
     return {
         path.name: nbformat.writes(student_version(nbformat.read(path, as_version=4))) + "\n" for path in notebooks()
     }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Runs the notebooks, or writes their exercises.")
+    """Runs the command line.
+
+    Args:
+        arguments: its words; those of the process by default.
+
+    Returns:
+        the exit code, 0.
+    """
+    parser = argparse.ArgumentParser(description="Runs the notebooks, or writes the exercises.")
     parser.add_argument("what", choices=("run", "exercises"))
-    parser.add_argument("numbers", nargs="*", help="run: which notebooks, for example 00 03")
+    parser.add_argument("numbers", nargs="*", help="for run: the numbers of the notebooks, for example 00 03")
     options = parser.parse_args(arguments)
     if options.what == "run":
         print("notebook | seconds | peak MB | size kB")

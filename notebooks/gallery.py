@@ -1,9 +1,9 @@
-"""Makes the README's gallery: what was drawn on six photos, and the clips that the lite model makes of it.
+"""Makes the gallery of the README: what was drawn on six photos, and the clips that the lite model makes of it.
 
     python notebooks/gallery.py -o data_samples/gallery.png
 
-Every `data_samples/controls/NAME.json` is a control of DragCanvas for `data_samples/photos/NAME.jpg`. Each clip is
-what `mi2v animate data_samples/photos/NAME.jpg --control data_samples/controls/NAME.json --seed 0 -o clip.mp4` makes.
+Each `data_samples/controls/NAME.json` was drawn with DragCanvas on `data_samples/photos/NAME.jpg`. Its clip is what
+`mi2v animate data_samples/photos/NAME.jpg --control data_samples/controls/NAME.json --seed 0 -o clip.mp4` makes.
 """
 
 from __future__ import annotations
@@ -27,42 +27,66 @@ SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
 TILE = (300, 200)  # pixels
 COLUMNS = 3
 GAP = 6
-FRAMES = 12  # of the 48 are shown, so that the file stays small
+FRAMES = 12  # so many of the 48 are shown, so that the file stays small
 FPS = 6
 LARGEST = 4_000_000  # bytes
 
 
-def drawn(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl]]:
-    """Name -> photo and what was drawn on it, in the order of the names.
+def read_drawings(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl]]:
+    """Reads the photos and what was drawn on them.
+
+    Args:
+        samples: the folder with `controls` and `photos`.
+
+    Returns:
+        name -> (photo, control), in the order of the names.
 
     Raises:
-        ValueError: without controls, or for one of another size than its photo. OSError: a file is missing.
+        ValueError: if there are no controls, or if one has another size than its photo.
+        OSError: if a file is missing.
     """
-    found = {}
+    drawings = {}
     for path in sorted((samples / "controls").glob("*.json")):
         photo, control = images.read_image(samples / "photos" / f"{path.stem}.jpg"), MotionControl.load(path)
         if control.size != photo.size:
             raise ValueError(f"{path.name} was drawn on {control.size} pixels, but its photo has {photo.size}.")
-        found[path.stem] = photo, control
-    if not found:
+        drawings[path.stem] = photo, control
+    if not drawings:
         raise ValueError(f"no controls in {samples / 'controls'}: draw some with DragCanvas and save them there.")
-    return found
+    return drawings
 
 
 def clip(pipe: Any, photo: Image.Image, control: MotionControl) -> list[Image.Image]:
-    """The frames that `mi2v animate` makes with seed 0."""
-    shown = images.bounded(photo, images.SHORT_SIDE)
-    return pipe(shown, "", control, generator=torch.Generator().manual_seed(0)).frames[0]
+    """Makes the clip that `mi2v animate` makes with seed 0.
+
+    Args:
+        pipe: the lite pipeline.
+        photo: a photo of any size.
+        control: what was drawn on it.
+
+    Returns:
+        the frames.
+    """
+    photo = images.bounded(photo, images.SHORT_SIDE)
+    return pipe(photo, "", control, generator=torch.Generator().manual_seed(0)).frames[0]
 
 
-def gallery(pipe: Any, works: dict[str, tuple[Image.Image, MotionControl]]) -> Picture:
-    """The drawings, which stand still, and below each the clip that was made of it, as one animated picture."""
-    stills = [drawing.still(photo, control).image for photo, control in works.values()]
+def gallery(pipe: Any, drawings: dict[str, tuple[Image.Image, MotionControl]]) -> Picture:
+    """Shows the drawings as stills, and below each one the clip that was made of it.
+
+    Args:
+        pipe: the lite pipeline.
+        drawings: name -> (photo, control).
+
+    Returns:
+        one moving picture.
+    """
+    stills = [drawing.still(photo, control).image for photo, control in drawings.values()]
     clips = []
-    for work in tqdm(works.values(), desc="gallery"):
-        frames = clip(pipe, *work)
+    for photo, control in tqdm(drawings.values(), desc="gallery"):
+        frames = clip(pipe, photo, control)
         clips.append(frames[:: max(1, len(frames) // FRAMES)])
-    words = "; ".join(f"{name}: {drawing.in_words(control)}" for name, (_, control) in works.items())
+    words = "; ".join(f"{name}: {drawing.in_words(control)}" for name, (_, control) in drawings.items())
     parts = [slice(first, first + COLUMNS) for first in range(0, len(stills), COLUMNS)]
     frames = [
         _page(*(row for part in parts for row in (stills[part], [frames[number] for frames in clips[part]])))
@@ -83,15 +107,24 @@ def _page(*rows: list[Image.Image]) -> Image.Image:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
+    """Runs the command line.
+
+    Args:
+        arguments: its words; those of the process by default.
+
+    Returns:
+        the exit code, 0.
+    """
     parser = argparse.ArgumentParser(description="Makes the gallery of data_samples/controls.")
     parser.add_argument("-o", "--output", type=Path, default=SAMPLES / "gallery.png", metavar="gallery.png")
     output = parser.parse_args(arguments).output
     pipe = MotionI2VPipeline.from_lite()
     pipe.set_progress_bar_config(disable=True)
-    picture = gallery(pipe, drawn())
+    picture = gallery(pipe, read_drawings())
     if len(picture.png) > LARGEST:
-        raise ValueError(f"the gallery takes {len(picture.png)} bytes, at most {LARGEST}: make TILE or EVERY smaller.")
+        raise ValueError(
+            f"The gallery takes {len(picture.png)} bytes, at most {LARGEST} are allowed: make TILE or FRAMES smaller."
+        )
     picture.save(output)
     print(f"{output.name}: {picture.image.width}x{picture.image.height} px, {len(picture.png) / 1000:.0f} kB")
     return 0

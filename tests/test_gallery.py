@@ -33,7 +33,7 @@ class Turning:
 
 
 def test_what_was_drawn_fits_the_shipped_photos():
-    works = gallery.drawn()
+    works = gallery.read_drawings()
     assert len(works) == 6 and all(control.drags for _, control in works.values())
     assert sum(control.brush is not None for _, control in works.values()) >= 2, "brushes, too"
 
@@ -56,13 +56,13 @@ def test_the_gallery_moves_below_its_drawings():
 
 def test_controls_of_other_photos_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no controls"):
-        gallery.drawn(tmp_path)
+        gallery.read_drawings(tmp_path)
     for folder in ("controls", "photos"):
         (tmp_path / folder).mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "x.jpg")
     MotionControl((30, 40)).save(tmp_path / "controls" / "x.json")
     with pytest.raises(ValueError, match=r"x.json was drawn on \(30, 40\)"):
-        gallery.drawn(tmp_path)
+        gallery.read_drawings(tmp_path)
 
 
 def test_the_stored_gallery_is_small_and_moves():

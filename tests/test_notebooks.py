@@ -153,6 +153,18 @@ def lesson(*sources: tuple[str, dict]) -> nbformat.NotebookNode:
     return notebook
 
 
+def test_what_is_stored_needs_no_kernel():
+    def output(**data: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_output("display_data", data)
+
+    still, table = {"image/png": "iVBORw0KGgo="}, {"text/html": "<table></table>"}
+    stored = course.without_kernel(output(**still, **{"text/html": "<table><video controls></video></table>"}))
+    assert dict(stored.data) == still, "a video gives way to its animated PNG"
+    assert dict(course.without_kernel(output(**table)).data) == table
+    assert dict(course.without_kernel(output(**still, **{course.WIDGET: ""})).data) == still
+    assert course.without_kernel(output(**{course.WIDGET: ""})) is None, "a progress bar"
+
+
 STUB = {"grade": False, "grade_id": "twice", "locked": False, "schema_version": 3, "solution": True, "task": False}
 CHECK = {**STUB, "grade_id": "twice-check", "grade": True, "locked": True, "points": 2, "solution": False}
 SOLVED = "def twice(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"

@@ -1,4 +1,4 @@
-"""What grades the exercises: one module a notebook (`nb00` to `nb06`), each function one exercise.
+"""What grades the exercises: one module for each notebook (`nb00` to `nb06`), and in it one function for each exercise.
 
-A check takes the student's function or value, says *what* is wrong (`CheckFailed`) or prints that it passed.
+A check takes the student's function. It raises `CheckFailed`, which says *what* is wrong, or prints that it is right.
 """

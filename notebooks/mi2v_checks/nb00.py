@@ -11,10 +11,13 @@ from mi2v_checks.base import passed, require
 
 
 def source_frames(answer: Callable[[int, int], Sequence[int]]) -> None:
-    """`answer(stride, num_frames)` gives how many source frames after the photo each future frame lies.
+    """Checks which frames of a film the future frames of a clip stand for.
+
+    Args:
+        answer: `answer(stride, num_frames)` lists how many film frames after the photo each future frame lies.
 
     Raises:
-        CheckFailed: if it counts the photo, starts at 0, or forgets the stride.
+        CheckFailed: if the list counts the photo, starts at 0, or forgets the stride.
     """
     got = [int(value) for value in answer(8, 16)]
     require(len(got) != 16, "There are 16 entries: the photo itself is one of the 16 frames, so 15 are in the future.")
@@ -29,10 +32,13 @@ def source_frames(answer: Callable[[int, int], Sequence[int]]) -> None:
 
 
 def mean_motion(answer: Callable[[Tensor], float]) -> None:
-    """`answer(flow)` is the mean length of the last displacement, in pixels; flow `(N, 2, H, W)`.
+    """Checks the mean length of the last displacement.
+
+    Args:
+        answer: `answer(flow)` gives it in pixels, for a flow `(N, 2, H, W)`.
 
     Raises:
-        CheckFailed: if it averages components or their squares, or all frames instead of the last.
+        CheckFailed: if it averages components or squares, or averages over all frames.
     """
     flow = torch.zeros(3, 2, 4, 4)
     flow[0, 0], flow[2, 0], flow[2, 1, :2], flow[2, 1, 2:] = 50.0, 3.0, 4.0, -4.0
@@ -46,10 +52,13 @@ def mean_motion(answer: Callable[[Tensor], float]) -> None:
 
 
 def still_outside(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """`answer(flow, region)` is the flow inside the region, still outside; flow `(B, N, 2, H, W)`, region `(H, W)`.
+    """Checks a motion brush: the motion stays inside a region, and outside of it nothing moves.
+
+    Args:
+        answer: `answer(flow, region)` gives the new flow, for a flow `(B, N, 2, H, W)` and a region, bool `(H, W)`.
 
     Raises:
-        CheckFailed: if inside and outside are exchanged, the shape changes or the input is overwritten.
+        CheckFailed: if inside and outside are exchanged, the shape changes, or the input is overwritten.
     """
     flow = torch.randn(1, 3, 2, 6, 6, generator=torch.Generator().manual_seed(0))
     region = torch.zeros(6, 6, dtype=torch.bool)

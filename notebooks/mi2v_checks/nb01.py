@@ -7,31 +7,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mi2v_checks.base import passed, require
+from mi2v_checks.base import passed, require, same
 from mi2v_lite.flow.fields import compose, to_unit
 from mi2v_lite.flow.warp import splat_average
 
 
-def _same(got: Tensor, wanted: Tensor) -> bool:
-    return got.shape == wanted.shape and torch.allclose(got.float(), wanted.float(), atol=1e-4)
-
-
 def zoom_field(answer: Callable[[float, int, int], Tensor]) -> None:
-    """`answer(scale, height, width)` is the field `(2, H, W)` of a zoom about the middle, in pixels.
+    """Checks the motion field of a zoom about the middle of the picture.
+
+    Args:
+        answer: `answer(scale, height, width)` gives the field `(2, H, W)` in pixels.
 
     Raises:
-        CheckFailed: if it zooms about a corner, exchanges x and y, or gives places in the place of displacements.
+        CheckFailed: if it zooms about a corner, exchanges x and y, or gives places instead of displacements.
     """
     scale, height, width = 1.5, 5, 9
     y, x = torch.meshgrid(torch.arange(height) - 2.0, torch.arange(width) - 4.0, indexing="ij")
     wanted = (scale - 1) * torch.stack([x, y])
     got = torch.as_tensor(answer(scale, height, width)).float()
     require(got.shape == (2, height, width), f"Expected the shape (2, {height}, {width}), got {tuple(got.shape)}.")
-    require(not _same(got, wanted.flip(0)), "x and y are exchanged: channel 0 is x, to the right.")
+    require(not same(got, wanted.flip(0)), "x and y are exchanged: channel 0 is x, to the right.")
     corner = (scale - 1) * torch.stack([x + 4, y + 2])
-    require(not _same(got, corner), "This zooms about the upper left corner; the middle must stay where it is.")
+    require(not same(got, corner), "This zooms about the upper left corner; the middle must stay where it is.")
     place = scale * torch.stack([x, y])
-    moved = not _same(got, place) and not _same(got, place + torch.tensor([4.0, 2.0]).view(2, 1, 1))
+    moved = not same(got, place) and not same(got, place + torch.tensor([4.0, 2.0]).view(2, 1, 1))
     require(moved, "These are the places where pixels go. A displacement is the new place minus the old one.")
     far = float((got - wanted).abs().max())
     require(far < 1e-4, f"Off by up to {far:.3g} px. The middle is ((W - 1) / 2, (H - 1) / 2); it is not W / 2.")
@@ -39,7 +38,10 @@ def zoom_field(answer: Callable[[float, int, int], Tensor]) -> None:
 
 
 def unit_flow(answer: Callable[[Tensor], Tensor]) -> None:
-    """`answer(flow)` brings pixels `(2, H, W)` to the autoencoder's [0, 1].
+    """Checks how pixels become the unit flow that the autoencoder reads.
+
+    Args:
+        answer: `answer(flow)` brings a flow `(2, H, W)` in pixels to [0, 1].
 
     Raises:
         CheckFailed: if both components are divided by one side, the half is missing, or nothing is divided.
@@ -49,18 +51,21 @@ def unit_flow(answer: Callable[[Tensor], Tensor]) -> None:
     require(got.shape == flow.shape, f"The shape must stay {tuple(flow.shape)}, got {tuple(got.shape)}.")
     for side, name in ((8, "width"), (4, "height")):
         one = (flow / side + 1) / 2
-        require(not _same(got, one), f"Both components are divided by the {name}: x goes with W = 8, y with H = 4.")
-    require(not _same(got, 2 * wanted - 1), "This is the fraction in [-1, 1]. No motion must become 0.5: add 1, halve.")
-    require(not _same(got, (flow + 1) / 2), "The division by the sides is missing: two pixels of eight are 1/4.")
-    require(_same(got, wanted), f"2 px of 8 should become 0.625, -1 px of 4 0.375; got {got[:, 0, 0].tolist()}.")
+        require(not same(got, one), f"Both components are divided by the {name}: x goes with W = 8, y with H = 4.")
+    require(not same(got, 2 * wanted - 1), "This is the fraction in [-1, 1]. No motion must become 0.5: add 1, halve.")
+    require(not same(got, (flow + 1) / 2), "The division by the sides is missing: two pixels of eight are 1/4.")
+    require(same(got, wanted), f"2 px of 8 should become 0.625, -1 px of 4 0.375; got {got[:, 0, 0].tolist()}.")
     passed("Fractions of the picture, moved to the middle of [0, 1]: the same code for every size.")
 
 
 def hole_share(answer: Callable[[Tensor], float]) -> None:
-    """`answer(flow)` is the share of pixels of frame i that nothing lands on; flow `(1, 2, H, W)`.
+    """Checks the share of pixels on which nothing lands.
+
+    Args:
+        answer: `answer(flow)` gives that share, 0 to 1, for a flow `(1, 2, H, W)` in pixels.
 
     Raises:
-        CheckFailed: if it counts what leaves the picture, or collisions.
+        CheckFailed: if it counts the pixels that leave the picture, or collisions.
     """
     flow = torch.zeros(1, 2, 4, 8)
     flow[:, 0, :, :2] = 2.0  # two columns land on their neighbours: two columns of holes, two of collisions
@@ -77,7 +82,11 @@ def hole_share(answer: Callable[[Tensor], float]) -> None:
 
 
 def chained(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """`answer(first, second)` is the flow a to c from a to b and b to c, each `(1, 2, H, W)`.
+    """Checks how two flows are chained.
+
+    Args:
+        answer: `answer(first, second)` gives the flow from a to c, of those from a to b and from b to c, each `(1, 2,
+            H, W)`.
 
     Raises:
         CheckFailed: if the two are only added, or taken in the wrong order.
@@ -87,17 +96,21 @@ def chained(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     wanted, got = compose(first, second), torch.as_tensor(answer(first.clone(), second.clone()))
     require(got.shape == first.shape, f"The shape must stay {tuple(first.shape)}, got {tuple(got.shape)}.")
     added = "The fields are only added. The second must be read where the first has taken the pixel: p + first(p)."
-    require(not _same(got, first + second), added)
-    require(not _same(got, compose(second, first)), "The order is exchanged: the first motion happens first.")
-    require(_same(got, wanted), "Not yet: f_ac(p) = f_ab(p) + f_bc(p + f_ab(p)), the second read between pixels.")
+    require(not same(got, first + second), added)
+    require(not same(got, compose(second, first)), "The order is exchanged: the first motion happens first.")
+    require(same(got, wanted), "Not yet: f_ac(p) = f_ab(p) + f_bc(p + f_ab(p)), the second read between pixels.")
     passed("Chaining follows the same point; adding looks at the same place.")
 
 
 def relative_error(answer: Callable[[Tensor, Tensor], float]) -> None:
-    """`answer(pred, true)` is the mean end-point error as a share of the mean motion; `(B, 2, H, W)` pixels.
+    """Checks the end-point error relative to the motion.
+
+    Args:
+        answer: `answer(pred, true)` gives the mean error as a share of the mean motion, for flows `(B, 2, H, W)` in
+            pixels.
 
     Raises:
-        CheckFailed: if it averages ratios, or components.
+        CheckFailed: if it averages ratios or components.
     """
     true = torch.zeros(2, 2, 2, 2)
     true[0, 0], true[1, 0] = 1.0, 9.0

@@ -7,11 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mi2v_checks.base import passed, require
-
-
-def _same(got: Tensor, wanted: Tensor) -> bool:
-    return got.shape == wanted.shape and torch.allclose(got.float(), wanted.float(), atol=1e-5)
+from mi2v_checks.base import passed, require, same
 
 
 def _pair() -> tuple[Tensor, Tensor]:
@@ -19,7 +15,11 @@ def _pair() -> tuple[Tensor, Tensor]:
 
 
 def add_noise(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
-    """`answer(clean, noise, a)` is the noisy sample at the signal share `a` (alphas_cumprod).
+    """Checks how noise is mixed in.
+
+    Args:
+        answer: `answer(clean, noise, a)` gives the noisy sample, where a (alphas_cumprod) is the signal's share of the
+            variance.
 
     Raises:
         CheckFailed: if the shares are not under roots, or signal and noise have changed places.
@@ -28,15 +28,18 @@ def add_noise(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     a = 0.36
     got, wanted = torch.as_tensor(answer(clean.clone(), noise.clone(), a)), 0.6 * clean + 0.8 * noise
     require(got.shape == clean.shape, f"The noisy sample has the clean one's shape {tuple(clean.shape)}.")
-    require(not _same(got, 0.36 * clean + 0.64 * noise), "Take roots: a and 1 - a are shares of the *variance*.")
-    require(not _same(got, 0.8 * clean + 0.6 * noise), "Signal and noise have changed places: a belongs to the signal.")
-    require(not _same(got, clean + 0.8 * noise), "The signal must shrink too, or the variance grows beyond 1.")
-    require(_same(got, wanted), "Expected sqrt(a) * clean + sqrt(1 - a) * noise.")
+    require(not same(got, 0.36 * clean + 0.64 * noise), "Take roots: a and 1 - a are shares of the *variance*.")
+    require(not same(got, 0.8 * clean + 0.6 * noise), "Signal and noise have changed places: a belongs to the signal.")
+    require(not same(got, clean + 0.8 * noise), "The signal must shrink too, or the variance grows beyond 1.")
+    require(same(got, wanted), "Expected sqrt(a) * clean + sqrt(1 - a) * noise.")
     passed("The variances a and 1 - a sum to one, so noisy latents keep the size of clean ones.")
 
 
 def from_velocity(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> None:
-    """`answer(noisy, v, a)` is the pair (clean, noise) that the velocity v tells.
+    """Checks what a velocity says about the clean sample and the noise.
+
+    Args:
+        answer: `answer(noisy, v, a)` gives the pair (clean, noise).
 
     Raises:
         CheckFailed: if the pair is swapped, a sign is wrong, or v is taken for the noise.
@@ -47,19 +50,22 @@ def from_velocity(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor
     pair = answer(noisy.clone(), v.clone(), a)
     require(isinstance(pair, (tuple, list)) and len(pair) == 2, "Return two tensors: the clean sample, then the noise.")
     x, e = (torch.as_tensor(part) for part in pair)
-    require(not (_same(x, noise) and _same(e, clean)), "Right, but in the other order: first the clean sample.")
+    require(not (same(x, noise) and same(e, clean)), "Right, but in the other order: first the clean sample.")
     require(
-        not _same(x, (noisy - rest * v) / signal), "This takes v for the noise; v is sqrt(a) noise - sqrt(1 - a) clean."
+        not same(x, (noisy - rest * v) / signal), "This takes v for the noise; v is sqrt(a) noise - sqrt(1 - a) clean."
     )
-    require(not _same(x, signal * noisy + rest * v), "The clean sample has a wrong sign: v points *away* from it.")
-    require(_same(x, clean), "The clean sample is wrong: a rotation back, sqrt(a) * noisy - sqrt(1 - a) * v.")
-    require(not _same(e, v), "v is not the noise yet; rotate it back too.")
-    require(_same(e, noise), "The clean sample is right, the noise is not: sqrt(1 - a) * noisy + sqrt(a) * v.")
+    require(not same(x, signal * noisy + rest * v), "The clean sample has a wrong sign: v points *away* from it.")
+    require(same(x, clean), "The clean sample is wrong: a rotation back, sqrt(a) * noisy - sqrt(1 - a) * v.")
+    require(not same(e, v), "v is not the noise yet; rotate it back too.")
+    require(same(e, noise), "The clean sample is right, the noise is not: sqrt(1 - a) * noisy + sqrt(a) * v.")
     passed("(clean, noise) to (noisy, v) is a rotation, so the way back is one, too: no division, no explosion.")
 
 
 def zero_channels(answer: Callable[[nn.Conv2d, int], nn.Conv2d]) -> None:
-    """`answer(conv, extra)` is a convolution with `extra` more input channels in front, which change nothing.
+    """Checks how a convolution gets new input channels that change nothing at first.
+
+    Args:
+        answer: `answer(conv, extra)` gives a convolution with `extra` more input channels in front.
 
     Raises:
         CheckFailed: if the output changes, the new channels stand behind, or the new weights cannot learn.
@@ -76,19 +82,22 @@ def zero_channels(answer: Callable[[nn.Conv2d, int], nn.Conv2d]) -> None:
         wanted, got = conv(x), wide(torch.cat([image, x], 1))
         behind = wide(torch.cat([x, image], 1))
     require(
-        not (_same(behind, wanted) and not _same(got, wanted)),
+        not (same(behind, wanted) and not same(got, wanted)),
         "The new channels stand behind. The order is [image, noisy flow]: the image comes first.",
     )
     require(not bool((wide.weight == 0).all()), "All weights are zero: the old channels must keep what they learned.")
     require(bool((wide.weight[:, :3] == 0).all()), "The new channels are not zero: at step 0 they disturb the base.")
-    require(_same(wide.bias, conv.bias), "The bias was not copied.")
-    require(_same(got, wanted), "The output changed; copy the old weight behind the zeros, and keep the padding.")
+    require(same(wide.bias, conv.bias), "The bias was not copied.")
+    require(same(got, wanted), "The output changed; copy the old weight behind the zeros, and keep the padding.")
     require(wide.weight.requires_grad, "The new weight must be able to learn (requires_grad).")
     passed("Step 0 is the old network; the gradient of a zero weight is its input's, so it can leave zero at once.")
 
 
 def trainable(answer: Callable[[Iterable[str], int], Sequence[str]]) -> None:
-    """`answer(names, step)` are the parameters that curriculum step 1, 2 or 3 trains.
+    """Checks which parameters each step of the curriculum trains.
+
+    Args:
+        answer: `answer(names, step)` lists the names of those that step 1, 2 or 3 trains.
 
     Raises:
         CheckFailed: if step 2 trains everything or the wrong half, or step 3 leaves something out.
@@ -107,26 +116,32 @@ def trainable(answer: Callable[[Iterable[str], int], Sequence[str]]) -> None:
 
 
 def guided(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
-    """`answer(empty, told, scale)` is the guided prediction.
+    """Checks classifier-free guidance.
+
+    Args:
+        answer: `answer(empty, told, scale)` gives the guided prediction, of those without and with the text.
 
     Raises:
-        CheckFailed: if the step starts from the wrong end, goes the wrong way, or is a plain average.
+        CheckFailed: if it starts from the wrong prediction, goes the wrong way, or is a plain average.
     """
     empty, told = _pair()
     got, wanted = torch.as_tensor(answer(empty.clone(), told.clone(), 3.0)), empty + 3 * (told - empty)
-    require(not _same(got, told + 3 * (told - empty)), "It starts from the prediction with text; start from the empty.")
-    require(not _same(got, told + 3 * (empty - told)), "Away from the text: the difference is told minus empty.")
-    require(not _same(got, empty + 3 * told), "Scale the *difference* that the text makes, not the prediction.")
-    require(_same(got, wanted), "Expected empty + scale * (told - empty).")
-    require(_same(torch.as_tensor(answer(empty, told, 1.0)), told), "A scale of 1 must give the prediction with text.")
+    require(not same(got, told + 3 * (told - empty)), "It starts from the prediction with text; start from the empty.")
+    require(not same(got, told + 3 * (empty - told)), "Away from the text: the difference is told minus empty.")
+    require(not same(got, empty + 3 * told), "Scale the *difference* that the text makes, not the prediction.")
+    require(same(got, wanted), "Expected empty + scale * (told - empty).")
+    require(same(torch.as_tensor(answer(empty, told, 1.0)), told), "A scale of 1 must give the prediction with text.")
     passed("Scale 0 ignores the text, 1 is the model as trained, beyond 1 exaggerates what the text changes.")
 
 
 def jitter(answer: Callable[[Tensor], Tensor]) -> None:
-    """`answer(flow)` is the mean length of the bends of all tracks: flow `(N, 2, H, W)`, frame 0 counted in.
+    """Checks how unsteady tracks are: the mean length of their bends.
+
+    Args:
+        answer: `answer(flow)` gives it in pixels, for a flow `(N, 2, H, W)`; frame 0 belongs to the tracks.
 
     Raises:
-        CheckFailed: if motion itself is counted, frame 0 is left out, or components are averaged.
+        CheckFailed: if it counts motion itself, leaves out frame 0, or averages components.
     """
     even = torch.arange(1.0, 6).view(5, 1, 1, 1) * torch.tensor([3.0, -4.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
     got = float(answer(even.clone()))

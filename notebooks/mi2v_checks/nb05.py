@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mi2v_checks.base import passed, require
+from mi2v_checks.base import passed, require, same
 from mi2v_lite.flow.fields import compose
 from mi2v_lite.flow.warp import backward_warp
-
-
-def _same(got: Tensor, wanted: Tensor, within: float = 1e-4) -> bool:
-    return got.shape == wanted.shape and torch.allclose(got.float(), wanted.float(), atol=within)
 
 
 def _smooth(seed: int, count: int, height: int = 12, width: int = 16, length: float = 3.0) -> Tensor:
@@ -24,10 +20,13 @@ def _smooth(seed: int, count: int, height: int = 12, width: int = 16, length: fl
 
 
 def chain(answer: Callable[[Tensor], Tensor]) -> None:
-    """`answer(steps)` makes f_{0->1}, f_{0->2}, ... of the flows between neighbours, both `(N, 2, H, W)` pixels.
+    """Checks how the flows between neighbours become flows from frame 0.
+
+    Args:
+        answer: `answer(steps)` gives f_{0->1}, f_{0->2} and so on; both are `(N, 2, H, W)` in pixels.
 
     Raises:
-        CheckFailed: if steps are only added, chained in the wrong order, or the first one is missing.
+        CheckFailed: if the steps are only added, chained in the wrong order, or the first one is missing.
     """
     steps = _smooth(0, 3)
     wanted = [steps[0]]
@@ -36,19 +35,22 @@ def chain(answer: Callable[[Tensor], Tensor]) -> None:
     got = torch.as_tensor(answer(steps.clone()))
     require(got.shape == steps.shape, f"One field for each step is asked for, {tuple(steps.shape)}; got {got.shape}.")
     require(
-        not _same(got, steps.cumsum(0)),
+        not same(got, steps.cumsum(0)),
         "The steps are added pixel by pixel. The second step starts where the first one ended: read it there.",
     )
     turned = [steps[0]]
     for step in steps[1:]:
         turned.append(compose(step, turned[-1]))
-    require(not _same(got, torch.stack(turned)), "The order is wrong: first f_{0->i-1}, then the step from i-1 to i.")
-    require(_same(got, torch.stack(wanted)), "Not yet: f_{0->i} = compose(f_{0->i-1}, step i), and f_{0->1} is step 1.")
+    require(not same(got, torch.stack(turned)), "The order is wrong: first f_{0->i-1}, then the step from i-1 to i.")
+    require(same(got, torch.stack(wanted)), "Not yet: f_{0->i} = compose(f_{0->i-1}, step i), and f_{0->1} is step 1.")
     passed("Each step is read where the track has arrived. Errors of the steps add up on the way.")
 
 
 def comes_home(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """`answer(forward, backward)` says which pixels come home within one pixel: bool `(H, W)` of two `(2, H, W)`.
+    """Checks which pixels come home within one pixel, there and back.
+
+    Args:
+        answer: `answer(forward, backward)` gives bool `(H, W)`, for two flows `(2, H, W)`.
 
     Raises:
         CheckFailed: if the way back is read at the start, or the two ways are subtracted.
@@ -74,7 +76,10 @@ def comes_home(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 def camera_motion(answer: Callable[[Tensor], Tensor]) -> None:
-    """`answer(flow)` is the shift of most pixels in every frame: `(N, 2, H, W)` to `(N, 2)`.
+    """Checks the shift of most pixels in every frame.
+
+    Args:
+        answer: `answer(flow)` gives it as `(N, 2)`, for a flow `(N, 2, H, W)`.
 
     Raises:
         CheckFailed: if an object in front moves the answer, or frames are mixed.
@@ -86,18 +91,21 @@ def camera_motion(answer: Callable[[Tensor], Tensor]) -> None:
     got = torch.as_tensor(answer(flow.clone()))
     require(got.shape == (2, 2), f"One (x, y) for each frame, (N, 2); got {tuple(got.shape)}.")
     require(
-        not _same(got, flow.mean((2, 3))), "The mean is pulled by the object in front; most pixels know nothing of it."
+        not same(got, flow.mean((2, 3))), "The mean is pulled by the object in front; most pixels know nothing of it."
     )
     both = flow.transpose(0, 1).flatten(1).median(1).values.expand(2, 2)
-    require(not _same(got, both), "One shift for all frames: keep the frames apart.")
+    require(not same(got, both), "One shift for all frames: keep the frames apart.")
     require(
-        _same(got, wanted), f"Expected {wanted.tolist()}, got {got.tolist()}: the median over pixels, x and y alone."
+        same(got, wanted), f"Expected {wanted.tolist()}, got {got.tolist()}: the median over pixels, x and y alone."
     )
     passed("The median asks the majority. A camera that zooms needs more than a shift.")
 
 
 def windows(answer: Callable[[int, int], Sequence[tuple[int, int]]]) -> None:
-    """`answer(num_frames, window)` lists first and last frame of each window; neighbours share one frame.
+    """Checks how a long clip is cut into windows that share one frame with the next.
+
+    Args:
+        answer: `answer(num_frames, window)` lists the first and the last frame of each window.
 
     Raises:
         CheckFailed: if neighbours share nothing, the last window is too long, or one frame is left over.
@@ -120,12 +128,14 @@ def windows(answer: Callable[[int, int], Sequence[tuple[int, int]]]) -> None:
 
 
 def flicker(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
-    """`answer(frames, flow, seen)` is the mean change between neighbouring frames along tracks, where both are seen.
+    """Checks the mean change between neighbouring frames along tracks, where both show the point.
 
-    frames `(F, 3, H, W)`, flow `(N, 2, H, W)`, seen bool `(N, H, W)`, all of frame 0's grid; a number.
+    Args:
+        answer: `answer(frames, flow, seen)` gives it, for frames `(F, 3, H, W)`, flow `(N, 2, H, W)` and seen, bool
+            `(N, H, W)`, all on frame 0's grid.
 
     Raises:
-        CheckFailed: if the same pixel is compared, frame 0 is compared with all, or hidden pixels count.
+        CheckFailed: if it compares the same pixel, compares frame 0 with all, or counts hidden pixels.
     """
     frames = torch.rand(4, 3, 12, 16, generator=torch.Generator().manual_seed(2))
     flow = _smooth(3, 3)

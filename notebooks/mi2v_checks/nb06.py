@@ -15,7 +15,11 @@ def _near(got: float, wanted: float, share: float = 1e-3) -> bool:
 
 
 def group_sizes(answer: Callable[[dict[str, Sequence[int]]], dict[str, int]]) -> None:
-    """`answer(shapes)` counts values in "motion" and "spatial": shapes is name -> shape, as a file's header has them.
+    """Checks how many values the motion modules and the spatial layers of a file hold.
+
+    Args:
+        answer: `answer(shapes)` counts them as "motion" and "spatial", for name -> shape, as the header of the file has
+            them.
 
     Raises:
         CheckFailed: if it counts tensors, adds the sides of a shape, or counts position tables as parameters.
@@ -46,12 +50,14 @@ def group_sizes(answer: Callable[[dict[str, Sequence[int]]], dict[str, int]]) ->
 
 
 def training_bytes(answer: Callable[[int, int], int]) -> None:
-    """`answer(frozen, trained)` is how many bytes the trainer holds for parameters, without activations.
+    """Checks how many bytes the trainer holds for parameters, without activations.
 
-    float32 weights for all; for what trains a gradient, two moments of AdamW and the average, float32.
+    Args:
+        answer: `answer(frozen, trained)` gives the bytes. All weights are float32; what trains also has a gradient, two
+            moments of AdamW and an average, all float32.
 
     Raises:
-        CheckFailed: if frozen weights get moments, something is forgotten, or bytes are numbers.
+        CheckFailed: if frozen weights get moments, something is forgotten, or numbers are taken for bytes.
     """
     got = int(answer(1000, 10))
     require(got != 1060 - 10, "These are numbers, not bytes: a float32 takes 4 bytes.")
@@ -69,12 +75,14 @@ def training_bytes(answer: Callable[[int, int], int]) -> None:
 
 
 def attention_flops(answer: Callable[[int, int, int, int], float]) -> None:
-    """`answer(frames, height, width, channels)` are the operations of one spatial self-attention's two products.
+    """Checks the operations of the two products in a spatial self-attention.
 
-    Latent size; every position of a frame attends to all of its frame. Two operations a multiplication with addition.
+    Args:
+        answer: `answer(frames, height, width, channels)` gives them at latent size. Each position of a frame attends to
+            all of its frame; a multiplication with its addition counts as two operations.
 
     Raises:
-        CheckFailed: if frames see each other, one product is forgotten, or a multiplication counts once.
+        CheckFailed: if frames see each other, a product is forgotten, or a multiplication counts once.
     """
     f, h, w, c = 3, 4, 6, 10
     wanted = 4.0 * f * (h * w) ** 2 * c
@@ -88,15 +96,17 @@ def attention_flops(answer: Callable[[int, int, int, int], float]) -> None:
     require(not _near(got, 4.0 * f * h * w * c), "Each position meets *every* position of its frame: squared.")
     require(_near(got, wanted), f"4 F (h w)^2 C = {wanted:.0f} for F=3, 4x6, C=10; got {got:.0f}.")
     require(_near(float(answer(1, 8, 8, 2)), 4.0 * 64**2 * 2), "Right for one case only; try F=1, 8x8, C=2.")
-    passed("Twice the side, sixteen times the attention: this is what makes large pictures dear.")
+    passed("Twice the side, sixteen times the attention: this is what makes large pictures expensive.")
 
 
 def joined_gradient(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None:
-    """`answer(gradients, counts)`: the gradient of the mean loss over all items, from each process's own mean gradient
-    and its number of items.
+    """Checks the gradient that several processes have together: that of the mean loss over all items.
+
+    Args:
+        answer: `answer(gradients, counts)` gives it, of each process's own mean gradient and its number of items.
 
     Raises:
-        CheckFailed: if it sums, or takes the plain mean where processes have different numbers of items.
+        CheckFailed: if it sums, or takes the plain mean where the processes have different numbers of items.
     """
     gradients, counts = [torch.tensor([1.0, 2.0]), torch.tensor([5.0, -2.0])], [3, 1]
     got = torch.as_tensor(answer([g.clone() for g in gradients], list(counts))).float()
@@ -118,9 +128,11 @@ def joined_gradient(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None
 
 
 def checkpoint_interval(answer: Callable[[float, float, int], float]) -> None:
-    """`answer(write_seconds, days_between, gpus)`: seconds between checkpoints that lose least, after Young (1974).
+    """Checks the time between checkpoints that loses least, after Young (1974).
 
-    `days_between`: days between two failures of *one* GPU.
+    Args:
+        answer: `answer(write_seconds, days_between, gpus)` gives it in seconds, where `days_between` are the days
+            between two failures of *one* GPU.
 
     Raises:
         CheckFailed: if the number of GPUs is forgotten, days are taken for seconds, or the 2 or the root is missing.
@@ -141,4 +153,4 @@ def checkpoint_interval(answer: Callable[[float, float, int], float]) -> None:
     )
     require(_near(got, wanted), f"sqrt(2 x 60 s x {mean:,.0f} s) = {wanted:,.0f} s; got {got:,.0f}.")
     require(_near(float(answer(10.0, 100.0, 10)), (2 * 10 * 864_000) ** 0.5), "Right for one case only.")
-    passed("Ten times the GPUs, a third of the interval: failure sets the clock.")
+    passed("Ten times the GPUs, a third of the interval: failures set the pace.")

@@ -1,6 +1,6 @@
 """The whole table of costs as one document: what is estimated, and what was measured on which device (notebook 06).
 
-mi2v benchmark --what all --device cpu -o docs/COSTS.md
+python -m tools.benchmark --what all --device cpu -o docs/COSTS.md
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _preface(device: str | None, cuda: bool, tflops: float | None) -> list[str]:
     ran = "nothing was run" if device is None else f"run on: {device_name(device)}"
     time = f"; time at {tflops:g} TFLOP/s sustained, an assumption: put in your device's." if tflops else "."
     return [
-        "Printed by `mi2v benchmark --what all`. Parameters and operations are counted on tensors without numbers. A "
-        "star marks an estimate: memory from the sizes of all tensors alive at the worst moment, without the driver's "
+        "Printed by `python -m tools.benchmark --what all`. Parameters and operations are counted on tensors without "
+        "numbers. A star marks an estimate: memory from the sizes of all tensors alive at the worst moment, without the driver's "
         f"own share and the allocator's gaps{time}",
         "",
         f"Measured, {ran}." + ("" if cuda else " Not run: anything on a GPU, and no training update at full size."),
