@@ -51,8 +51,8 @@ def _preface(device: str | None, cuda: bool, tflops: float | None) -> list[str]:
     time = f"; time at {tflops:g} TFLOP/s sustained, an assumption: put in your device's." if tflops else "."
     return [
         "Printed by `python -m tools.benchmark --what all`. Parameters and operations are counted on tensors without "
-        "numbers. A star marks an estimate: memory from the sizes of all tensors alive at the worst moment, without the driver's "
-        f"own share and the allocator's gaps{time}",
+        "numbers. A star marks an estimate: memory from the sizes of all tensors alive at the worst moment, without "
+        f"the driver's own share and the allocator's gaps{time}",
         "",
         f"Measured, {ran}." + ("" if cuda else " Not run: anything on a GPU, and no training update at full size."),
     ]
