@@ -1,10 +1,10 @@
-// The hand's side of DragCanvas (widgets/drag_canvas.py). It shows what the kernel says is drawn and asks for edits; it
-// knows no motion of its own. Every message carries a number, and the scene that answers it carries it back. The end of
-// one module: drag_controls.js and drag_scene.js stand before this file.
+// The page of DragCanvas (widgets/drag_canvas.py). It shows what the kernel says is drawn, and asks for edits; it knows
+// nothing about motion. Every message carries a number, and the scene that answers it carries the same number. This is
+// the last part of one module: drag_controls.js and drag_scene.js come before it.
 
-const SLOW = 1500; // milliseconds without an answer, after which the person is told
-const CLICK = 4; // CSS pixels: what moves less is a click
-const NEAR = { mouse: 9, pen: 12, touch: 20 }; // CSS pixels: how far off something still counts as hit
+const SLOW = 1500; // milliseconds: the page says so when the kernel takes longer to answer
+const CLICK = 4; // CSS pixels: a press that moves less than this is a click
+const NEAR = { mouse: 9, pen: 12, touch: 20 }; // CSS pixels: how close a press must be to hit something
 
 function render({ model, el }) {
   const [width, height] = model.get("_size");
@@ -13,7 +13,7 @@ function render({ model, el }) {
   let [number, answered, waiting, later, ghosts] = [0, 0, 0, null, []];
   let [made, slow] = [0, 0]; // the number of the last predict or render; the clock that notices a busy kernel
   let scene = model.get("_scene");
-  let radius = null; // of new drags and anchors; null is the default one
+  let radius = null; // of new drags and anchors; null stands for the default
 
   // Messages. Trials show an edit under way; only one is on its way at a time, and the newest waits.
   function send(what, more = {}, ghost = null) {
@@ -89,7 +89,7 @@ function render({ model, el }) {
   let asked = 0;
   const redraw = () => (asked ||= requestAnimationFrame(() => ((asked = 0), draw())));
 
-  // The tools' doings.
+  // What the tools do.
   const painting = () => state.tool === "paint" || state.tool === "erase";
   const brush = () => (painting() ? { size: Number(ui.brush.value), erase: state.tool === "erase" } : {});
   const tolerance = () => (2 * width) / canvas.clientWidth;
@@ -146,7 +146,7 @@ function render({ model, el }) {
   canvas.onpointermove = (event) => {
     if (!event.isPrimary) return;
     if (state.stroke) {
-      // Between two frames a pen gives many places; none is left out.
+      // A pen gives many places between two frames, and all of them are kept.
       const events = event.getCoalescedEvents?.() ?? [];
       for (const each of events.length ? events : [event]) state.stroke.push(place(each));
       if (state.tool === "drag" && !state.clicks.length && moved(state.stroke)) {
@@ -223,7 +223,7 @@ function render({ model, el }) {
   };
   canvas.onfocus = canvas.onblur = redraw;
 
-  // Fields. While something is selected, the radius is that thing's; else that of what comes next.
+  // Fields. The radius belongs to what is selected, or else to what is drawn next.
   const chosenRadius = () => (Number(ui.radius.value) > 0 ? Number(ui.radius.value) : null);
   ui.radius.oninput = () => {
     if (thing()) attempt("radius", { ...state.selected, radius: chosenRadius() });

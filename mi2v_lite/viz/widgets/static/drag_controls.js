@@ -1,4 +1,4 @@
-// DragCanvas's buttons and fields. The first part of one module: drag_scene.js and drag_canvas.js follow.
+// The buttons and fields of DragCanvas. This is the first part of one module: drag_scene.js and drag_canvas.js follow.
 
 const TOOLS = {
   drag: ["Drag", "Press and draw the way of a thing. Or click points; click the last again, or press Enter, to end."],
@@ -21,7 +21,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** A toolbar of buttons and labelled fields. All that a person can reach besides the photo. */
+/** A toolbar of buttons and labelled fields. Everything on the page but the photo. */
 function controls(act) {
   const button = (label, title, does) => make("button", { textContent: label, title, type: "button", onclick: does });
   const field = (label, input, ...more) => make("label.field", {}, make("span", { textContent: label }), input, ...more);

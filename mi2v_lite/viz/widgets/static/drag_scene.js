@@ -1,5 +1,5 @@
-// What DragCanvas draws over the photo, and what lies under the pointer. Between drag_controls.js and drag_canvas.js in
-// one module.
+// What DragCanvas draws over the photo, and what lies under the pointer. It stands between drag_controls.js and
+// drag_canvas.js in one module.
 
 /** Draws paths, anchors, the brush under way and the keyboard's cross. `at` maps photo pixels to CSS pixels. */
 function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {

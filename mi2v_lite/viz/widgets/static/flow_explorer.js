@@ -1,7 +1,7 @@
 // FlowExplorer's page: elements, keys, pointer and time. flow_pixels.js and flow_drawing.js stand before this file, in
 // one module.
 
-/** Once for each explorer, however often it is shown: the clock of `playing`. */
+/** The clock of `playing`: one for each explorer, however often it is shown. */
 function initialize({ model }) {
   let timer = null;
   const tick = () => {
@@ -65,10 +65,10 @@ function render({ model, el }) {
       notes,
     ),
   );
-  root.dataset.lmSuppressShortcuts = "true"; // JupyterLab's keys would take ours
+  root.dataset.lmSuppressShortcuts = "true"; // or JupyterLab would take our keys
   el.append(root);
 
-  // Kept pictures: of the present overlay, by frame; and the legend's disc, by its size.
+  // Pictures that are kept: those of the present overlay, by frame, and the legend's disc, by its size.
   const [bases, discs] = [new Map(), new Map()];
   let kept = "";
   const remembered = (store, key, produce) => store.get(key) ?? store.set(key, produce()).get(key);

@@ -1,4 +1,4 @@
-// The pixels of the overlays: functions on arrays that know no page and no notebook (FlowExplorer).
+// The pixels of FlowExplorer's overlays: plain functions on arrays, without page or notebook.
 // u, v: Float32Array (H*W), pixels, x right and y down, on the grid of frame 0. nan is unknown flow.
 
 /** Writes the colour of one displacement, RGBA, to `out` at `at`: as viz/flow.py. `top` gets full colour. */
@@ -80,7 +80,7 @@ function warpedPixels(photo, u, v, width, height, faded) {
   return { rgba, holes: holes / weights.length };
 }
 
-/** Pixels of frame 0 that leave the picture, or that land where others land: there the mean of all arrivals differs
+/** Pixels of frame 0 that leave the picture, or that land where others land: there the mean of what arrives differs
  * from their own flow. The bound is that of Sundaram et al., ECCV 2010, for forward against backward flow. */
 function occludedPixels(photo, u, v, width, height) {
   const both = new Float32Array(2 * u.length);
