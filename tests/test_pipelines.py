@@ -425,6 +425,16 @@ def test_to_half_and_components(pipe):
         pipe.to(torch.float32)
 
 
+def test_a_stage_is_built_again_only_when_something_was_replaced(pipe):
+    first, second = pipe.motion_field, pipe.animation
+    pipe.to(torch.float32)
+    assert pipe.motion_field is first and pipe.animation is second
+    pipe.register_to_config(animation_steps=3)
+    assert pipe.motion_field is first and pipe.animation.config.num_inference_steps == 3
+    pipe.scheduler = DDIMScheduler(**SCHEDULE)
+    assert pipe.motion_field is not first and pipe.motion_field.scheduler is pipe.animation.scheduler is pipe.scheduler
+
+
 def test_slices_of_the_pipeline_change_nothing(pipe, photo):
     def clip() -> tuple[torch.Tensor, np.ndarray]:
         out = pipe(photo, "red balloon", drawn(), num_frames=FRAMES, generator=seed(), output_type="np")

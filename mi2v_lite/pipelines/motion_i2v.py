@@ -1,8 +1,10 @@
-"""Both stages: the class that users import (notebook 00).
+"""Both stages in one pipeline: the class that users import (notebook 00).
 
-`motion = pipe.predict_motion(image, prompt, control)`, look at it, edit it, `pipe.render(image, motion, prompt)`; or
-`pipe(image, prompt, control)` for both. The photo may have any size: the networks work at `working_size`, and with
-`detail="carry"` the clip has the photo's own size and any rate (`pipelines/detail.py`).
+`motion = pipe.predict_motion(image, prompt, control)` predicts how the photo moves, the caller looks at the motion and
+edits it, and `pipe.render(image, motion, prompt)` makes the clip. `pipe(image, prompt, control)` does both at once.
+
+The photo may have any size. The networks work on a smaller copy of it, `working_size`, and with `detail="carry"` the
+clip nevertheless has the photo's own size, and any rate (see `pipelines/detail.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,18 +58,29 @@ class MotionI2VOutput(BaseOutput):
 
 
 class MotionI2VPipeline(DiffusionPipeline):
-    """Photo to clip with the motion made explicit in between.
+    """From a photo to a clip, with the motion made explicit in between.
 
     Args:
-        vae, flow_vae, text_encoder, tokenizer, controlnet, scheduler: shared by the stages, see theirs.
-        motion_unet, animation_unet: Stage 1's and Stage 2's.
+        vae: the image autoencoder of both stages.
+        flow_vae: the flow autoencoder, of the same downsampling factor.
+        text_encoder: encodes the prompts of both stages; may be None if embeddings are given.
+        tokenizer: that of the text encoder.
+        motion_unet: the UNet of Stage 1.
+        controlnet: the ControlNet of Stage 1, or None.
+        animation_unet: the UNet of Stage 2.
+        scheduler: of both stages, any of diffusers' with `add_noise`.
         stage1_image_range: see `MotionFieldPipeline`.
-        stride, motion_steps, motion_guidance_scale, control_guidance_scale, hold_control, animation_steps,
-            animation_guidance_scale: defaults of the calls.
-        working_size: the shorter side of what the networks see, pixels; a photo of another size is resized for them.
-            None: they see the photo as it is.
-        detail: "carry" the photo's own pixels along the motion, so that the clip has the photo's size, or "none": the
-            networks' own frames, as in the paper and the release. The default of the calls.
+        stride: the default of `predict_motion`.
+        motion_steps: `num_inference_steps` of Stage 1.
+        motion_guidance_scale: `guidance_scale` of Stage 1.
+        animation_steps: `num_inference_steps` of Stage 2.
+        animation_guidance_scale: `guidance_scale` of Stage 2.
+        control_guidance_scale: the default of `predict_motion`.
+        hold_control: the default of both stages.
+        working_size: the shorter side of what the networks see, in pixels; a photo of another size is resized for
+            them. If None, they see the photo as it is.
+        detail: the default of the calls. "carry" carries the photo's own pixels along the motion, so that the clip has
+            the photo's size. "none" gives the networks' own frames, as in the paper and the release.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->flow_vae->motion_unet->animation_unet"
@@ -107,6 +121,7 @@ class MotionI2VPipeline(DiffusionPipeline):
             animation_unet=animation_unet,
             scheduler=scheduler,
         )
+        self._stages: dict[type, DiffusionPipeline] = {}
         self.register_to_config(
             stage1_image_range=stage1_image_range,
             stride=stride,
@@ -122,11 +137,15 @@ class MotionI2VPipeline(DiffusionPipeline):
 
     @classmethod
     def from_lite(cls, folder: str | Path | None = None, **kwargs: object) -> MotionI2VPipeline:
-        """The lite model that ships with the package, float32 on the CPU.
+        """Loads the lite model that ships with the package, in float32 and on the CPU.
 
         Args:
             folder: another folder of the same form.
-            kwargs: of diffusers' `from_pretrained`; also settings of the pipeline, such as `detail="none"`.
+            kwargs: arguments of diffusers' `from_pretrained`, among them settings of the pipeline such as
+                `detail="none"`.
+
+        Returns:
+            The pipeline.
 
         Raises:
             FileNotFoundError: if the weights are not there.
@@ -141,10 +160,17 @@ class MotionI2VPipeline(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: object) -> MotionI2VPipeline:
-        """diffusers' `from_pretrained`, which here also checks that the folder is whole.
+        """Loads a saved pipeline with diffusers' `from_pretrained`, and checks that its folder is whole.
+
+        Args:
+            folder: a folder, or a name on the Hugging Face Hub.
+            kwargs: arguments of diffusers' `from_pretrained`.
+
+        Returns:
+            The pipeline.
 
         Raises:
-            ValueError: a part is missing, or a file and its network do not have the same tensors.
+            ValueError: if a part is missing, or a file and its network do not have the same tensors.
         """
         local = Path(folder)
         whole = (local / cls.config_name).is_file()
@@ -157,38 +183,56 @@ class MotionI2VPipeline(DiffusionPipeline):
 
     @property
     def motion_field(self) -> MotionFieldPipeline:
-        """Stage 1 by itself, of the same components. Made anew each time, so that a swapped part is seen."""
-        stage = MotionFieldPipeline(
-            vae=self.vae,
-            flow_vae=self.flow_vae,
-            text_encoder=self.text_encoder,
-            tokenizer=self.tokenizer,
-            unet=self.motion_unet,
-            controlnet=self.controlnet,
-            scheduler=self.scheduler,
-            stage1_image_range=self.config.stage1_image_range,
-            stride=self.config.stride,
-            num_inference_steps=self.config.motion_steps,
-            guidance_scale=self.config.motion_guidance_scale,
-            control_guidance_scale=self.config.control_guidance_scale,
-            hold_control=self.config.hold_control,
-        )
-        return self._like_me(stage, "motion")
+        """Stage 1 by itself, made of the same components."""
+        components = {
+            "vae": self.vae,
+            "flow_vae": self.flow_vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.motion_unet,
+            "controlnet": self.controlnet,
+            "scheduler": self.scheduler,
+        }
+        settings = {
+            "stage1_image_range": self.config.stage1_image_range,
+            "stride": self.config.stride,
+            "num_inference_steps": self.config.motion_steps,
+            "guidance_scale": self.config.motion_guidance_scale,
+            "control_guidance_scale": self.config.control_guidance_scale,
+            "hold_control": self.config.hold_control,
+        }
+        return self._stage(MotionFieldPipeline, "motion", components, settings)
 
     @property
     def animation(self) -> AnimationPipeline:
-        """Stage 2 by itself, of the same components. Made anew each time, so that a swapped part is seen."""
-        stage = AnimationPipeline(
-            vae=self.vae,
-            text_encoder=self.text_encoder,
-            tokenizer=self.tokenizer,
-            unet=self.animation_unet,
-            scheduler=self.scheduler,
-            num_inference_steps=self.config.animation_steps,
-            guidance_scale=self.config.animation_guidance_scale,
-            hold_control=self.config.hold_control,
-        )
-        return self._like_me(stage, "frames")
+        """Stage 2 by itself, made of the same components."""
+        components = {
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.animation_unet,
+            "scheduler": self.scheduler,
+        }
+        settings = {
+            "num_inference_steps": self.config.animation_steps,
+            "guidance_scale": self.config.animation_guidance_scale,
+            "hold_control": self.config.hold_control,
+        }
+        return self._stage(AnimationPipeline, "frames", components, settings)
+
+    def _stage(
+        self, kind: type[DiffusionPipeline], desc: str, components: dict[str, Any], settings: dict[str, Any]
+    ) -> Any:
+        """A stage, which is built again only when one of its components or settings has been replaced."""
+        stage = self._stages.get(kind)
+        if (
+            stage is None
+            or any(getattr(stage, name) is not part for name, part in components.items())
+            or any(stage.config[name] != value for name, value in settings.items())
+        ):
+            stage = self._stages[kind] = kind(**components, **settings)
+        stage.set_progress_bar_config(**{"desc": desc, **getattr(self, "_progress_bar_config", {})})
+        return stage
 
     def predict_motion(
         self,
@@ -197,10 +241,20 @@ class MotionI2VPipeline(DiffusionPipeline):
         control: MotionControl | Sequence[MotionControl] | None = None,
         **kwargs: object,
     ) -> MotionFieldOutput:
-        """Stage 1: how the photo moves.
+        """Runs Stage 1: how does the photo move?
 
-        The image may have any size; `height` and `width` say at which the network works, by default the pipeline's
-        `working_size`. The flow is on that grid, in its pixels. All else, errors too: `MotionFieldPipeline.__call__`.
+        Args:
+            image: of any size, see `MotionFieldPipeline.__call__`.
+            prompt: what happens; one for all images or one for each.
+            control: what the user drew; one for all images or one for each.
+            kwargs: further arguments of `MotionFieldPipeline.__call__`. `height` and `width` say at which size the
+                networks work; by default it is the pipeline's `working_size`.
+
+        Returns:
+            `MotionFieldOutput`; the flow has the size at which the networks work and is in pixels of that size.
+
+        Raises:
+            ValueError: for inputs that do not fit together.
         """
         pixels = self._working_image(image, kwargs.pop("height", None), kwargs.pop("width", None))
         output = self.motion_field(pixels, prompt, control=control, **kwargs)
@@ -220,24 +274,27 @@ class MotionI2VPipeline(DiffusionPipeline):
         output_type: str = "pil",
         **kwargs: object,
     ) -> AnimationOutput:
-        """Stage 2, and detail: the clip of a motion.
+        """Runs Stage 2 and carries the photo's detail: the clip of a motion.
 
         Args:
             image: of any size, see `MotionFieldPipeline.__call__`.
-            motion: `predict_motion`'s, or any flow `(B, N, 2, h, w)` or `(N, 2, h, w)` in pixels of its own grid.
-            prompt: one for all or one each.
+            motion: what `predict_motion` returned, or any flow `(B, N, 2, h, w)` or `(N, 2, h, w)` in pixels of its
+                own grid.
+            prompt: what happens; one for all images or one for each.
             detail: "carry" or "none", see the class; the pipeline's config if None.
-            fps, seconds: rate and length of a clip with carried detail.
-            times: instead, the times of its frames, rising from 0 (the photo) to N (the last field).
-            brush: bool, True = may move; the motion's own if None. With carried detail its finest form is of the
-                photo's size.
-            output_type: "pil", "np", "pt" or "latent", see `AnimationOutput`; with carried detail not "latent", but
-                "stream": for each item an iterator that makes one frame, uint8 `(H, W, 3)`, at a time.
-            kwargs: of `AnimationPipeline.__call__`; `height` and `width` say at which size the network works.
+            fps: frames a second of a clip with carried detail.
+            seconds: length of a clip with carried detail.
+            times: the times of its frames instead, rising from 0 (the photo) to N (the last field).
+            brush: bool, True = may move; the motion's own if None. With carried detail it may have the photo's size,
+                and is then exact to the pixel.
+            output_type: "pil", "np", "pt" or "latent", see `AnimationOutput`. With carried detail there is no
+                "latent", but "stream": for each item an iterator that makes one frame, uint8 `(H, W, 3)`, at a time.
+            kwargs: further arguments of `AnimationPipeline.__call__`. `height` and `width` say at which size the
+                network works.
 
         Returns:
-            `AnimationOutput`: N + 1 frames of the network's size, or with carried detail `fps * seconds` (or
-            `times`) frames of the photo's.
+            `AnimationOutput`: N + 1 frames of the network's size, or with carried detail `fps * seconds` (or as many
+            as `times`) frames of the photo's size.
 
         Raises:
             ValueError: for inputs that do not fit together.
@@ -245,50 +302,53 @@ class MotionI2VPipeline(DiffusionPipeline):
         if isinstance(motion, MotionFieldOutput):
             brush = motion.brush if brush is None else brush
             motion = motion.flow
-        detail = self._detail(detail)
-        if detail == "none":
-            pixels = self._working_image(image, kwargs.pop("height", None), kwargs.pop("width", None))
+        height, width = kwargs.pop("height", None), kwargs.pop("width", None)
+        if self._detail(detail) == "none":
+            pixels = self._working_image(image, height, width)
             output = self.animation(pixels, motion, prompt, brush=brush, output_type=output_type, **kwargs)
             self.maybe_free_model_hooks()
             return output
+        _check_carried_type(output_type)
         photos = image_tensor(image)
-        pixels = self._working_image(photos, kwargs.pop("height", None), kwargs.pop("width", None))
-        finest = inputs.brush_tensor(brush, *photos.shape[-2:])
-        frames = self._carried(
-            photos, pixels, motion, prompt, fps, seconds, times, brush, finest, output_type, **kwargs
-        )
-        return AnimationOutput(frames=frames)
+        pixels = self._working_image(photos, height, width)
+        flow = _batch_of_fields(motion)
+        times = frame_times(flow.shape[1], fps, seconds) if times is None else times
+        painted = self._painted(pixels, flow, prompt, brush=brush, **kwargs)
+        on_photo = inputs.brush_tensor(brush, *photos.shape[-2:])
+        return AnimationOutput(frames=self._carried(photos, flow, painted, times, on_photo, output_type))
+
+    def _painted(self, pixels: Tensor, flow: Tensor, prompt: str | Sequence[str], **kwargs: object) -> np.ndarray:
+        """Stage 2's frames, uint8 `(B, N + 1, H, W, 3)`, of a flow `(B, N, 2, h, w)` of any size."""
+        size = tuple(pixels.shape[-2:])
+        _check_aspect(tuple(flow.shape[-2:]), size)
+        flow = flow if tuple(flow.shape[-2:]) == size else resize(flow.float(), size)
+        frames = self.animation(pixels, flow, prompt, output_type="np", **kwargs).frames
+        self.maybe_free_model_hooks()
+        return frames
 
     def _carried(
         self,
         photos: Tensor,
-        pixels: Tensor,
-        motion: Tensor | np.ndarray,
-        prompt: str | Sequence[str],
-        fps: float,
-        seconds: float,
-        times: Sequence[float] | None,
-        brush: np.ndarray | Tensor | None,
-        finest: Tensor | None,
+        flow: Tensor,
+        painted: np.ndarray,
+        times: Sequence[float],
+        brush: Tensor | None,
         output_type: str,
-        **kwargs: object,
     ) -> list[list[Image.Image]] | np.ndarray | Tensor | list[Iterator[np.ndarray]]:
-        """Stage 2 on `pixels`, and the detail of `photos` carried: see `render`. `finest`: the brush on the photos."""
-        _check_carried_type(output_type)
-        flow = torch.as_tensor(motion)
-        flow = flow[None] if flow.dim() == 4 else flow
-        if flow.dim() != 5 or flow.shape[2] != 2 or 0 in flow.shape:
-            raise ValueError(f"flow must be (B, N, 2, H, W) or (N, 2, H, W), got {tuple(flow.shape)}.")
-        times = frame_times(flow.shape[1], fps, seconds) if times is None else times
-        size = tuple(pixels.shape[-2:])
-        _check_aspect(tuple(flow.shape[-2:]), size)
-        small = flow if tuple(flow.shape[-2:]) == size else resize(flow.float(), size)
-        painted = self.animation(pixels, small, prompt, brush=brush, output_type="np", **kwargs).frames
-        self.maybe_free_model_hooks()
+        """The detail of the photos carried along the flow, one clip for each painted one.
+
+        Args:
+            photos: `(B, 3, H, W)` in [-1, 1], of any size.
+            flow: `(B, N, 2, h, w)` in pixels of its own grid.
+            painted: Stage 2's frames, uint8 `(B, N + 1, h', w', 3)`.
+            times: those of the frames, from 0 to N.
+            brush: `(B, 1, H, W)`, 1 = may move, or None.
+            output_type: see `render`.
+        """
         batch = len(painted)
         photos = to_uint8(inputs.to_batch(photos, batch, "image"))
         flow = inputs.to_batch(flow, batch, "flow")
-        masks = [None] * batch if finest is None else inputs.to_batch(finest, batch, "brush")[:, 0].numpy() > 0.5
+        masks = [None] * batch if brush is None else inputs.to_batch(brush, batch, "brush")[:, 0].numpy() > 0.5
         clips = [carry(*item, times, mask) for *item, mask in zip(photos, flow, painted, masks, strict=True)]
         if output_type == "stream":
             return clips
@@ -307,20 +367,25 @@ class MotionI2VPipeline(DiffusionPipeline):
         output_type: str = "pil",
         **options: object,
     ) -> VideoToVideoOutput:
-        """The motion of a video drives a restyled first frame (Motion-I2V, section 3.4).
+        """Lets the motion of a video drive a restyled first frame (Motion-I2V, section 3.4).
 
         Args:
-            video: the source, uint8 `(F, H, W, 3)` or PIL images, one take.
+            video: the source, uint8 `(F, H, W, 3)` or PIL images, filmed in one take.
             first_frame: frame 0 in another style, see `render`'s image and `restyle`. With carried detail the clip
-                has its size; else it is resized to the video's. Content that is shifted is warned of.
-            prompt: what is seen. tracker: `ChainTracker` by default, see `mi2v_lite.flow.trackers`.
-            window: the most frames rendered at once; longer clips go in windows that share one frame, each started
-                from the last rendered frame of the one before.
-            generator: draws the noise of all windows. output_type: "pil", "np" or "pt".
-            options: `detail` of `render`, and those of `AnimationPipeline.__call__`.
+                has its size; otherwise it is resized to the video's. Content that has shifted is warned of.
+            prompt: what is seen.
+            tracker: finds the motion, see `mi2v_lite.flow.trackers`; `ChainTracker` if None.
+            window: the most frames that are rendered at once. A longer clip is rendered in windows that share one
+                frame, each of which starts from the last frame of the window before, as it was rendered.
+            generator: draws the noise of all windows.
+            output_type: "pil", "np" or "pt".
+            options: `detail` of `render`, and the options of `AnimationPipeline.__call__`.
+
+        Returns:
+            `VideoToVideoOutput`, with as many frames as the source.
 
         Raises:
-            ValueError: a clip that cannot be tracked or cuts to another scene, or inputs that do not fit together.
+            ValueError: for a clip that cannot be tracked or cuts to another scene, or inputs that do not fit together.
         """
         return video_to_video(self, video, first_frame, prompt, tracker, window, generator, output_type, **options)
 
@@ -346,15 +411,28 @@ class MotionI2VPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> MotionI2VOutput | tuple:
-        """Photo to clip, both stages.
+        """Turns a photo into a clip: `predict_motion`, then `render`.
 
         Args:
-            image, prompt, control, negative_prompt, control_scale, control_guidance_scale, num_frames, stride, height,
-                width: see `MotionFieldPipeline.__call__` and `predict_motion`.
-            hold_control, num_inference_steps, guidance_scale: of both stages; each stage's own default if None.
-            detail, fps, seconds: see `render`.
-            generator: draws Stage 1's noise, then Stage 2's.
+            image: of any size, see `MotionFieldPipeline.__call__`.
+            prompt: what happens; one for all images or one for each.
+            control: what the user drew; one for all images or one for each.
+            negative_prompt: what shall not happen, for both stages.
+            control_scale: see `MotionFieldPipeline.__call__`.
+            control_guidance_scale: see `MotionFieldPipeline.__call__`.
+            hold_control: of both stages; the pipeline's config if None.
+            num_frames: N + 1, the frames of the networks; with carried detail the clip has its own number.
+            stride: see `MotionFieldPipeline.__call__`.
+            height: the size at which the networks work; see `predict_motion`.
+            width: likewise.
+            num_inference_steps: of both stages; each stage's own default if None.
+            guidance_scale: of both stages; each stage's own default if None.
+            detail: see `render`.
+            fps: see `render`.
+            seconds: see `render`.
+            generator: draws the noise of Stage 1 and then that of Stage 2.
             output_type: of the frames, see `render`; the flow is a tensor.
+            return_dict: whether to return an output object instead of a tuple.
 
         Returns:
             `MotionI2VOutput`, or `(frames, flow, brush)` if not `return_dict`.
@@ -363,11 +441,10 @@ class MotionI2VPipeline(DiffusionPipeline):
             ValueError: for inputs that do not fit together.
         """
         detail = self._detail(detail)
-        if detail == "carry":
-            # What is wrong is told before the sampling.
-            frame_times(num_frames - 1, fps, seconds)
+        if detail == "carry":  # a mistake is reported before the sampling, which takes long
             _check_carried_type(output_type)
-        # Resized here, once: both stages see the same pixels, and a resize is said once.
+            times = frame_times(num_frames - 1, fps, seconds)
+        # Resized once, so that both stages see the same pixels and a resize is reported once.
         pixels = self._working_image(image, height, width)
         shared = {
             "negative_prompt": negative_prompt,
@@ -388,24 +465,23 @@ class MotionI2VPipeline(DiffusionPipeline):
             stride=stride,
             **shared,
         )
+        shared["brush"] = motion.brush
         if detail == "none":
-            frames = self.animation(pixels, motion.flow, prompt, brush=motion.brush, output_type=output_type, **shared)
-            frames = frames.frames
+            frames = self.animation(pixels, motion.flow, prompt, output_type=output_type, **shared).frames
             self.maybe_free_model_hooks()
         else:
+            painted = self._painted(pixels, motion.flow, prompt, **shared)
             photos = image_tensor(image)
-            # The networks take the brush on their own grid, the photo one with its own edges.
+            # The networks took the brush on their own grid; the photo takes it with the edges that were drawn.
             height, width = photos.shape[-2:]
-            finest = inputs.brush_tensor(brush_of(drawn_on(control, width, height)), height, width)
-            frames = self._carried(
-                photos, pixels, motion.flow, prompt, fps, seconds, None, motion.brush, finest, output_type, **shared
-            )
+            on_photo = inputs.brush_tensor(brush_of(drawn_on(control, width, height)), height, width)
+            frames = self._carried(photos, motion.flow, painted, times, on_photo, output_type)
         if not return_dict:
             return frames, motion.flow, motion.brush
         return MotionI2VOutput(frames=frames, flow=motion.flow, brush=motion.brush)
 
     def _working_image(self, image: ImageInput, height: int | None, width: int | None) -> Tensor:
-        """The image at the size at which the networks work: that asked for, the `working_size`, or its own."""
+        """The image at the size at which the networks work: the size asked for, the `working_size`, or its own."""
         factor, short = autoencoder.factor(self.vae), self.config.working_size
         if short is None or height is not None or width is not None:
             return inputs.prepare_images(image, factor, height, width)
@@ -414,10 +490,6 @@ class MotionI2VPipeline(DiffusionPipeline):
 
     def _detail(self, detail: str | None) -> str:
         return self.config.detail if detail is None else _check_detail(detail)
-
-    def _like_me(self, stage: DiffusionPipeline, desc: str) -> DiffusionPipeline:
-        stage.set_progress_bar_config(**{"desc": desc, **getattr(self, "_progress_bar_config", {})})
-        return stage
 
 
 def _check_detail(detail: str) -> str:
@@ -431,8 +503,17 @@ def _check_carried_type(output_type: str) -> None:
         raise ValueError(f"with carried detail output_type must be 'pil', 'np', 'pt' or 'stream', got {output_type!r}.")
 
 
+def _batch_of_fields(flow: Tensor | np.ndarray) -> Tensor:
+    """A flow `(B, N, 2, H, W)` or `(N, 2, H, W)` as `(B, N, 2, H, W)`."""
+    flow = torch.as_tensor(flow)
+    flow = flow[None] if flow.dim() == 4 else flow
+    if flow.dim() != 5 or flow.shape[2] != 2 or 0 in flow.shape:
+        raise ValueError(f"flow must be (B, N, 2, H, W) or (N, 2, H, W), got {tuple(flow.shape)}.")
+    return flow
+
+
 def _check_aspect(flow: tuple[int, int], image: tuple[int, int]) -> None:
-    """Raises ValueError where a flow was plainly made for another picture; what rounding does to a side may pass."""
+    """Raises ValueError for a flow that was made for another picture; sides may differ by what rounding does."""
     if not 0.9 < (flow[0] * image[1]) / (flow[1] * image[0]) < 1.1:
         raise ValueError(
             f"flow is of {flow[1]}x{flow[0]} (width x height) but the image of {image[1]}x{image[0]}: they must have "
