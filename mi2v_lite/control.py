@@ -1,8 +1,8 @@
-"""What a person asks to move: drags, anchors and a brush, and how they become the ControlNet's condition.
+"""What a person asks to move, as drags, anchors and a brush, and how this becomes the condition of the ControlNet.
 
-`MotionControl` is plain data with JSON in and out; widget, command line and code all edit the same thing. `field` draws
-it as a sparse motion field with a mask, `condition` encodes that for the trajectory ControlNet (Motion-I2V, Section
-3.4; notebook 04). `official_field` draws it exactly as the release does.
+A `MotionControl` is plain data that can be saved as JSON; the widgets, the command line and Python code all edit the
+same kind of object. Its method `field` draws it as a sparse motion field with a mask, and `condition` encodes that for
+the trajectory ControlNet (Motion-I2V, section 3.4; notebook 04). `official_field` draws exactly what the release does.
 """
 
 from __future__ import annotations
@@ -28,27 +28,32 @@ from mi2v_lite.io.files import atomic
 
 FORMAT = "mi2v-motion-control"
 VERSION = 1
-# Default block half-size, as a share of the shorter side. The release takes 0.2 (64 px of 320): a block 0.4 of the
-# image wide, so that two drags on one object overlap and the later erases the earlier, and a small object's block
-# claims background too. With 0.08, drags 0.16 apart stay separate.
+# Half of the default block's side, as a share of the image's shorter side. The release uses 0.2 (64 px of 320). Its
+# blocks are so large that two drags on one object overlap, where the later erases the earlier, and that the block of a
+# small object covers background too. With 0.08, drags that start 0.16 apart stay separate.
 DEFAULT_RADIUS_SHARE = 0.08
-# The mask is reduced to latent size by its top-left pixel in each 8x8 block: a half-size of 8 px always meets one.
+# The mask is reduced to the size of the latents by taking the top-left pixel of each 8x8 block; a block with a radius
+# of 8 pixels always contains one of these.
 SMALLEST_DEFAULT_RADIUS = 8.0
-# Background anchors: how far apart, and how much about a drag's start is left to the thing; shares of the shorter side.
-BACKGROUND_SPACING = 0.2
-BACKGROUND_FREE = 0.25
+BACKGROUND_SPACING = 0.2  # between neighbouring background anchors, as a share of the shorter side
+BACKGROUND_FREE = 0.25  # around the start of a drag, where there are none, as a share of the shorter side
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Drag:
-    """A path that the thing under its first point shall follow.
+    """A path which the thing at its first point shall follow.
 
-    points: two or more (x, y) in pixels of the image, y down. The path runs through them all, with equal time between
-    neighbours. radius: half-size in pixels of the square around the first point where the motion is written; None
-    leaves it to `MotionControl.field`. Under 8 px it may fall between the latent's cells.
-    Errors: ValueError for fewer than two points, NaN, or a radius that is not positive.
+    Attributes:
+        points: two or more points (x, y) in pixels of the image, x right, y down. The path goes through all of them, in
+            equal times from each to the next.
+        radius: the motion is written to a square around the first point, and this is half of its side in pixels; None
+            leaves it to `MotionControl.field`. A square with a radius below 8 may fall between the cells of the
+            latents.
+
+    Raises:
+        ValueError: if there are fewer than two points, a point is not finite, or the radius is not positive.
     """
 
     points: Sequence[Point]
@@ -59,7 +64,7 @@ class Drag:
             raise ValueError("a drag has no points; give at least a start and an end, or leave the drag out.")
         if len(self.points) == 1:
             raise ValueError(
-                f"a drag has only one point, {self.points[0]}; add where it goes, or use an anchor to hold it."
+                f"a drag has only one point, {self.points[0]}; add a point where it goes, or use an anchor to hold it."
             )
         object.__setattr__(self, "points", tuple(_checked_point(point, "drag") for point in self.points))
         object.__setattr__(self, "radius", _checked_radius(self.radius, "drag"))
@@ -67,9 +72,14 @@ class Drag:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A point that stays where it is: a true zero, not the release's drag by one pixel.
+    """A point that stays where it is. Its motion is exactly zero, and not a drag by one pixel as in the release.
 
-    point: (x, y) in pixels. radius: as in `Drag`. Errors: ValueError for NaN or a radius that is not positive.
+    Attributes:
+        point: (x, y) in pixels of the image.
+        radius: as in `Drag`.
+
+    Raises:
+        ValueError: if the point is not finite, or the radius is not positive.
     """
 
     point: Point
@@ -82,12 +92,17 @@ class Anchor:
 
 @dataclass(frozen=True, eq=False)
 class MotionControl:
-    """All control over one picture.
+    """Everything that a person asks of the motion of one picture.
 
-    size: (width, height) of the picture that the points were set on. drags, anchors: see there.
-    brush: None, or bool (height, width), True = may move; everything else is held still.
-    Errors: ValueError for a point outside `0 <= x < width, 0 <= y < height`, or a brush of another size or type, or one
-    where nothing may move.
+    Attributes:
+        size: (width, height) of the picture on which the points were set.
+        drags: what shall move, and where to.
+        anchors: what shall stay.
+        brush: None, or bool (height, width), where True means that a pixel may move; all others are held still.
+
+    Raises:
+        ValueError: if a point lies outside `0 <= x < width, 0 <= y < height`, or the brush has another size or type, or
+            lets nothing move.
     """
 
     size: tuple[int, int]
@@ -127,14 +142,23 @@ class MotionControl:
     __hash__ = None
 
     def field(self, num_frames: int = 15, default_radius: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """The sparse motion field that is asked for.
+        """Draw the sparse motion field that the person asks for.
 
-        num_frames: N future frames. default_radius: pixels, for drags and anchors with radius None; None takes
-        `max(8, 0.08 * shorter side)`.
-        Returns flow (N, 2, H, W) in pixels from frame 0, channels (x, y), 0 where nothing is said; mask (N, 1, H, W),
-        1 where something is said; both float32 on the CPU.
-        Later drags overwrite earlier ones. Where the blocks of an anchor and a drag overlap, the nearer point decides,
-        so neither erases the other. Outside the brush: flow 0, mask 1, whatever the drags say.
+        Where the squares of two drags overlap, the later drag counts. Where the squares of an anchor and a drag
+        overlap, the nearer of the two points counts, so that neither erases the other. Outside the brush everything is
+        held still, whatever the drags say.
+
+        Args:
+            num_frames: N, the number of future frames.
+            default_radius: radius in pixels of the drags and anchors that have none; None means
+                `max(8, 0.08 * shorter side)`.
+
+        Returns:
+            The flow (N, 2, H, W), in pixels from frame 0, channels (x, y), 0 where nothing is asked for; and the mask
+            (N, 1, H, W), 1 where something is asked for and 0 elsewhere. Both are float32 and on the CPU.
+
+        Raises:
+            ValueError: if `num_frames` is below 1, or the radius is not positive.
         """
         if num_frames < 1:
             raise ValueError(f"num_frames is {num_frames}; it counts the future frames and must be at least 1.")
@@ -152,45 +176,65 @@ class MotionControl:
             distance_to_drag[block] = _distance(drag.points[0], self.size)[block]
         for anchor in self.anchors:
             block = _block(anchor.point, anchor.radius or fallback, self.size)
-            nearer = _distance(anchor.point, self.size)[block] <= distance_to_drag[block]
-            flow[(..., *block)] *= ~nearer
+            is_nearer = _distance(anchor.point, self.size)[block] <= distance_to_drag[block]
+            flow[(..., *block)] *= ~is_nearer
             mask[(..., *block)] = 1
         if self.brush is not None:
             _hold_outside(flow, mask, self.brush)
         return torch.from_numpy(flow), torch.from_numpy(mask)
 
     def anchor_background(self, free: float | None = None) -> MotionControl:
-        """The same with anchors all over the picture but about the drags: the thing moves, the camera does not slip.
+        """Add anchors all over the picture except around the drags, so that the thing moves and the camera does not.
 
-        free: pixels about each drag's start, in x and in y, that stay without new anchors: take half the size of the
-        thing; None takes a quarter of the shorter side. The anchors stand on a grid, a fifth of the shorter side apart;
-        none is added near one that is there, or where a brush holds all still. Motion-I2V, Section 3.4, has no such.
-        Errors: ValueError without a drag, for there everything would be held, and for a negative `free`.
+        The anchors stand on a grid, a fifth of the shorter side apart. None is added near an anchor that is already
+        there, or where the brush holds everything still. This is an addition of ours; Motion-I2V does not do it.
+
+        Args:
+            free: how far, in x and in y, the surroundings of each drag's start stay without new anchors, in pixels;
+                half the size of the thing is a good choice. None means a quarter of the shorter side.
+
+        Returns:
+            A new `MotionControl`.
+
+        Raises:
+            ValueError: if there is no drag, since then everything would be held still, or if `free` is negative.
         """
         if not self.drags:
-            raise ValueError("there is no drag: anchors all over would hold everything; draw what shall move first.")
+            raise ValueError(
+                "there is no drag, so background anchors would hold everything still; draw what shall move first."
+            )
         short = min(self.size)
         free = BACKGROUND_FREE * short if free is None else float(free)
         if not free >= 0:
-            raise ValueError(f"free is {free:g}; it is a distance in pixels, 0 or more.")
+            raise ValueError(f"free is {free:g}, expected a distance in pixels of 0 or more.")
         counts = [max(1, round(length / (BACKGROUND_SPACING * short))) for length in self.size]
         columns, rows = ((np.arange(n) + 0.5) * length / n for n, length in zip(counts, self.size, strict=True))
-        taken = [(drag.points[0], free) for drag in self.drags]
-        taken += [(anchor.point, BACKGROUND_SPACING * short / 2) for anchor in self.anchors]
+        occupied = [(drag.points[0], free) for drag in self.drags]
+        occupied += [(anchor.point, BACKGROUND_SPACING * short / 2) for anchor in self.anchors]
         new = [
             Anchor((float(x), float(y)))
             for y in rows
             for x in columns
-            if all(max(abs(x - px), abs(y - py)) > reach for (px, py), reach in taken)
+            if all(max(abs(x - px), abs(y - py)) > reach for (px, py), reach in occupied)
             and (self.brush is None or self.brush[int(y), int(x)])
         ]
         return MotionControl(self.size, self.drags, [*self.anchors, *new], self.brush)
 
     def resized(self, width: int, height: int) -> MotionControl:
-        """The same control on the picture resized to (width, height).
+        """The same control for the picture resized to another size.
 
-        Pixel centres go where a resize with half-pixel centres puts them, clipped to the image (at most half a new
-        pixel when shrinking); given radii scale by the root of the area; the brush by nearest.
+        Points move as pixel centres do in a resize with half-pixel centres, and are kept inside the image. Radii scale
+        with the square root of the area, and the brush takes the nearest pixel.
+
+        Args:
+            width: the new width in pixels.
+            height: the new height in pixels.
+
+        Returns:
+            A new `MotionControl`.
+
+        Raises:
+            ValueError: if the size is not positive, or nothing of the brush is left at the new size.
         """
         size = _checked_size((width, height))
         scale = np.array(size) / np.array(self.size)
@@ -219,7 +263,7 @@ class MotionControl:
         )
 
     def to_json(self) -> str:
-        """A JSON text; points as [x, y], the brush as a base64 PNG (white = may move)."""
+        """The control as JSON text, with points as [x, y] and the brush as a PNG in base64 (white means may move)."""
         data = {
             "format": FORMAT,
             "version": VERSION,
@@ -232,16 +276,27 @@ class MotionControl:
 
     @classmethod
     def from_json(cls, text: str) -> MotionControl:
-        """Read what `to_json` wrote. Errors: ValueError that names the missing or wrong part."""
+        """Read what `to_json` wrote.
+
+        Args:
+            text: the JSON text.
+
+        Returns:
+            The `MotionControl`.
+
+        Raises:
+            ValueError: which names the part that is missing or wrong.
+        """
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"the motion control is no valid JSON ({error}); write it with to_json().") from error
+            raise ValueError(f"the motion control is not valid JSON ({error}); write it with to_json().") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise ValueError(f'the JSON is no motion control: "format" must be "{FORMAT}"; write it with to_json().')
+            raise ValueError(f'the JSON is not a motion control: "format" must be "{FORMAT}"; write it with to_json().')
         if data.get("version") != VERSION:
             raise ValueError(
-                f"motion control version {data.get('version')!r} is not {VERSION}; save it anew with this version."
+                f"the motion control has version {data.get('version')!r}, expected {VERSION}; save it again with this "
+                "version of the package."
             )
         try:
             brush = data.get("brush")
@@ -257,26 +312,52 @@ class MotionControl:
             ) from error
 
     def save(self, path: str | Path) -> None:
-        """Write `to_json` to a file; an interrupted write leaves the old file as it was."""
+        """Write `to_json` to a file. If this is interrupted, an older file stays as it was.
+
+        Args:
+            path: where to write.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
         with atomic(path) as beside:
             beside.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> MotionControl:
-        """Read a file written by `save`. Errors: ValueError as in `from_json`; OSError when it cannot be read."""
+        """Read a file that `save` wrote.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The `MotionControl`.
+
+        Raises:
+            ValueError: as in `from_json`.
+            OSError: if the file cannot be read.
+        """
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
 
 def default_radius_of(size: tuple[int, int]) -> float:
-    """Default block half-size in pixels for an image (width, height): `max(8, 0.08 * shorter side)`."""
+    """The default radius in pixels for an image of a size (width, height): `max(8, 0.08 * shorter side)`."""
     return max(SMALLEST_DEFAULT_RADIUS, DEFAULT_RADIUS_SHARE * min(size))
 
 
 def resample(points: Sequence[Point], count: int) -> np.ndarray:
-    """`count` points along the path, (count, 2) float64 (x, y) in the points' units.
+    """Read a path at equally spaced times.
 
-    Monotone cubic (PCHIP) through the points, which are equally spaced in time; two points give a straight, even path.
-    It never overshoots: each coordinate stays between its neighbours.
+    The path is a monotone cubic (PCHIP) through the points, which are themselves equally spaced in time. It does not
+    overshoot: between two points, each coordinate stays between theirs. Two points give a straight line at constant
+    speed.
+
+    Args:
+        points: two or more points (x, y).
+        count: the number of times.
+
+    Returns:
+        (count, 2) float64, (x, y) in the unit of the points.
     """
     given = np.asarray(points, np.float64)
     return PchipInterpolator(np.linspace(0, 1, len(given)), given)(np.linspace(0, 1, count))
@@ -290,14 +371,27 @@ def official_field(
     unit: int,
     num_frames: int = 15,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The field as the release's app draws it, for the same numbers as its checkpoints saw.
+    """Draw the field as the release's demo does, so that its checkpoints get the numbers that they were used with.
 
-    tracks: lists of (x, y) pixels, which may leave the image; a track of one point gets a second at (+1, +1).
-    painted: the paint layer (height, width), uint8 0..255, bool, or None; above half means may move, and nothing
-    painted means all may. unit: block half-size in pixels (the app: 64 at 512x320).
-    Returns flow (N, 2, H, W) pixels, mask (N, 1, H, W) float32 0/1, brush (H, W) bool, True = may move.
-    Differs from `MotionControl.field` only in that: there points must lie inside, single points are true zeros
-    (anchors), and an empty brush is an error.
+    This differs from `MotionControl.field`, where points must lie inside the image, single points are anchors with a
+    motion of exactly zero, and an empty brush is an error.
+
+    Args:
+        tracks: lists of points (x, y) in pixels, which may leave the image. To a track of one point, a second point is
+            added one pixel further right and down.
+        painted: the layer of paint, (height, width), uint8 0 to 255 or bool, or None. A pixel above half may move; if
+            nothing is painted, everything may.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        unit: radius of the blocks in pixels; in the demo 64 at 512x320.
+        num_frames: N, the number of future frames.
+
+    Returns:
+        The flow (N, 2, H, W) in pixels, the mask (N, 1, H, W) float32 of 0 and 1, and the brush (H, W) bool, which is
+        True where a pixel may move.
+
+    Raises:
+        ValueError: if a track has no points, or the paint has another size than the image.
     """
     flow = np.zeros((num_frames, 2, height, width), np.float32)
     mask = np.zeros((num_frames, 1, height, width), np.float32)
@@ -321,14 +415,23 @@ def official_field(
 def condition(
     control_flow: torch.Tensor, mask: torch.Tensor, flow_vae: Any, latent_size: tuple[int, int]
 ) -> torch.Tensor:
-    """The ControlNet's condition: the masked flow as a latent, and the mask.
+    """The condition of the ControlNet: the masked flow as a latent, and the mask.
 
-    control_flow: (B, N, 2, H, W) or (N, 2, H, W), pixels. mask: the same with 1 channel, 0/1.
-    flow_vae: anything with `.encode(x).latent_dist.mode()` for x (batch, 2, H, W) in [0, 1], 0.5 = no motion, such
-    as diffusers' AutoencoderKL. latent_size: (h, w).
-    Returns (B, C + 1, N, h, w) in the VAE's dtype: C channels of posterior mean, NOT scaled by the latent factor, of
-    `(unit(flow) - 0.5) * mask + 0.5`; then the mask by nearest, the top-left pixel of each block (the released code).
-    Errors: ValueError when the shapes do not belong together.
+    As in the released code, the flow is encoded as `(unit(flow) - 0.5) * mask + 0.5`, its latent is not scaled, and the
+    mask is reduced to the size of the latent by taking the top-left pixel of each block.
+
+    Args:
+        control_flow: (B, N, 2, H, W) or (N, 2, H, W), pixels.
+        mask: of the same shape with one channel, 0 or 1.
+        flow_vae: the flow autoencoder, or anything else with `.encode(x).latent_dist.mode()` for x (batch, 2, H, W) in
+            [0, 1], where 0.5 is no motion.
+        latent_size: (h, w) of the latents.
+
+    Returns:
+        (B, C + 1, N, h, w) in the dtype of the autoencoder: the C channels of the latent, then the mask.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
     """
     if control_flow.ndim == 4:
         control_flow, mask = control_flow[None], mask[None]
@@ -342,11 +445,11 @@ def condition(
     unit = (to_unit(control_flow) - 0.5) * mask + 0.5
     latent = flow_vae.encode(unit.flatten(0, 1).to(dtype)).latent_dist.mode()
     if tuple(latent.shape[-2:]) != tuple(latent_size):
-        raise ValueError(f"the flow VAE gave latents of {tuple(latent.shape[-2:])}, expected {tuple(latent_size)}.")
+        raise ValueError(f"the flow VAE returned latents of {tuple(latent.shape[-2:])}, expected {tuple(latent_size)}.")
     small = F.interpolate(mask.flatten(0, 1).to(dtype), size=tuple(latent_size), mode="nearest")
     if mask.any() and not small.any():
         warnings.warn(
-            "the control falls between the latent's cells and its mask is empty; use a radius of 8 px or more.",
+            "the control falls between the cells of the latents, so its mask is empty; use a radius of 8 px or more.",
             stacklevel=2,
         )
     return torch.cat([latent, small], 1).unflatten(0, (batch, frames)).movedim(2, 1)
@@ -356,7 +459,7 @@ Block = tuple[slice, slice]
 
 
 def _block(point: Point, radius: float, size: tuple[int, int]) -> Block:
-    """Rows y-r .. y+r-1 and columns x-r .. x+r-1 about the nearest pixel, cut at the image: the release's block."""
+    """The release's block: rows y-r to y+r-1 and columns x-r to x+r-1 around the nearest pixel, cut at the border."""
     half = max(1, round(radius))
 
     def cut(centre: float, length: int) -> slice:
@@ -367,7 +470,7 @@ def _block(point: Point, radius: float, size: tuple[int, int]) -> Block:
 
 
 def _write(flow: np.ndarray, mask: np.ndarray, block: Block, displacement: np.ndarray) -> None:
-    """Set a block of flow (N, 2, H, W) to the displacement (N, 2), its mask to 1."""
+    """Set a block of the flow (N, 2, H, W) to the displacement (N, 2), and its mask to 1."""
     flow[(..., *block)] = displacement[:, :, None, None]
     mask[(..., *block)] = 1
 
@@ -378,7 +481,7 @@ def _hold_outside(flow: np.ndarray, mask: np.ndarray, brush: np.ndarray) -> None
 
 
 def _distance(point: Point, size: tuple[int, int]) -> np.ndarray:
-    """Square (Chebyshev) distance of each pixel from the point, (H, W) pixels."""
+    """The distance of each pixel from the point as squares measure it (Chebyshev), (H, W) in pixels."""
     x = np.abs(np.arange(size[0]) - point[0])
     y = np.abs(np.arange(size[1]) - point[1])
     return np.maximum(x[None], y[:, None])
@@ -388,7 +491,7 @@ def _checked_point(point: Any, what: str) -> Point:
     try:
         x, y = (float(value) for value in point)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} point {point!r} is not a pair of numbers (x, y) in pixels.") from error
+        raise ValueError(f"{what} point {point!r} is not a pair of numbers; give (x, y) in pixels.") from error
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"{what} point ({x}, {y}) is not finite; give pixel numbers (x, y).")
     return x, y
@@ -400,7 +503,7 @@ def _checked_radius(radius: float | None, what: str) -> float | None:
     try:
         number = float(radius)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} radius {radius!r} is no number; give pixels, or None for the default.") from error
+        raise ValueError(f"{what} radius {radius!r} is not a number; give pixels, or None for the default.") from error
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{what} radius {radius} must be above 0 pixels; leave it out for the default.")
     return number
@@ -426,7 +529,7 @@ def _checked_brush(brush: Any, size: tuple[int, int]) -> np.ndarray:
     if brush.shape != (size[1], size[0]):
         raise ValueError(
             f"brush has shape {brush.shape}, expected (height, width) = {(size[1], size[0])} of the image; "
-            "resize the mask to the image first."
+            "resize the brush to the image first."
         )
     if not brush.any():
         raise ValueError("brush has no pixel that may move; paint a region, or pass None for no brush.")
@@ -446,4 +549,4 @@ def _brush_from_text(brush: dict[str, str]) -> np.ndarray:
         with Image.open(io.BytesIO(base64.b64decode(brush["data"], validate=True)), formats=["PNG"]) as image:
             return np.array(image.convert("L")) > 127
     except (ValueError, OSError, SyntaxError) as error:
-        raise ValueError(f"the brush of the motion control is no readable PNG ({error}); save it anew.") from error
+        raise ValueError(f"the brush of the motion control is not a readable PNG ({error}); save it again.") from error

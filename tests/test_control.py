@@ -214,8 +214,8 @@ def edit(**changes):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{", "no valid JSON"),
-        ("[1, 2]", "no motion control"),
+        ("{", "not valid JSON"),
+        ("[1, 2]", "not a motion control"),
         ("{}", "format"),
         (edit(version=7), "version 7"),
         (edit(size=None), "size None"),
@@ -223,7 +223,7 @@ def edit(**changes):
         (edit(drags=7), "wrong type"),
         (edit(drags=[{"points": [[1, 2], ["a", 3]]}]), "pair of numbers"),
         (edit(drags=[{"points": [[1, 2], [float("nan"), 3]]}]), "not finite"),
-        (edit(brush={"encoding": "png-base64", "data": "AAAA"}), "no readable PNG"),
+        (edit(brush={"encoding": "png-base64", "data": "AAAA"}), "not a readable PNG"),
         (edit(brush={"encoding": "rle"}), "rle"),
         (edit(brush="x"), "wrong type"),
         (edit(size=[40, 24]), "outside the 40x24"),

@@ -1,4 +1,4 @@
-"""Floor 1: the motion field, its convention, its warps, its files and its measures."""
+"""Motion fields: their conventions, warps, files and measures, and how they are estimated from a clip."""
 
 from . import metrics
 from .fields import compose, denormalise, from_unit, invert, normalise, resize, sample, to_unit

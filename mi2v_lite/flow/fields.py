@@ -1,15 +1,14 @@
-"""The convention of a motion field: units, size, composition, inversion, reading at points.
+"""The conventions of motion fields: units, change of size, composition, inversion, and reading at points.
 
-A flow is float, (..., 2, H, W), channels (x right, y down), in pixels of its own grid; the field f_{0->i} lives on the
-grid of frame 0 and says where each of its pixels is in frame i. Pixel centres have integer coordinates.
+A flow is a float tensor (..., 2, H, W) with the channels (x right, y down), in pixels of its own grid. The flow
+f_{0->i} lives on the grid of frame 0 and says how far each of its pixels has moved in frame i. Pixel centres have
+integer coordinates. Notebook 01 introduces all this.
 
-Three units:
+There are three units, the same as in the released code:
 
-    pixels    what everything inside uses
-    fraction  (x / W, y / H): 1 is one whole side
-    unit      (fraction + 1) / 2, 0.5 is no motion: what the flow autoencoder takes and gives
-
-Serves notebook 01; the units at each interface are those of the released code.
+    pixels    used everywhere inside the package
+    fraction  (x / W, y / H), so that 1 is one whole side of the image
+    unit      (fraction + 1) / 2, so that 0.5 is no motion; the flow autoencoder works in this unit
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def _check_flow(flow: Tensor, name: str = "flow") -> None:
 
 
 def _scale(flow: Tensor, x: float, y: float) -> Tensor:
-    """(2, 1, 1) factors for the two channels."""
+    """The factors of the two channels, (2, 1, 1)."""
     return torch.tensor([x, y], device=flow.device, dtype=flow.dtype).view(2, 1, 1)
 
 
@@ -38,26 +37,26 @@ def normalise(flow: Tensor) -> Tensor:
         flow: (..., 2, H, W), pixels.
 
     Returns:
-        (..., 2, H, W), (x / W, y / H); within [-1, 1] for anything that starts and ends inside the image.
+        (..., 2, H, W), (x / W, y / H), within [-1, 1] for whatever starts and ends inside the image.
 
     Raises:
-        ValueError: the shape is no flow's.
+        ValueError: if the shape is not that of a flow.
     """
     _check_flow(flow)
     return flow / _scale(flow, flow.shape[-1], flow.shape[-2])
 
 
 def denormalise(fraction: Tensor) -> Tensor:
-    """Fractions of the sides to pixels: the inverse of ``normalise``.
+    """Fractions of the image's sides to pixels: the inverse of `normalise`.
 
     Args:
         fraction: (..., 2, H, W), (x / W, y / H).
 
     Returns:
-        (..., 2, H, W), pixels of that grid.
+        (..., 2, H, W), pixels of its own grid.
 
     Raises:
-        ValueError: the shape is no flow's.
+        ValueError: if the shape is not that of a flow.
     """
     _check_flow(fraction, "fraction")
     return fraction * _scale(fraction, fraction.shape[-1], fraction.shape[-2])
@@ -70,34 +69,36 @@ def to_unit(flow: Tensor) -> Tensor:
         flow: (..., 2, H, W), pixels.
 
     Returns:
-        (..., 2, H, W), (fraction + 1) / 2: 0.5 is no motion, 1 is one whole side to the right or down. Not clamped.
+        (..., 2, H, W), (fraction + 1) / 2: 0.5 is no motion, 1 is one whole side to the right or down. Values are not
+        clamped.
 
     Raises:
-        ValueError: the shape is no flow's.
+        ValueError: if the shape is not that of a flow.
     """
     return (normalise(flow) + 1) / 2
 
 
 def from_unit(unit: Tensor) -> Tensor:
-    """The unit range to pixels: the inverse of ``to_unit``, for motion up to one whole side.
+    """The unit range to pixels: the inverse of `to_unit`, for motions of up to one whole side.
 
     Args:
-        unit: (..., 2, H, W), 0.5 is no motion. What lies outside [0, 1] (a decoder may overshoot) is clamped.
+        unit: (..., 2, H, W), where 0.5 is no motion. A decoder may overshoot, so values are clamped to [0, 1].
 
     Returns:
         (..., 2, H, W), pixels, |x| <= W and |y| <= H.
 
     Raises:
-        ValueError: the shape is no flow's.
+        ValueError: if the shape is not that of a flow.
     """
     _check_flow(unit, "unit")
     return denormalise((2 * unit - 1).clamp(-1, 1))
 
 
 def resize(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring a flow to another grid: interpolate, and scale the vectors with the sides.
+    """Bring a flow to another grid: interpolate it, and scale the displacements with the sides.
 
-    Bilinear, align_corners=False, no antialias, then x / (W / w) and y / (H / h), as inside the released attention.
+    As inside the attention of the released code, interpolation is bilinear with half-pixel centres and without
+    antialiasing; x is then divided by W / w and y by H / h.
 
     Args:
         flow: (..., 2, H, W), pixels of the H x W grid.
@@ -107,7 +108,7 @@ def resize(flow: Tensor, size: tuple[int, int]) -> Tensor:
         (..., 2, h, w), pixels of the h x w grid.
 
     Raises:
-        ValueError: the shape is no flow's, or the size is not positive.
+        ValueError: if the shape is not that of a flow, or the size is not positive.
     """
     _check_flow(flow)
     height, width = flow.shape[-2:]
@@ -123,15 +124,15 @@ def sample(field: Tensor, points: Tensor) -> Tensor:
     """Read a field at points between the pixels, bilinearly.
 
     Args:
-        field: (..., C, H, W), any unit; a flow or anything else.
-        points: (..., P, 2), pixel (x, y), pixel centres at integers; leading dimensions those of ``field``. Points
-            beyond the border read the border; a nan point reads nan.
+        field: (..., C, H, W), a flow or anything else.
+        points: (..., P, 2), pixels (x, y), with the leading dimensions of ``field``. A point beyond the border reads
+            the border, and a nan reads nan.
 
     Returns:
-        (..., P, C) in the dtype of ``field``; exact at pixel centres.
+        (..., P, C) in the dtype of ``field``, exact at pixel centres.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
     """
     if field.ndim < 3:
         raise ValueError(f"field must have the shape (..., C, H, W), got {tuple(field.shape)}")
@@ -150,15 +151,15 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
     """Chain two flows: ``f_ac(p) = f_ab(p) + f_bc(p + f_ab(p))``.
 
     Args:
-        first: (..., 2, H, W), pixels, f_{a->b} on the grid of a.
-        second: (..., 2, H, W), pixels, f_{b->c} on the grid of b; same shape. Read bilinearly, points that left the
-            image read its border.
+        first: f_{a->b}, (..., 2, H, W), pixels, on the grid of a.
+        second: f_{b->c}, the same shape, pixels, on the grid of b. It is read bilinearly; a point that has left the
+            image reads its border.
 
     Returns:
-        (..., 2, H, W), pixels, f_{a->c} on the grid of a.
+        f_{a->c}, (..., 2, H, W), pixels, on the grid of a.
 
     Raises:
-        ValueError: the shapes are no flow's or differ.
+        ValueError: if the shapes are not those of flows, or differ.
     """
     _check_flow(first, "first")
     if first.shape != second.shape:
@@ -172,7 +173,7 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _fill_holes(field: Tensor, known: Tensor) -> Tensor:
-    """Grow the known pixels ring by ring: a hole beside known pixels takes the mean of its known 3x3 neighbours."""
+    """Fill holes from their rims inwards: each ring takes the means of its known 3x3 neighbours."""
     known = known.to(field.dtype)
     box = field.new_ones(1, 1, 3, 3)
     channels = field.shape[1]
@@ -180,7 +181,7 @@ def _fill_holes(field: Tensor, known: Tensor) -> Tensor:
         count = F.conv2d(known, box, padding=1)
         total = F.conv2d(field * known, box.expand(channels, 1, 3, 3), padding=1, groups=channels)
         ring = (known == 0) & (count > 0)
-        if not bool(ring.any()):  # nothing landed in the whole image: it stays 0
+        if not bool(ring.any()):  # nothing is known in the whole image, which then stays 0
             break
         field = torch.where(ring, total / count.clamp(min=1), field)
         known = torch.where(ring, 1.0, known)
@@ -190,24 +191,24 @@ def _fill_holes(field: Tensor, known: Tensor) -> Tensor:
 def invert(flow: Tensor) -> tuple[Tensor, Tensor]:
     """Turn f_{a->b} on the grid of a into f_{b->a} on the grid of b.
 
-    The negated flow is splatted forward along itself (average, so colliding pixels are averaged). Holes are then filled
-    ring by ring from outside in: each hole beside known pixels takes the mean of its known 3x3 neighbours, until
-    none is left; where nothing landed in the whole image the inverse is 0.
+    The negated flow is splatted along the flow, so where pixels collide the inverse is their average. Holes are then
+    filled from their rims inwards: each pixel beside known ones takes the mean of its known 3x3 neighbours, until no
+    hole is left. If nothing lands in the whole image, the inverse is 0.
 
     Args:
-        flow: (..., 2, H, W), pixels. May hold nan or inf: dropped.
+        flow: (..., 2, H, W), pixels. Pixels whose flow is nan or infinite are dropped.
 
     Returns:
-        ``inverse`` (..., 2, H, W), pixels, finite everywhere, and ``valid`` (..., 1, H, W) bool: True where a pixel
-        landed, False where the value was filled in.
+        ``inverse`` (..., 2, H, W), pixels, finite everywhere, and ``valid`` (..., 1, H, W) bool, which is True where a
+        pixel landed and False where the value was filled in.
 
     Raises:
-        ValueError: the shape is no flow's.
+        ValueError: if the shape is not that of a flow.
     """
     _check_flow(flow)
     flat = flow.reshape(-1, *flow.shape[-3:])
     finite = torch.isfinite(flat)
-    # eps only guards 0 / 0 here: a weight of 1e-7 is small but its vector is right.
+    # eps only guards against 0 / 0 here: even where a weight of 1e-7 lands, the displacement is right.
     inverse, weight = splat_average(torch.where(finite, -flat, 0), flat, eps=1e-30)
     valid = weight > 0
     inverse = _fill_holes(inverse, valid)

@@ -1,15 +1,18 @@
-"""Warping with a motion field: forward splatting, its sparse form, and backward warping.
+"""Warping with a motion field: forward splatting, the same as a sparse matrix, and backward warping.
 
-Serves the motion-augmented temporal attention of Motion-I2V (arXiv 2401.15977), whose z'_i = W(z_0, f_{0->i}) splats
-the features of frame 0 to every later frame, and notebooks 01 and 03.
+The motion-augmented temporal attention of Motion-I2V (arXiv 2401.15977, section 3.3) needs z'_i = W(z_0, f_{0->i}),
+the features of frame 0 splatted to every later frame. Notebook 01 builds the splat, notebook 03 uses it.
 
-The average splat, for a source pixel p with flow f(p) and bilinear corner weights b:
+In average splatting, the value v(p) of a source pixel p with the flow f(p) is distributed to the four pixels q around
+its target p + f(p), with the bilinear weights b, and each pixel takes the weighted mean of what lands on it:
 
     out(q) = sum_p b(q, p + f(p)) v(p) / (sum_p b(q, p + f(p)) + eps)
 
-Each of the four corners of a target is dropped on its own when it lies outside the frame; nothing is clamped to the
-border. A target that is not finite is dropped whole. Pixels that nothing lands on (holes) are exactly 0.
-Softmax splatting is Niklaus and Liu, "Softmax Splatting for Video Frame Interpolation", CVPR 2020.
+Where one of the four pixels lies outside the frame, that share is dropped; nothing is moved to the border. A pixel
+whose flow is nan or infinite is dropped as a whole. Pixels on which nothing lands (holes) are exactly 0.
+
+Softmax splatting, where important pixels win: Niklaus and Liu, "Softmax Splatting for Video Frame Interpolation",
+CVPR 2020.
 """
 
 from __future__ import annotations
@@ -34,12 +37,12 @@ def _check_pair(features: Tensor, flow: Tensor, name: str) -> None:
 
 
 def _compute_dtype(*tensors: Tensor) -> torch.dtype:
-    """float64 when one of the tensors has it, else float32: half precision cannot hold pixel coordinates."""
+    """float64 if one of the tensors has it, otherwise float32: half precision cannot represent pixel coordinates."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
 def _targets(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each pixel lands, (M, H*W) for x and y. Not finite or far off: moved to where no corner is inside."""
+    """Where each pixel lands: x and y, (M, H*W) each. Targets that are far outside or not finite are moved close by."""
     height, width = flow.shape[-2:]
     grid_y, grid_x = torch.meshgrid(
         torch.arange(height, device=flow.device, dtype=flow.dtype),
@@ -48,16 +51,16 @@ def _targets(flow: Tensor) -> tuple[Tensor, Tensor]:
     )
     finite = torch.isfinite(flow).all(dim=1)
     outside = flow.new_tensor(-2.0)
-    # The clamp keeps the conversion to integers defined; at -2 and at size + 1 all four corners are outside.
+    # Integers could not hold a target that is far away; at -2 and at size + 1 all four corners are outside as well.
     x = torch.where(finite, grid_x + flow[:, 0], outside).clamp(-2, width + 1)
     y = torch.where(finite, grid_y + flow[:, 1], outside).clamp(-2, height + 1)
     return x.flatten(1), y.flatten(1)
 
 
 def _corners(flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Corner indices and bilinear weights, each (M, 4, H*W). Index H*W stands for "outside the frame".
+    """Indices and bilinear weights of the four corners of each target, both (M, 4, H*W).
 
-    The weights carry the gradient to the flow; the indices do not.
+    The index H*W means that the corner lies outside the frame. Gradients to the flow go through the weights.
     """
     height, width = flow.shape[-2:]
     x, y = _targets(flow)
@@ -73,9 +76,9 @@ def _corners(flow: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scatter(values: Tensor, index: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
-    """Sum weighted values (B, C, H*W) into (B, C, H, W) at the corners (B, 4, H*W)."""
+    """Add up weighted values (B, C, H*W) at their corners (B, 4, H*W): (B, C, H, W)."""
     batch, channels, pixels = values.shape
-    # One more cell than pixels: what falls outside is collected there and cut off, so it can spoil nothing.
+    # There is one cell more than there are pixels. It collects what falls outside, and is then cut off.
     out = values.new_zeros(batch, channels, pixels + 1)
     for corner in range(4):
         target = index[:, corner, None].expand(-1, channels, -1)
@@ -84,23 +87,26 @@ def _scatter(values: Tensor, index: Tensor, weights: Tensor, size: tuple[int, in
 
 
 def splat_average(features: Tensor, flow: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tensor]:
-    """Forward-warp features by average splatting: the scatter reference.
+    """Forward-warp features by average splatting (the formula at the head of this file).
 
-    Use :class:`SplatOperator` where one flow serves many features; this form also has gradients to the flow.
+    This is the plain form, which also has gradients to the flow. Where one flow warps many features, `SplatOperator`
+    is faster.
 
     Args:
         features: (B, C, H, W), any range, any float dtype.
-        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. May hold nan or inf: dropped.
-        eps: added to the weight sum, as the released code does. With it, a weight below about 1e-5 visibly shrinks.
+        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. Pixels whose flow is nan or infinite
+            are dropped.
+        eps: is added to the sum of weights, as in the released code. A pixel on which a weight of less than about 1e-5
+            lands therefore becomes visibly darker.
 
     Returns:
-        ``out`` (B, C, H, W) in the dtype of ``features``, holes exactly 0, and ``weight`` (B, 1, H, W), the sum of the
-        bilinear weights that landed on each pixel, >= 0; ``weight > 0`` is the validity mask.
+        ``out`` (B, C, H, W) in the dtype of ``features``, with holes exactly 0, and ``weight`` (B, 1, H, W), the sum of
+        the bilinear weights that landed on each pixel; where it is 0 there is a hole.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
 
-    Source: the operator W of Motion-I2V's Stage 2, section 3.3.
+    Source: the operator W of Stage 2 in Motion-I2V, section 3.3.
     """
     _check_pair(features, flow, "features")
     dtype, size = _compute_dtype(features, flow), features.shape[-2:]
@@ -115,7 +121,7 @@ def travelled(flow: Tensor) -> tuple[Tensor, Tensor]:
     """How far what lands on each pixel has come: the flow, splatted along itself.
 
     Args:
-        flow: f_{0->i}, (B, N, 2, H, W), pixels, (x right, y down). Displacements that are nan or inf are dropped.
+        flow: f_{0->i}, (B, N, 2, H, W), pixels, (x right, y down). Pixels whose flow is nan or infinite are dropped.
 
     Returns:
         ``moved`` (B, N, 2, H, W), pixels, on the grid of frame i, 0 where nothing lands; and ``landed`` (B, N, 1, H, W)
@@ -128,24 +134,26 @@ def travelled(flow: Tensor) -> tuple[Tensor, Tensor]:
 def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float = 1e-7) -> tuple[Tensor, Tensor]:
     """Forward-warp features by softmax splatting: where pixels collide, the more important one wins.
 
-    Each pixel counts with b * exp(importance) in the place of b. To keep the exponential in range, the largest
-    importance among the pixels that reach a target is subtracted there. The quotient does not change by it, and
-    unlike one maximum for the whole image it does not make unimportant regions vanish against ``eps``.
+    In the formula of average splatting, b * exp(importance) takes the place of b. To keep the exponential in range, the
+    largest importance among the pixels that reach a target is subtracted at that target. This leaves the quotient as it
+    is, and it does not make unimportant regions vanish against ``eps``, as subtracting one maximum for the whole image
+    would.
 
     Args:
         features: (B, C, H, W), any range, any float dtype.
-        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. May hold nan or inf: dropped.
-        importance: (B, 1, H, W), finite, any range. Only differences matter; a constant gives ``splat_average``.
-        eps: added to the weight sum.
+        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. Pixels whose flow is nan or infinite
+            are dropped.
+        importance: (B, 1, H, W), finite. Only differences matter: a constant importance gives `splat_average`.
+        eps: is added to the sum of weights.
 
     Returns:
-        ``out`` (B, C, H, W) in the dtype of ``features``, holes exactly 0, and ``weight`` (B, 1, H, W), the sum of
-        b * exp(importance - largest there), >= 0; ``weight > 0`` is the validity mask.
+        ``out`` (B, C, H, W) in the dtype of ``features``, with holes exactly 0, and ``weight`` (B, 1, H, W), the sum of
+        b * exp(importance - largest importance there); where it is 0 there is a hole.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
 
-    Source: Niklaus and Liu, CVPR 2020 (their Z is ``importance``).
+    Source: Niklaus and Liu, CVPR 2020, whose Z is ``importance``.
     """
     _check_pair(features, flow, "features")
     expected = (features.shape[0], 1, *features.shape[-2:])
@@ -155,14 +163,14 @@ def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float
     index, weights = _corners(flow.to(dtype))
     level = importance.to(dtype).flatten(1)
 
-    # The maximum is a constant of the quotient, so it needs no gradient. Corners of weight 0 must not set it.
-    every = level.detach()[:, None].expand_as(weights)
-    every = torch.where(weights.detach() > 0, every, -torch.inf)
+    # The quotient does not depend on the maximum, so it needs no gradient. A corner of weight 0 must not set it.
+    candidates = torch.where(weights.detach() > 0, level.detach()[:, None].expand_as(weights), -torch.inf)
     largest = level.new_full((level.shape[0], level.shape[1] + 1), -torch.inf)
-    largest = largest.scatter_reduce(1, index.flatten(1), every.flatten(1), "amax")
+    largest = largest.scatter_reduce(1, index.flatten(1), candidates.flatten(1), "amax")
     exponent = level[:, None] - largest.gather(1, index.flatten(1)).view_as(weights)
     exponent = torch.where(torch.isfinite(exponent), exponent, 0)
-    # Never above 0, and with the gradient of the exponent itself: a clamp has none at its bound in some versions.
+    # The exponent is kept from exceeding 0 by rounding. To clamp it directly would, in some versions of torch, lose the
+    # gradient at 0, which is where the most important pixel stands; what is subtracted here has no gradient.
     weights = weights * (exponent - exponent.detach().clamp(min=0)).exp()
 
     values = features.to(dtype).flatten(2)
@@ -172,7 +180,7 @@ def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float
 
 
 class _Rows(NamedTuple):
-    """A sparse matrix row by row (CSR): row r holds ``values[starts[r]:starts[r + 1]]`` in those ``columns``."""
+    """A sparse matrix, row by row (CSR): row r has the entries ``starts[r]`` to ``starts[r + 1]``."""
 
     starts: Tensor
     columns: Tensor
@@ -180,28 +188,28 @@ class _Rows(NamedTuple):
 
     @staticmethod
     def build(rows: Tensor, columns: Tensor, values: Tensor, count: int) -> _Rows:
-        """From triplets in any order; ``count`` rows."""
+        """A matrix of ``count`` rows from (row, column, value) triplets in any order."""
         order = torch.argsort(rows, stable=True)
         counts = torch.bincount(rows, minlength=count)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return _Rows(starts, columns[order], values[order])
 
     def transposed(self, count: int) -> _Rows:
-        """The transposed matrix; ``count`` is the number of columns of this one."""
+        """The transposed matrix, where ``count`` is the number of columns of this one."""
         rows = torch.arange(len(self.starts) - 1, device=self.starts.device)
         return _Rows.build(self.columns, torch.repeat_interleave(rows, self.starts.diff()), self.values, count)
 
     def product(self, dense: Tensor) -> Tensor:
-        """Times a dense float32 matrix (columns, C); empty rows give 0. float32, also under autocast."""
+        """The product with a dense float32 matrix (columns, C), in float32 even under autocast; empty rows give 0."""
         with torch.autocast(dense.device.type, enabled=False):
-            # A weighted embedding bag is a sparse times dense product, twice as fast here as the sparse tensors' own.
+            # A weighted embedding bag is a sparse times dense product; it is twice as fast here as torch.sparse.
             return F.embedding_bag(
                 self.columns, dense, self.starts, mode="sum", per_sample_weights=self.values, include_last_offset=True
             )
 
 
 class _SparseProduct(torch.autograd.Function):
-    """The operator's matrix times dense, with the transposed matrix in the backward pass."""
+    """The operator's matrix times a dense one; the backward pass multiplies by the transposed matrix."""
 
     @staticmethod
     def forward(ctx, dense: Tensor, operator: SplatOperator) -> Tensor:
@@ -215,28 +223,28 @@ class _SparseProduct(torch.autograd.Function):
 
 
 class SplatOperator:
-    """Average splatting as a sparse matrix: built once from a motion field, applied to many features.
+    """Average splatting as a sparse matrix, which is built once from a motion field and applied to many features.
 
-    The matrix is row-normalised, in float32 and block diagonal over the batch: row (b, n, y, x) only has entries in the
-    columns (b, y', x'), so that items of a batch never mix. It equals ``splat_average`` of each frame to rounding.
-    Gradients flow to the features, not to the flow.
+    The matrix is float32, its rows are normalised, and it is block diagonal over the batch: row (b, n, y, x) only has
+    entries in the columns (b, y', x'), so the items of a batch never mix. Up to rounding it equals `splat_average` of
+    each frame. Gradients go to the features, not to the flow.
 
     Attributes:
         shape: (B, N, H, W).
-        valid: (B, N, 1, H, W) bool, True where something landed. Holes are False, and exactly 0 in the result.
-        device: where the matrix lies.
+        valid: (B, N, 1, H, W) bool, True where something lands. Holes are False here and exactly 0 in the result.
+        device: where the matrix is stored.
     """
 
     def __init__(self, flow: Tensor, eps: float = 1e-7) -> None:
-        """Build the operator.
+        """Build the matrix.
 
         Args:
-            flow: (B, N, 2, H, W), pixels, (x right, y down), from frame 0 to each of N frames, on frame 0's grid. Its
-                H, W must be those of the features to come. May hold nan or inf: dropped.
-            eps: added to the weight sums, as in ``splat_average``.
+            flow: f_{0->i}, (B, N, 2, H, W), pixels, (x right, y down), on the grid of the features that it will warp.
+                Pixels whose flow is nan or infinite are dropped.
+            eps: is added to the sums of weights, as in `splat_average`.
 
         Raises:
-            ValueError: ``flow`` has another shape.
+            ValueError: if ``flow`` has another shape.
         """
         if flow.ndim != 5 or flow.shape[2] != 2:
             raise ValueError(f"flow must have the shape (B, N, 2, H, W), got {tuple(flow.shape)}")
@@ -258,27 +266,29 @@ class SplatOperator:
 
     @property
     def device(self) -> torch.device:
-        """Where the matrix lies."""
+        """Where the matrix is stored."""
         return self.valid.device
 
     def _transposed(self) -> _Rows:
-        """The transposed matrix; only training needs it, so it is built on first use."""
+        """The transposed matrix, which only training needs; it is therefore built on first use."""
         if self._columns is None:
             batch, _, height, width = self.shape
             self._columns = self._rows.transposed(batch * height * width)
         return self._columns
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Splat frame-0 features to every frame.
+        """Splat the features of frame 0 to every later frame.
 
         Args:
-            features: (B, C, H, W), any float dtype; B, H, W as the flow has. Computed in float32, also under autocast.
+            features: (B, C, H, W), any float dtype, with the B, H and W of the flow. The product is computed in
+                float32, even under autocast.
 
         Returns:
-            (B, N, C, H, W) in the dtype of ``features``, holes exactly 0. Channels lie innermost in memory (a view).
+            (B, N, C, H, W) in the dtype of ``features``, with holes exactly 0. It is a view whose channels are the
+            innermost dimension in memory.
 
         Raises:
-            ValueError: the shape or the device does not fit.
+            ValueError: if the shape or the device does not fit.
         """
         batch, frames, height, width = self.shape
         if features.ndim != 4 or features.shape[0] != batch or tuple(features.shape[-2:]) != (height, width):
@@ -288,13 +298,13 @@ class SplatOperator:
             )
         if features.device != self.device:
             raise ValueError(f"features are on {features.device}, the operator on {self.device}; move it with .to(...)")
-        # Contiguous rows are what makes the product fast; for B = 1 the reshape alone would leave them strided.
+        # The product is fast on contiguous rows; for B = 1, reshape alone would leave them strided.
         dense = features.permute(0, 2, 3, 1).float().reshape(batch * height * width, -1).contiguous()
         out = _SparseProduct.apply(dense, self)
         return out.view(batch, frames, height, width, -1).permute(0, 1, 4, 2, 3).to(features.dtype)
 
     def to(self, device: torch.device | str) -> SplatOperator:
-        """The operator on another device (itself when it is there already)."""
+        """The operator on another device; the operator itself if it is there already."""
         valid = self.valid.to(device)
         if valid.device == self.device:
             return self
@@ -305,15 +315,16 @@ class SplatOperator:
 
 
 def gather_bilinear(field: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Read a field between its pixels. Points beyond the border read the border; nan reads nan.
+    """Read a field between its pixels by bilinear interpolation.
 
     Args:
         field: (M, C, H, W).
-        x: (M, P) pixel columns, 0 is the centre of the first pixel.
-        y: (M, P) pixel rows.
+        x: (M, P), pixel columns, where 0 is the centre of the first pixel. Beyond the border, the border is read; a nan
+            reads nan.
+        y: (M, P), pixel rows, likewise.
 
     Returns:
-        (M, C, P) in the dtype of ``field``. Exact at pixel centres.
+        (M, C, P) in the dtype of ``field``, exact at pixel centres.
     """
     height, width = field.shape[-2:]
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
@@ -334,18 +345,19 @@ def gather_bilinear(field: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def backward_warp(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Backward-warp an image: ``out(p) = image(p + flow(p))``, bilinear.
 
-    With f_{0->i} and frame i this rebuilds frame 0 where the pixel stays visible.
+    Given f_{0->i} and frame i, this rebuilds the pixels of frame 0 that stay visible.
 
     Args:
         image: (B, C, H, W), any range, any float dtype.
-        flow: (B, 2, H, W), pixels, (x right, y down), from the result's grid into ``image``.
+        flow: (B, 2, H, W), pixels, (x right, y down), from the grid of the result into ``image``.
 
     Returns:
-        ``out`` (B, C, H, W) in the dtype of ``image``, and ``valid`` (B, 1, H, W) bool: the read point lies within the
-        pixel centres. Points beyond read the border; flow that is not finite reads its own pixel, and is not valid.
+        ``out`` (B, C, H, W) in the dtype of ``image``, and ``valid`` (B, 1, H, W) bool, which says whether the point
+        that was read lies inside the image. A point outside reads the border, and a pixel whose flow is nan or infinite
+        reads itself; both are not valid.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
     """
     _check_pair(image, flow, "image")
     dtype, (height, width) = _compute_dtype(image, flow), image.shape[-2:]

@@ -1,8 +1,8 @@
-"""The two autoencoders: images (3 channels in [-1, 1]) and flow (2 channels in [0, 1], 0.5 = no motion).
+"""The two autoencoders: one for images (3 channels in [-1, 1]), one for flow (2 channels in [0, 1], 0.5 = no motion).
 
-Both are diffusers' `AutoencoderKL` of the same topology (paper section 3.1; notebook 01). A `patch_size` in the config
-makes it a `PatchAutoencoderKL`, which small models need. The flow one may start from the image one's weights. All sizes
-come from the config. Latents are the posterior's mean times `scaling_factor`; there is no shift.
+Both are diffusers' `AutoencoderKL` with the same topology (Motion-I2V, section 3.1; notebook 01). A `patch_size` in the
+config makes a `PatchAutoencoderKL`, which small models need. Latents are the mean of the posterior times
+`scaling_factor`, without a shift.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from mi2v_lite.models.strict import load_strict
 
 
 def make_vae(config: dict) -> AutoencoderKL:
-    """Builds an autoencoder; the block types follow `block_out_channels`.
+    """Build an autoencoder with random weights.
 
     Args:
-        config: any arguments of `diffusers.AutoencoderKL`, at least `block_out_channels`. With `patch_size` those of
-            `PatchAutoencoderKL`.
+        config: arguments of `diffusers.AutoencoderKL`, or, if there is a `patch_size`, of `PatchAutoencoderKL`.
+            `block_out_channels` is required; the types of the blocks follow from it.
+
+    Returns:
+        The autoencoder.
 
     Raises:
         ValueError: if `block_out_channels` is missing or a key is unknown.
@@ -43,7 +46,7 @@ def make_vae(config: dict) -> AutoencoderKL:
 
 
 class _PreciseConv(nn.Conv2d):
-    """A convolution that autocast leaves in the precision of its weights."""
+    """A convolution that runs in the precision of its weights, even under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
@@ -51,9 +54,16 @@ class _PreciseConv(nn.Conv2d):
 
 
 def keep_ends_precise(vae: AutoencoderKL) -> AutoencoderKL:
-    """Keeps the first and the last convolution out of autocast; names and values stay.
+    """Exempt the first and the last convolution from autocast; the names and values of the weights stay the same.
 
-    Near 0.5, where unit flow lives, neighbouring bfloat16 numbers are half a pixel of a 128 px picture apart.
+    Unit flow has values near 0.5, where neighbouring bfloat16 numbers are as far apart as half a pixel of a 128 px
+    picture.
+
+    Args:
+        vae: the autoencoder, which is changed in place.
+
+    Returns:
+        The same autoencoder.
     """
     for part, name in ((vae.encoder, "conv_in"), (vae.decoder, "conv_out")):
         old = getattr(part, name)
@@ -64,18 +74,21 @@ def keep_ends_precise(vae: AutoencoderKL) -> AutoencoderKL:
 
 
 class PatchAutoencoderKL(AutoencoderKL):
-    """An `AutoencoderKL` over patches: every `patch_size` x `patch_size` pixels become the channels of one position.
+    """An `AutoencoderKL` of patches: the pixels of each square patch become the channels of one position.
 
-    A decoder of nearest upsampling and convolutions draws a constant picture from constant latents, so fine texture is
-    hard for it and takes very long to learn. Cut into patches, texture is a matter of channels. A linear map goes past
-    the network on both sides (as in Chen et al. 2024, "Deep Compression Autoencoder"): `start_pca` sets it to the
-    principal components, and the network learns only what they miss. Everything works on
-    `(picture - data_mean) / data_std`, in which both pictures and motion fields are of usual size.
+    A decoder of nearest-neighbour upsampling and convolutions draws a constant picture from constant latents, so it
+    takes very long to learn fine texture. If the picture is cut into patches, texture is a matter of channels. On both
+    sides a linear map bypasses the network, as in Chen et al., "Deep Compression Autoencoder" (2024).
+    `mi2v_lite.training.starts.start_pca` sets these maps to the principal components, and the network then only learns
+    what they miss. Internally the values are `(picture - data_mean) / data_std`, so that both pictures and motion
+    fields have the usual magnitude.
 
     Args:
         patch_size: side of a patch in pixels.
-        data_mean, data_std: about the mean and the standard deviation of the pictures.
-        others: as in `AutoencoderKL`; `in_channels` and `out_channels` are those of the picture.
+        data_mean: about the mean of the pictures.
+        data_std: about their standard deviation.
+        in_channels: channels of the picture at the input. This and all following arguments are as in `AutoencoderKL`.
+        out_channels: channels of the picture at the output.
     """
 
     ignore_for_config = [
@@ -119,10 +132,13 @@ class PatchAutoencoderKL(AutoencoderKL):
         self.shortcut_out = _PreciseConv(latent_channels, out_channels * area * down**2, 1)
 
     def enable_tiling(self, use_tiling: bool = True) -> None:
-        """Not offered: at one position a patch, the whole picture is small.
+        """Tiling is not available, and not needed: with one position for each patch, the whole picture is small.
+
+        Args:
+            use_tiling: only False is accepted.
 
         Raises:
-            ValueError: always, unless `use_tiling` is False.
+            ValueError: if `use_tiling` is True.
         """
         if use_tiling:
             raise ValueError("A PatchAutoencoderKL has no tiling; use enable_slicing to save memory.")
@@ -141,10 +157,17 @@ class PatchAutoencoderKL(AutoencoderKL):
 
 
 def load_vae(folder: str | Path) -> AutoencoderKL:
-    """An autoencoder as it was saved, of whichever of the two classes its config names, in float32.
+    """Load a saved autoencoder, of whichever of the two classes its config names, in float32.
+
+    Args:
+        folder: what `save_pretrained` wrote.
+
+    Returns:
+        The autoencoder.
 
     Raises:
-        OSError: if the folder holds none.
+        OSError: if there is no autoencoder in the folder.
+        ValueError: if the file does not have exactly the autoencoder's tensors.
     """
     name = AutoencoderKL.load_config(folder)["_class_name"]
     kind = PatchAutoencoderKL if name == PatchAutoencoderKL.__name__ else AutoencoderKL
@@ -152,18 +175,18 @@ def load_vae(folder: str | Path) -> AutoencoderKL:
 
 
 def factor(vae: AutoencoderKL) -> int:
-    """How many pixels a latent is wide: 2 per downsampling, times the patch size if there is one."""
+    """How many pixels wide a latent is: a factor of 2 for each downsampling, times the patch size if there is one."""
     return 2 ** (len(vae.config.block_out_channels) - 1) * getattr(vae.config, "patch_size", 1)
 
 
 def encode(vae: AutoencoderKL, x: Tensor, batch: int | None = None, scaled: bool = True) -> Tensor:
-    """Latents of images or unit flow: the posterior's mean, times `scaling_factor` unless `scaled` is False.
+    """The latents of images or of unit flow: the mean of the posterior, times `scaling_factor`.
 
     Args:
         vae: the autoencoder.
-        x: `(..., C, H, W)`, images in [-1, 1] or unit flow in [0, 1]; H and W divisible by `factor(vae)`.
-        batch: at most this many pictures at a time, all at once if None.
-        scaled: False for the ControlNet's condition, which takes the raw latent in the released code.
+        x: `(..., C, H, W)`, images in [-1, 1] or unit flow in [0, 1]; H and W must be divisible by `factor(vae)`.
+        batch: how many pictures are encoded at a time; all at once if None.
+        scaled: False leaves `scaling_factor` out, as the condition of the ControlNet does in the released code.
 
     Returns:
         `(..., latent_channels, H/f, W/f)`.
@@ -184,16 +207,16 @@ def encode(vae: AutoencoderKL, x: Tensor, batch: int | None = None, scaled: bool
 
 
 def decode(vae: AutoencoderKL, z: Tensor, batch: int | None = None, scaled: bool = True) -> Tensor:
-    """Pictures of latents: the reverse of `encode`, not clamped.
+    """The pictures of latents, which is the reverse of `encode`.
 
     Args:
         vae: the autoencoder.
         z: `(..., latent_channels, h, w)`.
-        batch: at most this many pictures at a time, all at once if None.
-        scaled: whether `z` carries `scaling_factor`.
+        batch: how many pictures are decoded at a time; all at once if None.
+        scaled: whether `z` has been multiplied by `scaling_factor`.
 
     Returns:
-        `(..., C, h*f, w*f)`, images about [-1, 1] or unit flow about [0, 1].
+        `(..., C, h*f, w*f)`, images in about [-1, 1] or unit flow in about [0, 1]; values are not clamped.
 
     Raises:
         ValueError: if the channels do not fit the autoencoder.

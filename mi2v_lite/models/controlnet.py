@@ -1,6 +1,7 @@
-"""Trajectory ControlNet: a trainable copy of Stage 1's encoder that reads sparse displacements.
+"""The trajectory ControlNet: a trainable copy of Stage 1's encoder that reads sparse displacements.
 
-Notebook 04. Motion-I2V, section 3.4; ControlNet (Zhang et al. 2023) with the condition of sparse flow and its mask.
+Motion-I2V, section 3.4; notebook 04. It is a ControlNet (Zhang et al., "Adding Conditional Control to Text-to-Image
+Diffusion Models", ICCV 2023) whose condition is a sparse motion field and its mask.
 """
 
 from collections.abc import Sequence
@@ -17,14 +18,20 @@ ENCODER_PARTS = ("conv_in", "time_embedding", "stride_embedding", "down_blocks",
 
 
 def zero_init(module: nn.Module) -> nn.Module:
-    """Set all parameters to zero: the module's output is zero until training moves it."""
+    """Set all parameters of a module to zero, so that its output is zero until training changes it."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
 
 
 class ConditionEmbedding(nn.Module):
-    """Per-frame convolutions from the condition to the width of conv_in; the last starts at zero."""
+    """Two convolutions for each frame, from the condition to the width of conv_in; the second starts at zero.
+
+    Args:
+        condition_channels: channels of the condition.
+        hidden: channels between the two convolutions.
+        out_channels: channels after conv_in.
+    """
 
     def __init__(self, condition_channels: int, hidden: int, out_channels: int):
         super().__init__()
@@ -41,11 +48,12 @@ class ConditionEmbedding(nn.Module):
 
 
 class TrajectoryControlNet(VideoEncoder):
-    """Encoder copy with zero convolutions out; its residuals steer the frozen Stage 1 UNet.
+    """A copy of the encoder with zero convolutions at its outputs, whose residuals steer the frozen Stage 1 UNet.
 
     Args:
-        condition_channels: flow latent channels + 1 for the mask. condition_hidden: width of the condition's first
-            convolution (512 in the release). The others as in :class:`VideoUNet`.
+        in_channels: as in `VideoUNet`, and so are all arguments that are not listed here.
+        condition_channels: channels of the condition: those of a flow latent, and one for the mask.
+        condition_hidden: channels between the two convolutions of the condition; 512 in the release.
     """
 
     @register_to_config
@@ -79,7 +87,19 @@ class TrajectoryControlNet(VideoEncoder):
     def from_unet(
         cls, unet: VideoUNet, condition_channels: int = 5, condition_hidden: int = 512
     ) -> "TrajectoryControlNet":
-        """A fresh ControlNet for ``unet``: its encoder copied, everything new at zero, so its residuals are zero."""
+        """A fresh ControlNet for a UNet, which begins with the UNet's encoder and residuals of zero.
+
+        Args:
+            unet: of Stage 1.
+            condition_channels: as in the class.
+            condition_hidden: as in the class.
+
+        Returns:
+            The ControlNet.
+
+        Raises:
+            ValueError: if the UNet's encoder has parameters that a ControlNet does not have.
+        """
         names = cls._get_init_keys(cls) & set(unet.config)  # the settings that the two networks share
         net = cls(
             **{name: unet.config[name] for name in names},
@@ -102,19 +122,22 @@ class TrajectoryControlNet(VideoEncoder):
         stride: Tensor | None = None,
         control_scale: float = 1.0,
     ) -> tuple[list[Tensor], Tensor]:
-        """Residuals for the UNet.
+        """Compute the residuals for the UNet.
 
         Args:
-            sample, timestep, encoder_hidden_states, stride: as the UNet's own.
-            condition: ``(B, condition_channels, F, h, w)``: flow VAE latent (not scaled) of the masked flow, and the
-                mask.
-            control_scale: factor on all residuals; 0 switches the control off.
+            sample: as for the UNet, ``(B, in_channels, F, h, w)``.
+            timestep: as for the UNet.
+            encoder_hidden_states: as for the UNet.
+            condition: ``(B, condition_channels, F, h, w)``: the flow autoencoder's latent (not scaled) of the masked
+                flow, and the mask; see `mi2v_lite.control.condition`.
+            stride: as for the UNet.
+            control_scale: a factor on all residuals; 0 switches the control off.
 
         Returns:
             One residual ``(B*F, C, h, w)`` for each skip tensor, and one for the mid block's output.
 
         Raises:
-            ValueError: when the condition's shape does not fit.
+            ValueError: if the shape of the condition does not fit.
         """
         expected = (sample.shape[0], self.config.condition_channels, *sample.shape[2:])
         if tuple(condition.shape) != expected:

@@ -1,11 +1,12 @@
-"""Prompts to embeddings: the tokenizer and the small CLIP text encoder of the lite model.
+"""From prompts to embeddings: the tokenizer and the small CLIP text encoder of the lite model.
 
-The full model uses Stable Diffusion 1.5's CLIP ViT-L; the lite model uses the same two classes
-(`transformers.CLIPTokenizer`, `transformers.CLIPTextModel`) with other sizes, so `encode_text` serves both.
+The embeddings are the text condition of Motion-I2V (sections 3.1 and 3.2). The full model uses the CLIP ViT-L of Stable
+Diffusion 1.5. The lite model uses the same two classes, `transformers.CLIPTokenizer` and `transformers.CLIPTextModel`,
+with smaller sizes, so that `encode_text` works for both.
 
-The lite vocabulary is a byte-level BPE in CLIP's own file format (vocab.json, merges.txt): all 256 bytes, so every
-prompt tokenizes, and the merges of a list of words about things that move. BPE runs until each listed word
-is one token. Serves the text conditioning c of Motion-I2V, Sections 3.1 and 3.2.
+The vocabulary of the lite model is a byte-level BPE in CLIP's own file format (vocab.json and merges.txt). It contains
+all 256 bytes, so that every prompt can be tokenized, and it makes one token of each word in a list about things that
+move.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LITE_TOKENS = 32
-# hidden 128 and 2 layers: 0.6 M parameters, enough for a language of a few hundred words.
+# These sizes make 0.6 million parameters, which is enough for a language of a few hundred words.
 LITE_TEXT_CONFIG = {
     "hidden_size": 128,
     "intermediate_size": 512,
@@ -29,36 +30,53 @@ LITE_TEXT_CONFIG = {
 
 
 def make_text_encoder(config: dict) -> CLIPTextModel:
-    """A CLIPTextModel with random weights.
+    """Make a text encoder with random weights.
 
-    config: fields of `transformers.CLIPTextConfig` over the lite sizes; `vocab_size` (= len(tokenizer)) is needed.
-    The start and end ids default to the last two of the vocabulary, where CLIP and `build_tokenizer` put them.
-    Output `last_hidden_state`: (B, tokens, hidden_size). Errors: ValueError without vocab_size.
+    Args:
+        config: fields of `transformers.CLIPTextConfig`, which replace those of `LITE_TEXT_CONFIG`. `vocab_size`, the
+            length of the tokenizer, is required. The ids of the start and of the end are by default the last two of
+            the vocabulary, as in CLIP.
+
+    Returns:
+        The encoder, whose `last_hidden_state` is (B, tokens, hidden_size).
+
+    Raises:
+        ValueError: if the config has no `vocab_size`.
     """
     if "vocab_size" not in config:
-        raise ValueError("text encoder config has no vocab_size; give vocab_size=len(tokenizer).")
+        raise ValueError("the text encoder's config has no vocab_size; give vocab_size=len(tokenizer).")
     size = config["vocab_size"]
     ids = {"bos_token_id": size - 2, "eos_token_id": size - 1, "pad_token_id": size - 1}
     return CLIPTextModel(CLIPTextConfig(**{**LITE_TEXT_CONFIG, **ids, **config}))
 
 
 def encode_text(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: str | list[str]) -> torch.Tensor:
-    """Prompts to cross-attention context, (B, tokens, dim) on the encoder's device and in its dtype.
+    """Encode prompts as the context of cross-attention.
 
-    prompts: one or more strings; "" is the unconditional prompt. All are padded to the model's full length (32 lite,
-    77 SD 1.5). No attention mask is used: Stable Diffusion attends to the padding too.
-    A longer prompt is cut, with a warning that names the part cut off. Gradients flow: wrap in no_grad when frozen.
-    Errors: ValueError when the tokenizer has more entries than the encoder, or a prompt is no string.
+    All prompts are padded to the full length of the model, 32 tokens for lite and 77 for Stable Diffusion 1.5. As in
+    Stable Diffusion there is no attention mask, so that the padding is attended to as well. A prompt that is too long
+    is cut, with a warning that names the part that was cut off.
+
+    Args:
+        tokenizer: of the same model as the encoder.
+        text_encoder: gradients reach it, so call this function under `torch.no_grad` if it is frozen.
+        prompts: one or more strings; "" is the unconditional prompt.
+
+    Returns:
+        (B, tokens, hidden_size), on the device and in the dtype of the encoder.
+
+    Raises:
+        ValueError: if a prompt is not a string, or the tokenizer has more entries than the encoder.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     if not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-        raise ValueError(f"prompts must be one or more strings, got {prompts!r}; use '' for no prompt.")
+        raise ValueError(f"prompts must be one or more strings, got {prompts!r}; give '' for no prompt.")
     if len(tokenizer) > text_encoder.config.vocab_size:
         raise ValueError(
             f"tokenizer has {len(tokenizer)} entries but the text encoder {text_encoder.config.vocab_size}; "
             "load both from the same model folder."
         )
-    # The command line can hand over lone surrogates, which are no valid Unicode; they become "?".
+    # From the command line there may be lone surrogates, which are not valid Unicode; they become "?".
     prompts = [prompt.encode("utf-8", "replace").decode("utf-8") for prompt in prompts]
     length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
     ids = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
@@ -67,8 +85,9 @@ def encode_text(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: 
 
 
 def _warn_if_cut(tokenizer: CLIPTokenizer, prompts: list[str], length: int) -> None:
+    """Warn if a prompt has more tokens than fit into `length`."""
     for prompt in prompts:
-        # Byte-level BPE never makes more tokens than bytes: skip the second pass for short prompts.
+        # Byte-level BPE never makes more tokens than there are bytes, so short prompts need no second pass.
         if len(prompt.encode("utf-8")) + 2 <= length:
             continue
         full = tokenizer(prompt, truncation=False, verbose=False).input_ids

@@ -1,13 +1,13 @@
 """The video UNet of both stages: Stable Diffusion's 2-D UNet with a motion module after every layer.
 
-Notebooks 02 and 03. Motion-I2V, sections 3.2 (Stage 1) and 3.3 (Stage 2). Frames are folded into the batch for all
-2-D layers, so every convolution and group norm works per frame, as in the release. Parameter names are those of the
-official checkpoints.
+See Motion-I2V, sections 3.2 (Stage 1) and 3.3 (Stage 2), and notebooks 02 and 03. For the 2-D layers the frames are
+folded into the batch, so that every convolution and group norm works on one frame at a time, as in the release. The
+parameters have the names of the official checkpoints.
 
-Shapes: latents ``(B, C, F, h, w)`` outside, ``(B*F, C, h, w)`` inside.
+Shapes: latents are ``(B, C, F, h, w)`` outside the network and ``(B*F, C, h, w)`` inside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,19 +34,23 @@ from mi2v_lite.models.temporal import (
     unfold_frames,
 )
 
-WARP_SETTINGS = ("fusion", "detach_reference", "offset_code", "warp_pieces")  # which a ControlNet does not have
-SLICES = {"auto": 512, "max": 128}  # feature pixels at once, by the names that diffusers has for them
+WARP_SETTINGS = ("fusion", "detach_reference", "offset_code", "warp_pieces")  # a ControlNet does not have these
+SLICES = {"auto": 512, "max": 128}  # feature pixels at a time, by diffusers' names for attention slicing
 
 
 class Layer:
-    """Builds the three parts of one UNet layer from a UNet's config: resnet, spatial transformer, motion module."""
+    """Builds the three parts of a UNet layer, which are a resnet, a spatial transformer and a motion module.
+
+    Args:
+        config: the settings of a `VideoUNet` or a ControlNet.
+    """
 
     def __init__(self, config: dict):
         self.config = config
         self.time_channels = 4 * config["block_out_channels"][0]
 
     def resnet(self, inputs: int, outputs: int) -> ResnetBlock2D:
-        """Convolutional residual block with the time embedding added between its two convolutions."""
+        """A residual block of two convolutions, between which the time embedding is added."""
         return ResnetBlock2D(
             in_channels=inputs,
             out_channels=outputs,
@@ -56,7 +60,7 @@ class Layer:
         )
 
     def attention(self, channels: int) -> Transformer2DModel:
-        """Spatial self-attention, cross-attention to the text, feed-forward."""
+        """A spatial transformer: self-attention within each frame, cross-attention to the text, and a feed-forward."""
         heads = self.config["num_attention_heads"]
         return Transformer2DModel(
             num_attention_heads=heads,
@@ -67,7 +71,7 @@ class Layer:
         )
 
     def motion(self, channels: int) -> MotionModule:
-        """Temporal transformer; in Stage 2 motion-augmented."""
+        """A temporal transformer, which is motion-augmented in Stage 2."""
         return MotionModule(
             channels,
             heads=self.config["motion_num_attention_heads"],
@@ -79,7 +83,15 @@ class Layer:
 
 
 class Block(nn.Module):
-    """Layers of one resolution, with a resampler after the last where there is a next resolution."""
+    """The layers of one resolution, followed by a resampler if there is another resolution to go to.
+
+    Args:
+        build: makes the parts of the layers.
+        widths: (channels in, channels out) of each layer.
+        attention: whether the layers have spatial transformers.
+        motion_modules: whether the layers have motion modules.
+        resample: "down", "up" or None, for what follows the last layer.
+    """
 
     def __init__(
         self,
@@ -103,16 +115,28 @@ class Block(nn.Module):
             self.upsamplers = nn.ModuleList([Upsample2D(out, use_conv=True)])
 
     def layer(self, index: int, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None) -> Tensor:
-        """Resnet, spatial transformer, motion module: ``(B*F, C, h, w)`` -> ``(B*F, C', h, w)``."""
+        """Apply one layer: resnet, spatial transformer, motion module.
+
+        Args:
+            index: which layer.
+            x: ``(B*F, C, h, w)``.
+            emb: time embedding of each frame, ``(B*F, D)``.
+            text: text embeddings of each frame, ``(B*F, L, cross_attention_dim)``.
+            frames: F.
+            motion: the motion field, for motion-augmented attention.
+
+        Returns:
+            ``(B*F, C', h, w)``.
+        """
         x = self.resnets[index](x, emb)
         if hasattr(self, "attentions"):
-            x = self._look(self.attentions[index], x, text)
+            x = self._attend_in_space(self.attentions[index], x, text)
         if hasattr(self, "motion_modules"):
             x = self.motion_modules[index](x, frames, motion)
         return x
 
-    def _look(self, attention: Transformer2DModel, x: Tensor, text: Tensor) -> Tensor:
-        """A spatial transformer, which sees each frame by itself: all frames at once, or as many as a slice allows."""
+    def _attend_in_space(self, attention: Transformer2DModel, x: Tensor, text: Tensor) -> Tensor:
+        """Apply a spatial transformer, which sees each frame by itself, to all frames or to some at a time."""
         frames = None if self.slice_size is None else max(1, self.slice_size * len(x) // x[0, 0].numel())
         parts = [
             attention(x[part], encoder_hidden_states=text[part], return_dict=False)[0]
@@ -122,19 +146,25 @@ class Block(nn.Module):
 
 
 class MidBlock(Block):
-    """Resnet, spatial transformer, motion module, resnet at the lowest resolution."""
+    """The middle of the UNet, at the lowest resolution: resnet, spatial transformer, motion module, resnet.
+
+    Args:
+        build: makes the parts.
+        channels: width of the lowest resolution.
+        motion_modules: whether there is a motion module.
+    """
 
     def __init__(self, build: Layer, channels: int, motion_modules: bool):
         super().__init__(build, [(channels, channels)], attention=True, motion_modules=motion_modules)
         self.resnets.append(build.resnet(channels, channels))
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None) -> Tensor:
-        """``(B*F, C, h, w)`` -> the same shape."""
+        """``(B*F, C, h, w)`` -> the same shape; the arguments are those of `Block.layer`."""
         return self.resnets[1](self.layer(0, x, emb, text, frames, motion), emb)
 
 
 class VideoEncoder(ModelMixin, ConfigMixin):
-    """The part that the UNet and its ControlNet share: embeddings, down blocks, mid block."""
+    """What the UNet and its ControlNet have in common: the embeddings, the down blocks and the mid block."""
 
     _supports_gradient_checkpointing = True
 
@@ -156,6 +186,7 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         return (network, info) if wants_info else network
 
     def _build_encoder(self) -> Layer:
+        """Make the modules of the encoder from the config, and return the builder for further layers."""
         config = self.config
         widths = list(config.block_out_channels)
         if len(config.attention_levels) != len(widths):
@@ -185,18 +216,18 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = enable
 
     def set_attention_slice(self, slice_size: int | str | None) -> None:
-        """Work on some pixels at a time: less memory, the same result. `pipe.enable_attention_slicing` calls it.
+        """Work on some of the pixels at a time, which takes less memory and gives the same result.
 
-        Over time each feature pixel is a sequence of its own, and in space each frame is, so neither has to be there
-        with all others. The slice bounds the temporal attentions, the spatial ones and the feed-forwards of both, which
-        at full size hold most.
+        Temporal attention treats each feature pixel by itself and spatial attention each frame, so they need not be in
+        memory all at once. The slices apply to both attentions and to their feed-forwards, which take most of the
+        memory at full size. `pipe.enable_attention_slicing` calls this method.
 
         Args:
-            slice_size: feature pixels (of all frames) at once, 1 or more; "auto" and "max" are those of `SLICES`; None
-                is all.
+            slice_size: the number of feature pixels at a time, each with all its frames; "auto" or "max" for the
+                numbers in `SLICES`; or None for all pixels at once.
 
         Raises:
-            ValueError: for anything else.
+            ValueError: if it is none of these.
         """
         size = SLICES.get(slice_size, slice_size) if isinstance(slice_size, str) else slice_size
         if size is not None and (isinstance(size, (bool, str)) or int(size) != size or size < 1):
@@ -207,13 +238,14 @@ class VideoEncoder(ModelMixin, ConfigMixin):
             if isinstance(module, (Block, TemporalBlock, TemporalAttention)):
                 module.slice_size = size
 
-    def _run(self, layer, *args: object) -> Tensor:
+    def _run(self, layer: Callable[..., Tensor], *args: object) -> Tensor:
+        """Apply a layer, and with gradient checkpointing keep only its input for the backward pass."""
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *args, use_reentrant=False)
         return layer(*args)
 
     def skip_channels(self) -> list[int]:
-        """Channels of the skip tensors in order: conv_in, then each layer and downsampler of the down path."""
+        """The channels of the skip tensors, in order: conv_in, then each layer and downsampler of the down path."""
         widths = list(self.config.block_out_channels)
         channels = [widths[0]]
         for level, width in enumerate(widths):
@@ -221,15 +253,23 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         return channels
 
     def embed(self, timestep: Tensor | float | int, stride: Tensor | None, batch: int, frames: int) -> Tensor:
-        """Time (and stride) embedding for each frame.
+        """The embedding of the diffusion time, and in Stage 1 also of the frame stride, for each frame.
+
+        Stage 1 adds the embedding of the stride to that of the time (section 3.2). In Stage 2, frame 0 has the time
+        ``first_frame_timestep`` instead of that of the other frames (section 3.3).
 
         Args:
-            timestep: scalar, ``(B,)`` or ``(B, F)``, in [0, 1000). stride: ``(B, F)`` or ``(1, F)``, source frames
-                after the reference; needed when the config has ``use_stride_embedding``.
+            timestep: a scalar, ``(B,)`` or ``(B, F)``, in [0, 1000).
+            stride: ``(B, F)`` or ``(1, F)``, how many frames of the source video each frame lies after the reference;
+                needed if the config has ``use_stride_embedding``.
+            batch: B.
+            frames: F.
 
         Returns:
-            ``(B*F, 4 * block_out_channels[0])``. Stage 1 adds the embedding of the stride to that of the time
-            (section 3.2); with ``first_frame_timestep`` frame 0 has that time instead (section 3.3).
+            ``(B*F, 4 * block_out_channels[0])``.
+
+        Raises:
+            ValueError: if the stride is missing.
         """
         device, dtype = self.conv_in.weight.device, self.conv_in.weight.dtype
         time = torch.as_tensor(timestep, device=device)
@@ -252,7 +292,18 @@ class VideoEncoder(ModelMixin, ConfigMixin):
     def encode(
         self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Down path and mid block: ``x`` after conv_in -> the mid block's output and the skip tensors."""
+        """Apply the down path and the mid block.
+
+        Args:
+            x: the output of conv_in, ``(B*F, C, h, w)``.
+            emb: from `embed`.
+            text: text embeddings of each frame, ``(B*F, L, cross_attention_dim)``.
+            frames: F.
+            motion: the motion field, for motion-augmented attention.
+
+        Returns:
+            The mid block's output, and the skip tensors in the order of `skip_channels`.
+        """
         skips = [x]
         for block in self.down_blocks:
             for index in range(len(block.resnets)):
@@ -265,29 +316,40 @@ class VideoEncoder(ModelMixin, ConfigMixin):
 
 
 class VideoUNet(VideoEncoder):
-    """Denoiser of latents ``(B, C, F, h, w)``.
+    """The denoiser of latents ``(B, C, F, h, w)``.
 
-    Stage 1 (``use_stride_embedding=True``, 2 x latent channels in): channels are [image latent, noisy flow latent].
-    Stage 2 (``fusion="attention"``, ``first_frame_timestep=1``): frame 0 is the clean image latent and its features
-    are warped to the other frames by the motion field.
+    In Stage 1 (``use_stride_embedding=True``) the channels of the input are [image latent, noisy flow latent]. In
+    Stage 2 (``fusion="attention"``, ``first_frame_timestep=1``) frame 0 of the input is the clean image latent, and the
+    features of frame 0 are warped to the other frames by the motion field.
 
     Args:
-        in_channels, out_channels: latent channels in and out.
-        block_out_channels: width of each resolution, highest first; multiples of 32.
-        layers_per_block: layers a resolution (one more on the way up).
-        attention_levels: whether a resolution has spatial transformers; SD 1.5: all but the lowest.
+        in_channels: latent channels of the input; in Stage 1 those of the image and of the flow.
+        out_channels: latent channels of the output.
+        block_out_channels: width of each resolution, from the highest to the lowest; multiples of 32.
+        layers_per_block: layers of each resolution on the way down; on the way up there is one more.
+        attention_levels: whether each resolution has spatial transformers; in SD 1.5, all but the lowest have.
         num_attention_heads: heads of the spatial transformers.
-        norm_num_groups, norm_eps: of the group norms in the resnets.
+        norm_num_groups: groups of the group norms in the resnets.
+        norm_eps: epsilon of these group norms.
         cross_attention_dim: width of the text embeddings.
-        motion_modules: False leaves the 2-D model that curriculum step 1 trains.
-        motion_num_attention_heads, motion_max_length, motion_num_blocks, motion_num_attentions: of the motion modules.
-        use_stride_embedding: Stage 1's frame stride as motion strength.
-        fusion: ``"attention"``, ``"addition"`` or ``"none"``, see :class:`mi2v_lite.models.temporal.TemporalAttention`.
-        first_frame_timestep: time of frame 0, or None for the same time as the others.
-        detach_reference: stop gradients at the warped reference features, as the release does.
-        offset_code: tell warped features how far they came, see :class:`mi2v_lite.models.temporal.OffsetCode`.
-        warp_pieces: warp features also in so many by so many pieces, see :class:`mi2v_lite.models.temporal.PieceWarp`.
-        official_batch_quirk: reproduce the release's mixed-up batch items; for comparison only.
+        motion_modules: whether there are motion modules; without them this is the 2-D model that step 1 of the
+            curriculum trains.
+        motion_num_attention_heads: heads of the temporal attentions.
+        motion_max_length: length of their table of position codes.
+        motion_num_blocks: temporal blocks in each motion module.
+        motion_num_attentions: temporal attentions in each of these blocks.
+        use_stride_embedding: whether the frame stride is an input (Stage 1), as a measure of the motion's strength.
+        fusion: how warped reference features are used, a name in `mi2v_lite.models.fusion.FUSIONS`.
+        first_frame_timestep: diffusion time of frame 0, or None if it is that of the other frames.
+        detach_reference: whether gradients stop at the reference features before they are warped, as in the release.
+        offset_code: whether to tell warped features how far they have come, see
+            `mi2v_lite.models.temporal.OffsetCode`.
+        warp_pieces: above 1, features are also warped in so many by so many pieces, see
+            `mi2v_lite.models.temporal.PieceWarp`.
+        official_batch_quirk: whether to mix up the items of a batch as the release does, for comparison only.
+
+    Raises:
+        ValueError: if ``attention_levels`` and ``block_out_channels`` have different lengths, or the fusion is unknown.
     """
 
     @register_to_config
@@ -347,18 +409,20 @@ class VideoUNet(VideoEncoder):
         """Predict the noise (or v) of every frame.
 
         Args:
-            sample: ``(B, in_channels, F, h, w)``. timestep: scalar, ``(B,)`` or ``(B, F)``.
-            encoder_hidden_states: text, ``(B, L, cross_attention_dim)``.
-            stride: ``(B, F)`` source frames after the reference (Stage 1).
-            flow: f_{0->i} ``(B, F-1, 2, H, W)`` in pixels of its own grid, any H x W, or a ready
-                :class:`SplatCache` (Stage 2).
-            down_residuals, mid_residual: from the ControlNet, added to the skips and to the mid block's output.
+            sample: ``(B, in_channels, F, h, w)``.
+            timestep: a scalar, ``(B,)`` or ``(B, F)``, in [0, 1000).
+            encoder_hidden_states: text embeddings, ``(B, L, cross_attention_dim)``.
+            stride: ``(B, F)``, how many frames of the source video each frame lies after the reference (Stage 1).
+            flow: f_{0->i}, ``(B, F-1, 2, H, W)`` in pixels of its own grid of any size, or a `SplatCache` of it
+                (Stage 2).
+            down_residuals: from the ControlNet, one to add to each skip tensor.
+            mid_residual: from the ControlNet, to add to the mid block's output.
 
         Returns:
             ``(B, out_channels, F, h, w)``.
 
         Raises:
-            ValueError: when channels, frames or fields do not fit together.
+            ValueError: if channels, frames or the motion field do not fit together.
         """
         if sample.ndim != 5 or sample.shape[1] != self.config.in_channels:
             raise ValueError(
@@ -378,10 +442,11 @@ class VideoUNet(VideoEncoder):
                 x = torch.cat([x, skips.pop()], dim=1)
                 x = self._run(block.layer, index, x, emb, text, frames, motion)
             if hasattr(block, "upsamplers"):
-                x = block.upsamplers[0](x, output_size=skips[-1].shape[-2:])  # odd sizes go to the next skip's size
+                x = block.upsamplers[0](x, output_size=skips[-1].shape[-2:])  # sides may be odd: take the next skip's
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), frames)
 
     def _motion(self, flow: Tensor | SplatCache | None) -> SplatCache | None:
+        """The motion field ready for warping; None where the network does not warp."""
         if self.config.fusion == "none" or not self.config.motion_modules:
             return None
         if flow is None:
