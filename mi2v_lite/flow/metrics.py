@@ -1,8 +1,8 @@
-"""Measures of motion and of pictures. Each returns a float32 scalar tensor, nan where its mask selects nothing.
+"""Measures of motion and of pictures.
 
-A mask is bool (or 0 and 1), True is counted. For a flow (..., 2, H, W) it is (..., 1, H, W), (..., H, W), or one (H, W)
-for all. Values that the mask leaves out may be nan.
-Serves the evaluation of every notebook.
+Each returns a float32 scalar tensor, which is nan if its mask selects nothing. A mask is bool (or 0 and 1), and what is
+True counts. For a flow (..., 2, H, W) or pictures (..., C, H, W), a mask has the shape (..., 1, H, W), (..., H, W), or
+(H, W) for all of them. Values that the mask excludes may be nan.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _check_same(pred: Tensor, true: Tensor) -> None:
 
 
 def _mask_for(mask: Tensor | None, like: Tensor) -> Tensor:
-    """The mask for ``like`` (..., C, H, W), as (..., 1, H, W) bool."""
+    """The mask that belongs to ``like`` (..., C, H, W), expanded to (..., 1, H, W) bool."""
     lead, size = tuple(like.shape[:-3]), tuple(like.shape[-2:])
     shape = (*lead, 1, *size)
     if mask is None:
@@ -38,18 +38,18 @@ def _mask_for(mask: Tensor | None, like: Tensor) -> Tensor:
 
 
 def endpoint_error(pred: Tensor, true: Tensor, mask: Tensor | None = None) -> Tensor:
-    """End-point error (EPE): the mean over pixels of the distance between two flow vectors, in their unit (pixels).
+    """End-point error (EPE): the mean distance between two displacements of the same pixel.
 
     Args:
-        pred: (..., 2, H, W).
-        true: (..., 2, H, W), same shape.
-        mask: what counts, see the module's header; by default everything.
+        pred: (..., 2, H, W), pixels.
+        true: of the same shape, pixels.
+        mask: which pixels count, see the head of this file; by default all.
 
     Returns:
-        scalar, >= 0.
+        A scalar >= 0, in pixels.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
 
     Source: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011.
     """
@@ -60,18 +60,18 @@ def endpoint_error(pred: Tensor, true: Tensor, mask: Tensor | None = None) -> Te
 
 
 def trajectory_error(pred: Tensor, true: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Trajectory error (ObjMC): the mean over points and frames of the distance between two tracks, in pixels.
+    """Trajectory error (ObjMC): the mean distance between two tracks, over points and frames.
 
     Args:
-        pred: (..., 2), positions (x, y), for instance (B, F, P, 2). How they are tracked is the caller's affair.
-        true: (..., 2), same shape.
-        mask: (...), True where the point counts (say, is visible); by default all.
+        pred: (..., 2), positions (x, y) in pixels, for instance (B, F, P, 2), from any tracker.
+        true: of the same shape, pixels.
+        mask: (...), True where a point counts, for instance where it is visible; by default everywhere.
 
     Returns:
-        scalar, >= 0.
+        A scalar >= 0, in pixels.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
 
     Source: ObjMC of Wang et al., "MotionCtrl", SIGGRAPH 2024.
     """
@@ -87,21 +87,21 @@ def trajectory_error(pred: Tensor, true: Tensor, mask: Tensor | None = None) -> 
 
 
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None, max: float | None = None) -> Tensor:
-    """Peak signal-to-noise ratio in decibels: ``10 log10(max^2 / mean((a - b)^2))``, over everything that counts.
+    """Peak signal-to-noise ratio: ``10 log10(max^2 / mean((a - b)^2))``.
 
-    One mean square is taken over the whole input, not one per image; call it per image to average decibels.
+    The mean is taken over the whole input and not for each image. For a mean of decibels, call this for each image.
 
     Args:
         a: (..., C, H, W).
-        b: (..., C, H, W), same shape and range.
-        mask: (..., 1, H, W) or (..., H, W), see the module's header; by default everything.
-        max: the width of the value range: 1 for [0, 1], 2 for [-1, 1]. By default 255 for uint8, else 1.
+        b: of the same shape and range.
+        mask: which pixels count, see the head of this file; by default all.
+        max: the width of the range of values: 1 for [0, 1], 2 for [-1, 1]. By default 255 for uint8, and 1 otherwise.
 
     Returns:
-        scalar, decibels; inf when equal.
+        A scalar in decibels, which is infinite if the two are equal.
 
     Raises:
-        ValueError: the shapes do not fit, or ``max`` is not positive.
+        ValueError: if the shapes do not fit, or ``max`` is not positive.
 
     Source: the usual definition, for instance Huynh-Thu and Ghanbari, Electronics Letters 2008.
     """
@@ -118,17 +118,17 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None, max: float | None = N
 
 
 def leakage(flow: Tensor, mask: Tensor) -> Tensor:
-    """How much moves where nothing should: the mean length of the flow outside a mask, in its unit (pixels).
+    """How much moves where nothing should move: the mean length of the flow outside a mask.
 
     Args:
-        flow: (..., 2, H, W).
-        mask: True = may move, as a brush; see the module's header for its shape.
+        flow: (..., 2, H, W), pixels.
+        mask: True where a pixel may move, like a brush; see the head of this file for its shape.
 
     Returns:
-        scalar, >= 0; 0 is a background that stays.
+        A scalar >= 0, in pixels; 0 means that the background stays where it is.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
 
     Source: ours, for the region control (motion brush) of Motion-I2V.
     """
@@ -138,23 +138,23 @@ def leakage(flow: Tensor, mask: Tensor) -> Tensor:
 
 
 def direction_accuracy(pred: Tensor, true: Tensor, mask: Tensor | None = None, least: float = 0.5) -> Tensor:
-    """The share of fields whose mean flow points the right way: its cosine with the true mean flow is above cos 45 deg.
+    """The share of flows whose mean points in the right direction, within 45 degrees of the true mean.
 
-    Every (2, H, W) field counts as one; give only the last frame's to judge a whole clip.
+    Every flow (2, H, W) counts once; to judge a whole clip, give only that of its last frame.
 
     Args:
         pred: (..., 2, H, W), pixels.
-        true: (..., 2, H, W), same shape.
-        mask: the pixels to take the means over, see the module's header; by default all.
-        least: fields whose true mean flow is shorter than this have no direction and are left out, in pixels.
+        true: of the same shape, pixels.
+        mask: the pixels over which the means are taken, see the head of this file; by default all.
+        least: a flow whose true mean is shorter than this, in pixels, has no direction and does not count.
 
     Returns:
-        scalar in [0, 1]; nan when no field is left. A prediction without motion is wrong.
+        A scalar in [0, 1], or nan if no flow counts. A prediction without any motion is wrong.
 
     Raises:
-        ValueError: the shapes do not fit.
+        ValueError: if the shapes do not fit.
 
-    Source: ours, to check that a prompt or a drag is followed.
+    Source: ours, to check whether a prompt or a drag is followed.
     """
     p, t = _mean_flows(pred, true, mask)
     length_p, length_t = torch.linalg.vector_norm(p, dim=-1), torch.linalg.vector_norm(t, dim=-1)
@@ -163,12 +163,20 @@ def direction_accuracy(pred: Tensor, true: Tensor, mask: Tensor | None = None, l
 
 
 def followed_share(pred: Tensor, true: Tensor, mask: Tensor | None = None, least: float = 0.5) -> Tensor:
-    """How far the mean flow goes along the true mean flow, as a share of its length; the mean of the fields.
+    """How far the mean flow goes in the direction of the true mean flow, as a share of the true length.
 
-    Args, errors and source as of `direction_accuracy`.
+    Args:
+        pred: (..., 2, H, W), pixels.
+        true: of the same shape, pixels.
+        mask: as in `direction_accuracy`.
+        least: as in `direction_accuracy`.
 
     Returns:
-        scalar: 1 is all the way, 0 is no motion along it, below 0 is the other way; nan when no field is left.
+        A scalar, the mean over the flows: 1 means all the way, 0 no motion in that direction, and a negative number a
+        motion in the opposite one. It is nan if no flow counts.
+
+    Raises:
+        ValueError: if the shapes do not fit.
     """
     p, t = _mean_flows(pred, true, mask)
     share = (p * t).sum(-1) / t.square().sum(-1)
@@ -176,7 +184,7 @@ def followed_share(pred: Tensor, true: Tensor, mask: Tensor | None = None, least
 
 
 def _mean_flows(pred: Tensor, true: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The mean displacements (..., 2) of both over the pixels that count."""
+    """The mean displacements of both, (..., 2), over the pixels that count."""
     pred, true = _check_flow(pred, "pred"), _check_flow(true, "true")
     _check_same(pred, true)
     counted = _mask_for(mask, pred)
