@@ -20,11 +20,11 @@ if __name__ == "__main__":
     AcceleratorState._shared_state["fsdp_plugin"] = FullyShardedDataParallelPlugin(fsdp_version=2)
     update = trainer._update
 
-    def counted(accelerator, module, optimizer, objective, parameters, step, k):
+    def counted(accelerator, module, optimizer, task, parameters, k):
         kept = sum(value.to_local().numel() for value in parameters.values() if isinstance(value, DTensor))
         whole = sum(value.numel() for value in parameters.values())
         print(f"process {accelerator.process_index} keeps {kept} of {whole}", flush=True)
-        return update(accelerator, module, optimizer, objective, parameters, step, k)
+        return update(accelerator, module, optimizer, task, parameters, k)
 
     trainer._update = counted
     sys.exit(cli.main(["train", *sys.argv[1:]]))

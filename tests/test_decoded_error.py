@@ -8,9 +8,11 @@ from torch import nn
 
 from mi2v_lite.diffusion import clean_error, predicted_clean
 from mi2v_lite.training import decoded_error
-from mi2v_lite.training.builders import make_scheduler
 from mi2v_lite.training.decoded_error import DecodedError, seen_share
-from mi2v_lite.training.objectives import Animation
+from mi2v_lite.training.draws import Draws
+from mi2v_lite.training.objectives import Task, animation
+from mi2v_lite.training.schema import AnimationOptions
+from mi2v_lite.training.step_models import make_scheduler
 
 NOISE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
@@ -72,16 +74,31 @@ def test_clean_error_is_how_far_a_wrong_prediction_leads(kind):
     assert torch.allclose(clean.square(), wrong.square() * clean_error(scheduler, timesteps)[:, None, None, None])
 
 
+class NoNoise(Draws):
+    """Draws whose noise is zero, all at the timestep that is set."""
+
+    def randn(self, *shape):
+        return torch.zeros(len(self.generators), *shape)
+
+    def strata(self):
+        return torch.full((len(self.generators),), (self.timestep + 0.5) / 1000)
+
+
 def loss(error, flow, hole_weight, timestep=999, channels=(4.0, 1.0)):
-    """The loss of `Animation` for a network that errs by `error` `(B, C, F, h, w)`."""
-    animation, decoded = Animation.__new__(Animation), DecodedError.__new__(DecodedError)
+    """The loss of Stage 2 for clean latents of zero, no noise, and a network that errs by `error` `(B, C, F, h, w)`."""
+    decoded = DecodedError.__new__(DecodedError)
     decoded.channels, decoded.floor, decoded.measure = torch.tensor(channels), 0.01, "log"
-    animation.scheduler, animation.hole_weight, animation.decoded = make_scheduler(NOISE), hole_weight, decoded
-    animation.scaled, animation.text = lambda models, batch, kind: torch.zeros_like(error), lambda models, tokens: None
-    timesteps = torch.full((len(error),), timestep)
-    animation.noised = lambda clean, draws, predict: (clean, timesteps, torch.zeros_like(clean))
-    models = {"unet": lambda sample, timesteps, text, flow: error}
-    value, logs = animation.loss(models, {"flow": flow, "tokens": None}, None, SimpleNamespace(model="unet"))
+    step = SimpleNamespace(model="unet", options=AnimationOptions(hole_weight=hole_weight))
+    task = Task(step, None, None, make_scheduler(NOISE), {}, decoded)
+    models = {
+        "unet": lambda sample, timesteps, text, flow: error,
+        "image_vae": SimpleNamespace(config=SimpleNamespace(scaling_factor=1.0)),
+        "text_encoder": lambda input_ids: SimpleNamespace(last_hidden_state=None),
+    }
+    batch = {"image_latents": torch.zeros_like(error), "flow": flow, "tokens": None}
+    draws = NoNoise.of(0, count=len(error))
+    object.__setattr__(draws, "timestep", timestep)
+    value, logs = animation(models, batch, draws, task)
     assert float(logs["plain"]) == pytest.approx(float(error[:, :, 1:].square().mean()))
     return float(value.exp())
 

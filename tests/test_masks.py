@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mi2v_lite.training import masks
-from mi2v_lite.training.batches import generator_for
+from mi2v_lite.training.draws import generator_for
 
 
 def field(seed: int, height: int = 48, width: int = 64) -> torch.Tensor:

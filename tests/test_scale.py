@@ -30,11 +30,12 @@ from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training import latents, trainer
-from mi2v_lite.training.batches import ClipBatches, Draws, FlowFields
-from mi2v_lite.training.builders import build_models, load_model, load_tokenizer, newest
+from mi2v_lite.training.batches import ClipBatches, FlowFields
 from mi2v_lite.training.curriculum import Config, load_config, parse_config
+from mi2v_lite.training.draws import Draws
 from mi2v_lite.training.export import export
-from mi2v_lite.training.optimizers import make_optimizer
+from mi2v_lite.training.step_models import build_models, load_model, load_tokenizer, newest
+from mi2v_lite.training.trainer import make_optimizer
 
 CONFIGS = Path(trainer.__file__).parents[1] / "configs"
 TESTS = Path(__file__).parent
@@ -167,7 +168,7 @@ def test_shards_give_each_clip_once_an_epoch_whatever_the_processes(imported, ru
         for batch in range(7 // 2 * 2 // processes):
             for rank in range(processes):
                 draws = Draws.of(0, batch, count=1, rank=rank, processes=processes, batch=batch)
-                seen.append(batches.draw(draws, 0.0))
+                seen.append(batches.draw(draws))
         strides = [int(entry["stride"][0, 0]) for entry in seen]
         assert strides == [order[i] + 2 for i in range(6)] and len(set(strides)) == 6
         index = strides[3] - 2

@@ -22,12 +22,11 @@ from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.pipelines.detail import DETAILS
 from mi2v_lite.pipelines.motion_field import IMAGE_RANGES
-from mi2v_lite.training import masks, sections
-from mi2v_lite.training.builders import make_scheduler
-from mi2v_lite.training.curriculum import NEEDS, TRAINS, Step, load_config, parse_config
-from mi2v_lite.training.objectives import OBJECTIVES
-from mi2v_lite.training.options import DATA, OPTIONS, ControlKind
+from mi2v_lite.training import masks, schema
+from mi2v_lite.training.curriculum import Step, load_config, parse_config
+from mi2v_lite.training.schema import DECLARED, KINDS, NEEDED, ControlKind
 from mi2v_lite.training.settings import SettingError, read_yaml
+from mi2v_lite.training.step_models import make_scheduler
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "mi2v_lite" / "configs"
@@ -318,7 +317,7 @@ def required(cls: type) -> dict:
 
 
 def settings() -> list:
-    classes = {*OPTIONS.values(), *DATA.values()}
+    classes = {kind for declared in DECLARED.values() for kind in (declared.data, declared.options)}
     found = [(cls, item) for cls in sorted(classes, key=lambda one: one.__name__) for item in fields(cls)]
     found += [(Step, item) for item in fields(Step) if item.name not in ("data", "options", "model_overrides")]
     return [pytest.param(*pair, id=f"{pair[0].__name__}.{pair[1].name}") for pair in found]
@@ -349,7 +348,8 @@ def test_every_setting_refuses_what_is_no_value_of_it(cls, item):
 
 def test_settings_know_each_objective_and_each_class():
     """What is declared without torch is what the classes with torch take."""
-    assert set(OPTIONS) == set(DATA) == set(NEEDS) == set(TRAINS) == set(OBJECTIVES)
+    assert {declared.trains for declared in DECLARED.values()} | set(NEEDED.values()) == set(KINDS)
+    assert {name for declared in DECLARED.values() for name in declared.needs} == set(NEEDED)
     assert set(get_args(ControlKind)) == set(masks.KINDS)
 
     def names(cls: type) -> set[str]:
@@ -358,16 +358,16 @@ def test_settings_know_each_objective_and_each_class():
     def declared(cls: type) -> set[str]:
         return set(cls.__annotations__)
 
-    assert declared(sections.Autoencoder) == names(AutoencoderKL) | {"patch_size"}
-    assert declared(sections.PatchAutoencoder) == names(PatchAutoencoderKL)
-    assert declared(sections.VideoUNet) == names(VideoUNet)
-    assert declared(sections.Noise) == names(DDIMScheduler)
+    assert declared(schema.Autoencoder) == names(AutoencoderKL) | {"patch_size"}
+    assert declared(schema.PatchAutoencoder) == names(PatchAutoencoderKL)
+    assert declared(schema.VideoUNet) == names(VideoUNet)
+    assert declared(schema.Noise) == names(DDIMScheduler)
     copied = inspect.signature(TrajectoryControlNet.from_unet).parameters
-    assert declared(sections.ControlNet) == {"trunk", *copied} - {"unet"}
-    assert declared(sections.TextEncoder) - {"tokenizer"} <= names(CLIPTextConfig)
+    assert declared(schema.ControlNet) == {"trunk", *copied} - {"unet"}
+    assert declared(schema.TextEncoder) - {"tokenizer"} <= names(CLIPTextConfig)
     pipeline = inspect.signature(MotionI2VPipeline.__init__).parameters.values()
-    assert declared(sections.Pipeline) == {one.name for one in pipeline if one.default is not inspect.Parameter.empty}
-    settings = {**get_type_hints(sections.Pipeline), **get_type_hints(sections.VideoUNet)}
+    assert declared(schema.Pipeline) == {one.name for one in pipeline if one.default is not inspect.Parameter.empty}
+    settings = {**get_type_hints(schema.Pipeline), **get_type_hints(schema.VideoUNet)}
     for key, known in {"detail": DETAILS, "stage1_image_range": IMAGE_RANGES, "fusion": FUSIONS}.items():
         assert set(get_args(settings[key])) == set(known)
 

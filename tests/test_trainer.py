@@ -26,11 +26,13 @@ from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import export as exporter
 from mi2v_lite.training import latents, trainer
-from mi2v_lite.training.batches import Draws, FlowFields, InTurn, PhotoCrops, generator_for
-from mi2v_lite.training.builders import build_models
+from mi2v_lite.training.batches import FlowFields, InTurn, PhotoCrops
 from mi2v_lite.training.curriculum import Config, parse_config
+from mi2v_lite.training.draws import Draws, generator_for
 from mi2v_lite.training.export import export
-from mi2v_lite.training.objectives import _on_objects
+from mi2v_lite.training.objectives import OBJECTIVES, Task, make_task, noised, object_weights
+from mi2v_lite.training.schema import AnimationOptions
+from mi2v_lite.training.step_models import build_models, make_scheduler
 
 SIZE, FRAMES = 16, 4
 VAE = {"kind": "autoencoder", "block_out_channels": [8, 8], "layers_per_block": 1, "norm_num_groups": 4}
@@ -372,6 +374,12 @@ def test_a_checkpoint_that_a_kill_left_aside_is_found(runs, trained, monkeypatch
     assert tree(trained / "final") == tree(runs / "image_vae" / "final")
 
 
+def loss(models: torch.nn.ModuleDict, batch: dict[str, torch.Tensor], task: Task) -> torch.Tensor:
+    """What the task's objective minimises, always with the same noise."""
+    draws = Draws.of(1, count=len(batch["tokens"]))
+    return OBJECTIVES[task.step.objective].loss(models, batch, draws, task)[0]
+
+
 def test_only_what_the_patterns_name_changes(runs):
     before = weights(runs / "stage1_single" / "final" / "stage1_unet")
     after = weights(runs / "stage1_temporal" / "final" / "stage1_unet")
@@ -423,7 +431,7 @@ def test_frames_from_text_are_made_all_alike(runs):
     config = curriculum()
     step = config.step("start_video")
     models = build_models(config, step, runs)
-    objective = trainer.OBJECTIVES["text_to_video"](config, step, runs, models)
+    task = make_task(config, step, runs, models)
     seen = []
     unet = models["start_unet"].forward
 
@@ -432,15 +440,13 @@ def test_frames_from_text_are_made_all_alike(runs):
         return unet(noisy, timesteps, text, **conditions)
 
     models["start_unet"].forward = watched
-    draws = Draws.of(0, count=2)
-    batch = objective.batch(step, draws)
-    whole, _ = objective.loss(models, batch, Draws.of(1, count=2), step)
-    objective.loss(models, batch, Draws.of(1, count=2), replace(step, options={"single": True}))
+    batch = task.train.draw(Draws.of(0, count=2))
+    whole = loss(models, batch, task)
+    loss(models, batch, replace(task, step=replace(step, options={"single": True})))
     channels, side = batch["image_latents"].shape[1], batch["image_latents"].shape[-1]
     assert seen == [((2, channels, FRAMES, side, side), {}), ((2, channels, 1, side, side), {})]
     batch["image_latents"][:, :, 0] += 5
-    moved, _ = objective.loss(models, batch, Draws.of(1, count=2), step)
-    assert moved != whole, "the first frame counts"
+    assert loss(models, batch, task) != whole, "the first frame counts"
 
 
 def test_a_controlnet_of_single_frames_grows_the_trunks_motion_modules(runs):
@@ -459,25 +465,22 @@ def test_a_warped_start_is_for_fresh_models_and_has_a_known_name(runs):
     made = curriculum()
     fresh = build_models(made, made.step("stage2"), runs)
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
-    animation = trainer.OBJECTIVES["animation"]
-    animation(made, made.step("stage2"), runs, fresh)
+    make_task(made, made.step("stage2"), runs, fresh)
     changed = {name for name, value in fresh.state_dict().items() if not torch.equal(value, before[name])}
     assert changed and all("motion_modules" in name for name in changed)
     going_on = replace(made.step("ablation"), options={"start": "warped"}, model_overrides={}, fresh=())
     models = build_models(made, going_on, runs)
     before = {name: value.clone() for name, value in models.state_dict().items()}
-    animation(made, going_on, runs, models)
+    make_task(made, going_on, runs, models)
     assert all(torch.equal(value, before[name]) for name, value in models.state_dict().items())
     with pytest.raises(ValueError, match="start is 'hot', expected one of 'zero', 'warped'"):
         replace(going_on, options={"start": "hot"})
 
 
 @pytest.mark.parametrize(("options", "share"), [({}, 0.5), ({"noise_emphasis": 2.0}, 0.75), ({"noise_from": 0.5}, 1.0)])
-def test_where_the_noise_is_drawn(runs, options, share):
-    made = curriculum()
-    chosen = replace(made.step("stage2"), options=options)
-    objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
-    _, timesteps, _ = objective.noised(torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400), predict=None)
+def test_where_the_noise_is_drawn(options, share):
+    clean, draws = torch.zeros(400, 1, 1, 1, 1), Draws.of(0, count=400)
+    _, timesteps, _ = noised(clean, draws, None, make_scheduler(NOISE), AnimationOptions(**options))
     assert (timesteps >= 500).float().mean() == pytest.approx(share, abs=0.02)
 
 
@@ -489,15 +492,13 @@ class DrawsOfTheMiddle(Draws):
 
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon"])
-def test_with_own_guess_a_network_learns_from_where_its_sampling_leads(runs, kind):
-    made = curriculum()
-    noise = {**made.noise, "prediction_type": kind, "rescale_betas_zero_snr": kind != "epsilon", "clip_sample": False}
-    made = replace(made, noise=noise)
-    chosen = replace(made.step("stage2"), options={"own_guess": 0.5})
-    objective = trainer.OBJECTIVES["animation"](made, chosen, runs, build_models(made, chosen, runs))
+def test_with_own_guess_a_network_learns_from_where_its_sampling_leads(kind):
+    zero_snr = {"rescale_betas_zero_snr": kind != "epsilon"}
+    scheduler = make_scheduler({**NOISE, **zero_snr, "prediction_type": kind, "clip_sample": False})
     clean, draws = torch.randn(16, 2, 3, 4, 4), DrawsOfTheMiddle.of(0, count=16)
-    noisy, timesteps, target = objective.noised(clean, draws, predict=lambda x, t: x.flip(-1) * 0.5 + 0.1)
-    scheduler, noise = objective.scheduler, Draws.of(0, count=16).randn(2, 3, 4, 4)
+    options = AnimationOptions(own_guess=0.5)
+    noisy, timesteps, target = noised(clean, draws, lambda x, t: x.flip(-1) * 0.5 + 0.1, scheduler, options)
+    noise = Draws.of(0, count=16).randn(2, 3, 4, 4)
     assert torch.allclose(predicted_clean(scheduler, target, noisy, timesteps), clean, atol=1e-4)
 
     scheduler.set_timesteps(2)
@@ -511,42 +512,41 @@ def test_with_own_guess_a_network_learns_from_where_its_sampling_leads(runs, kin
     assert (from_guess ^ from_truth).all() and 3 < from_guess.sum() < 13
 
     with pytest.raises(ValueError, match="own_guess is 2, expected a number from 0 to 1"):
-        replace(chosen, options={"own_guess": 2})
+        AnimationOptions(own_guess=2)
 
 
 @pytest.mark.parametrize("name", ["stage1_temporal", "controlnet", "stage2"])
 def test_every_objective_can_learn_from_its_own_guess(runs, name):
     made = curriculum()
-    chosen = replace(made.step(name), options=replace(made.step(name).options, own_guess=1.0))
-    models = build_models(made, chosen, runs)
-    objective = trainer.OBJECTIVES[chosen.objective](made, chosen, runs, models)
-    batch = objective.batch(chosen, Draws.of(0, count=2))
-    objective.own_guess = 0.0
-    before, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
-    objective.own_guess = 1.0
-    loss, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
-    again, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
-    assert loss == again and loss.isfinite() and loss != before
-    loss.backward()
+    plain = made.step(name)
+    models = build_models(made, plain, runs)
+    task = make_task(made, plain, runs, models)
+    batch = task.train.draw(Draws.of(0, count=2))
+    before = loss(models, batch, task)
+    guessing = replace(task, step=replace(plain, options=replace(plain.options, own_guess=1.0)))
+    after = loss(models, batch, guessing)
+    assert after == loss(models, batch, guessing) and after.isfinite() and after != before
+    after.backward()
 
 
 def test_told_share_moves_the_loss_to_where_the_control_tells_the_flow(runs):
     made = curriculum()
     chosen = made.step("controlnet_single")
 
-    def loss(share: float) -> tuple[float, float]:
+    def losses(share: float) -> tuple[float, float]:
         torch.manual_seed(0)
         step = replace(chosen, start_from={}, options=replace(chosen.options, told_share=share))
         models = build_models(made, step, runs)
-        objective = trainer.OBJECTIVES["trajectory_control"](made, step, runs, models)
-        value, logs = objective.loss(models, objective.batch(step, Draws.of(0, count=4)), Draws.of(1, count=4), step)
+        task = make_task(made, step, runs, models)
+        batch = task.train.draw(Draws.of(0, count=4))
+        value, logs = OBJECTIVES["trajectory_control"].loss(models, batch, Draws.of(1, count=4), task)
         return float(value.detach()), float(logs["inside"])
 
-    (everywhere, inside), (half, _), (there, _) = loss(0), loss(0.5), loss(1)
+    (everywhere, inside), (half, _), (there, _) = losses(0), losses(0.5), losses(1)
     assert there == pytest.approx(inside) and there != pytest.approx(everywhere, rel=0.01)
     assert half == pytest.approx((everywhere + there) / 2)
     with pytest.raises(ValueError, match="told_share is 5, expected a number from 0 to 1"):
-        loss(5)
+        losses(5)
 
 
 @pytest.mark.parametrize(("measure", "of"), [("log", np.log), ("root", np.sqrt)])
@@ -555,15 +555,15 @@ def test_every_objective_can_look_at_what_its_latents_decode_to(runs, name, meas
     made = curriculum()
     chosen = replace(made.step(name), options=replace(made.step(name).options, decoded_error=measure))
     models = build_models(made, chosen, runs)
-    objective = trainer.OBJECTIVES[chosen.objective](made, chosen, runs, models)
+    task = make_task(made, chosen, runs, models)
     vae = models["flow_vae" if "stage1" in name or "controlnet" in name else "image_vae"]
-    assert len(objective.decoded.channels) == vae.config.latent_channels
-    batch = objective.batch(chosen, Draws.of(0, count=2))
-    loss, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
-    loss.backward()
-    objective.decoded.channels *= 0  # nothing but the autoencoder's own error is left
-    floor, _ = objective.loss(models, batch, Draws.of(1, count=2), chosen)
-    assert float(floor.detach()) == pytest.approx(of(objective.decoded.floor), rel=1e-5) and loss > floor
+    assert len(task.decoded.channels) == vae.config.latent_channels
+    batch = task.train.draw(Draws.of(0, count=2))
+    whole = loss(models, batch, task)
+    whole.backward()
+    task.decoded.channels *= 0  # nothing but the autoencoder's own error is left
+    floor = loss(models, batch, task)
+    assert float(floor.detach()) == pytest.approx(of(task.decoded.floor), rel=1e-5) and whole > floor
 
 
 def test_hole_weight_is_a_share():
@@ -579,18 +579,18 @@ def test_stores_are_drawn_from_in_turn(runs, tmp_path):
     write_store(runs / "stores" / "others", others, 3)
     chosen = made.step("stage1_single")
     chosen = replace(chosen, data=replace(chosen.data, mixed_with="stores/others"))
-    objective = trainer.OBJECTIVES["motion_field"](made, chosen, runs, build_models(made, chosen, runs))
-    assert isinstance(objective.source, InTurn)
-    whole = objective.batch(chosen, Draws.of(3, 1, count=4))
+    source = make_task(made, chosen, runs, build_models(made, chosen, runs)).train
+    assert isinstance(source, InTurn)
+    whole = source.draw(Draws.of(3, 1, count=4))
     assert whole["stride"][:, 0].tolist() == [2, 8, 2, 8]
-    halves = [objective.batch(chosen, Draws.of(3, 1, count=2, rank=rank, processes=2)) for rank in (0, 1)]
+    halves = [source.draw(Draws.of(3, 1, count=2, rank=rank, processes=2)) for rank in (0, 1)]
     for name, value in whole.items():
         assert torch.equal(value, torch.cat([half[name] for half in halves])), name
 
     # Three in turn, one of them twice: small batches get to all of them.
     three = replace(chosen, data=replace(chosen.data, mixed_with=["stores/others", "stores/train"]))
-    objective = trainer.OBJECTIVES["motion_field"](made, three, runs, build_models(made, three, runs))
-    drawn = [objective.batch(three, Draws.of(3, 1, i, count=2, batch=i))["stride"][:, 0].tolist() for i in range(3)]
+    source = make_task(made, three, runs, build_models(made, three, runs)).train
+    drawn = [source.draw(Draws.of(3, 1, i, count=2, batch=i))["stride"][:, 0].tolist() for i in range(3)]
     assert drawn == [[2, 8], [2, 2], [8, 2]]
     with pytest.raises(ValueError, match="from stores, not from shards"):
         InTurn([SimpleNamespace(order=None), SimpleNamespace(order=[0, 1])])
@@ -604,20 +604,20 @@ def test_single_displacements_are_learnt_from_pairs_of_frames(runs):
     chosen = made.step("stage1_single")
     chosen = replace(chosen, data=replace(chosen.data, clips="stores/pairs", mixed_with="stores/pairs"))
     models = build_models(made, chosen, runs)
-    objective = trainer.OBJECTIVES["motion_field"](made, chosen, runs, models)
-    batch = objective.batch(chosen, Draws.of(3, 1, count=8))
+    task = make_task(made, chosen, runs, models)
+    batch = task.train.draw(Draws.of(3, 1, count=8))
     assert batch["flow_latents"].shape[2] == 1 and set(batch["stride"].flatten().tolist()) <= {p.stride for p in pairs}
-    assert torch.isfinite(objective.loss(models, batch, Draws.of(4, count=8), chosen)[0])
+    assert loss(models, batch, task).isfinite()
     mixed = replace(chosen, data=replace(chosen.data, mixed_with="stores/train"))
     with pytest.raises(ValueError, match=f"same frames.*pairs has 2 x {SIZE} x {SIZE}.*train has {FRAMES} x {SIZE}"):
-        trainer.OBJECTIVES["motion_field"](made, mixed, runs, models)
+        make_task(made, mixed, runs, models)
 
 
 def test_what_moves_by_itself_counts_more(runs):
     flow = torch.zeros(2, 3, 2, 16, 16)
     flow[0, :, 0] = 5.0  # all moves alike
     flow[1, 2, 0, :4, :4] = 9.0  # a corner moves
-    weight = _on_objects(flow, 4.0, (8, 8))
+    weight = object_weights(flow, 4.0, (8, 8))
     assert weight.shape == (2, 1, 3, 8, 8)
     assert (weight[0] == 1).all() and (weight[1, :, :2] == 1).all()
     assert (weight[1, 0, 2, :2, :2] == 5).all() and weight[1, 0, 2].sum() == 64 + 4 * 4
@@ -627,12 +627,12 @@ def test_what_moves_by_itself_counts_more(runs):
         chosen = replace(made.step("stage1_single"), options=options)
         torch.manual_seed(0)
         models = build_models(made, chosen, runs)
-        objective = trainer.OBJECTIVES["motion_field"](made, chosen, runs, models)
-        draws = Draws.of(1, count=3)
-        batch = objective.batch(chosen, draws)
-        if objective.uses_flow:
+        task = make_task(made, chosen, runs, models)
+        batch = task.train.draw(Draws.of(1, count=3))
+        assert ("flow" in batch) == (chosen.options.object_weight > 0)
+        if "flow" in batch:
             batch["flow"][:, :, 0, :4, :4] += 20
-        losses.append(float(objective.loss(models, batch, draws, chosen)[0].detach()))
+        losses.append(float(loss(models, batch, task).detach()))
     assert losses[1] == pytest.approx(losses[0], rel=1e-5) and losses[2] != pytest.approx(losses[0], rel=1e-3)
 
 

@@ -17,8 +17,8 @@ from mi2v_lite.importing.names import POSITIONS
 from mi2v_lite.importing.parts import Part
 from mi2v_lite.importing.plan import Plan, Sources, make_plan
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.training.builders import make_scheduler
 from mi2v_lite.training.curriculum import Config
+from mi2v_lite.training.step_models import make_scheduler
 
 REPORT = "import_report.json"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}

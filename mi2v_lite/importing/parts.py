@@ -16,8 +16,8 @@ from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.temporal import PositionCode
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
-from mi2v_lite.training.builders import load_tokenizer
 from mi2v_lite.training.curriculum import Config
+from mi2v_lite.training.step_models import load_tokenizer
 
 STRIDE = "stride_embedding."
 COMPUTED = "computed: sinusoidal position table"

@@ -1,89 +1,46 @@
-"""Batches as pure functions of (seed, index), so that a resumed training sees what an uninterrupted one would."""
+"""From photos and clips on disk to batches: each depends on its draws alone, so a resumed training sees the same ones.
+
+Every source has `draw(draws)`, which returns tensors on the CPU by name. `photo_source`, `field_source` and
+`clip_source` open what the `data` of a step names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from mi2v_lite.data.shard_reader import Column, Order, ShardSet, open_clips
-from mi2v_lite.data.store import ClipStore
+from mi2v_lite.io.images import IMAGE_SUFFIXES
 from mi2v_lite.io.pixels import frames_tensor
+from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.draws import Draws, generator_for
+from mi2v_lite.training.latents import cached_latents
+from mi2v_lite.training.step_models import load_tokenizer
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-LONGEST_SHORT_SIDE = 512  # photos are shrunk to this on loading: the smallest crop is then 128 px of the default scale
-
-
-def generator_for(*key: int) -> torch.Generator:
-    """A CPU generator that depends on all of `key` (seed, step, rank, ...) and on nothing else."""
-    state = np.random.SeedSequence(key).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The randomness of the samples of a batch: a generator for each, so that a sample is the same in any process.
-
-    Attributes:
-        generators: one a sample.
-        first: place of the first sample in the batch of all processes together.
-        total: samples in that batch.
-        batch: how many such batches came before in this training.
-    """
-
-    generators: tuple[torch.Generator, ...]
-    first: int
-    total: int
-    batch: int = 0
-
-    @classmethod
-    def of(cls, *key: int, count: int, rank: int = 0, processes: int = 1, batch: int = 0) -> Draws:
-        """The draws of process `rank` of `processes`, `count` samples each, from what `key` says."""
-        first = rank * count
-        return cls(tuple(generator_for(*key, first + i) for i in range(count)), first, count * processes, batch)
-
-    def only(self, i: int) -> Draws:
-        """The draws of the sample with the generator `i` alone."""
-        return Draws(self.generators[i : i + 1], self.first + i, self.total, self.batch)
-
-    def positions(self) -> range:
-        """Places of the samples among all that the training draws: what an `Order` of shards is asked with."""
-        start = self.batch * self.total + self.first
-        return range(start, start + len(self.generators))
-
-    def stack(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        """`draw` for every sample, stacked along a new first dimension."""
-        return torch.stack([draw(generator) for generator in self.generators])
-
-    def randn(self, *shape: int) -> Tensor:
-        """Normal numbers, `(count, *shape)`."""
-        return self.stack(lambda generator: torch.randn(shape, generator=generator))
-
-    def strata(self) -> Tensor:
-        """`(count,)` in [0, 1), uniform, one in each of `total` equal parts over all processes."""
-        u = self.stack(lambda generator: torch.rand((), generator=generator))
-        return (torch.arange(self.first, self.first + len(u)) + u) / self.total
+Batch = dict[str, Tensor]
+LARGEST_PHOTO = 512  # pixels of the shorter side that are kept: at the default scale the smallest crop then has 128
 
 
 class PhotoCrops:
-    """Random crops of a folder of photos, held in memory as uint8.
+    """Random crops of the photos in a folder, which are held in memory.
 
     Args:
         folder: searched for pictures, also in its subfolders.
         size: side of the crops in pixels.
-        scale: the crop's side as a share of the photo's short side, drawn from this range.
+        scale: smallest and largest side of a crop as a share of the photo's shorter side.
         jitter: brightness, contrast and saturation vary by up to this share; 0 gives plain crops.
-        clips: a store whose frames are mixed in, if any.
-        clip_share: how many of the crops are whole frames of that store.
+        frames_from: clips whose frames are mixed in, if any.
+        frames_share: the share of the crops that are whole frames of these clips.
 
     Raises:
-        ValueError: if the folder holds no pictures.
+        ValueError: If the folder holds no pictures.
     """
 
     def __init__(
@@ -92,36 +49,38 @@ class PhotoCrops:
         size: int = 128,
         scale: tuple[float, float] = (0.25, 1.0),
         jitter: float = 0.1,
-        clips: str | Path | None = None,
-        clip_share: float = 0.0,
+        frames_from: str | Path | None = None,
+        frames_share: float = 0.0,
     ) -> None:
-        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
+        paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
-            raise ValueError(f"No pictures ({', '.join(SUFFIXES)}) in {folder}: fill it, or name another folder.")
+            raise ValueError(f"No pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}: fill it, or name another folder.")
         self.size, self.scale, self.jitter = size, tuple(scale), jitter
         self.photos = [_load(path) for path in paths]
-        self.frames, self.clip_share = (ClipStore(clips).frames if clips else None), clip_share
+        self.frames, self.frames_share = open_clips(frames_from).frames if frames_from else None, frames_share
 
     def __len__(self) -> int:
         return len(self.photos)
 
-    def batch(self, generators: Sequence[torch.Generator]) -> dict[str, Tensor]:
-        """`{"images": (B, 3, size, size) in [-1, 1]}`, a crop from each generator."""
+    def draw(self, draws: Draws) -> Batch:
+        """A crop for each sample, see `batch`."""
+        return self.batch(draws.generators)
+
+    def batch(self, generators: Sequence[torch.Generator]) -> Batch:
+        """A crop from each generator: `images`, `(B, 3, size, size)` in [-1, 1]."""
         return {"images": torch.stack([self._crop(generator) for generator in generators])}
 
     def _crop(self, generator: torch.Generator) -> Tensor:
         u = torch.rand(9, generator=generator).tolist()
-        if self.frames is not None and u[8] < self.clip_share:
-            clips, frames = self.frames.shape[:2]
-            frame = self.frames[min(int(u[0] * clips), clips - 1), min(int(u[1] * frames), frames - 1)]
-            return frames_tensor(frame)
-        photo = self.photos[min(int(u[0] * len(self.photos)), len(self.photos) - 1)]
-        short = min(photo.size)
-        side = short * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[1])
+        if self.frames is not None and u[8] < self.frames_share:
+            clip, frame = _index(u[0], self.frames.shape[0]), _index(u[1], self.frames.shape[1])
+            return frames_tensor(self.frames[clip][frame])
+        photo = self.photos[_index(u[0], len(self.photos))]
+        side = min(photo.size) * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[1])
         left, top = u[2] * (photo.width - side), u[3] * (photo.height - side)
         box = (left, top, left + side, top + side)
         crop = photo.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box)
-        image = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255
+        image = torch.from_numpy(np.array(crop)).permute(2, 0, 1).float() / 255  # (3, size, size)
         if u[4] < 0.5:
             image = image.flip(-1)
         if self.jitter:
@@ -132,50 +91,83 @@ class PhotoCrops:
             image = (grey + (image - grey) * saturation).clamp(0, 1)
         return image * 2 - 1
 
-    def fixed(self, count: int, seed: int = 0) -> dict[str, Tensor]:
-        """The same `count` crops at every call, without jitter."""
-        jitter, self.jitter = self.jitter, 0.0
-        try:
-            return self.batch([generator_for(seed)] * count)
-        finally:
-            self.jitter = jitter
+
+def _index(u: float, count: int) -> int:
+    """A number in [0, 1) to a place among `count`; float32 may have rounded it up to 1."""
+    return min(int(u * count), count - 1)
 
 
 def _load(path: Path) -> Image.Image:
     with Image.open(path) as opened:
-        opened.draft("RGB", (2 * LONGEST_SHORT_SIDE, 2 * LONGEST_SHORT_SIDE))
+        opened.draft("RGB", (2 * LARGEST_PHOTO, 2 * LARGEST_PHOTO))
         photo = opened.convert("RGB")
-    ratio = LONGEST_SHORT_SIDE / min(photo.size)
+    ratio = LARGEST_PHOTO / min(photo.size)
     if ratio < 1:
         photo = photo.resize((round(photo.width * ratio), round(photo.height * ratio)), Image.Resampling.LANCZOS)
     return photo
 
 
 class _Clips:
-    """Clips of a store, of which a random one is drawn each time, or of shards, of which each comes once an epoch."""
+    """Clips of which a random one is drawn each time; of shards, each comes once an epoch."""
 
     def __init__(self, folder: str | Path, seed: int) -> None:
-        self.folder, self.store = Path(folder), open_clips(folder)
-        shards = self.store.shards if isinstance(self.store, ShardSet) else None
+        self.folder, self.clips = Path(folder), open_clips(folder)
+        shards = self.clips.shards if isinstance(self.clips, ShardSet) else None
         self.order = None if shards is None else Order([count for _, count in shards], seed)
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.clips)
 
     def in_order(self, draws: Draws) -> list[int] | None:
-        """The clips that the order of shards has for these draws; None for a store."""
+        """The clips whose turn it is, for shards; None for anything else."""
         return None if self.order is None else [self.order[position] for position in draws.positions()]
 
 
-class ClipBatches(_Clips):
-    """Samples of a store or of shards with their cached latents and tokens, for the objectives on motion and frames.
+class FlowFields(_Clips):
+    """Single motion fields: of a clip one frame, so one stride, at random; flipped and scaled at random.
 
     Args:
-        folder: the store or the shards.
+        folder: the clips.
+        amplitude: a field is multiplied by a random number between these two.
+        seed: of the order of shards.
+    """
+
+    def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3), seed: int = 0) -> None:
+        super().__init__(folder, seed)
+        self.amplitude = tuple(amplitude)
+
+    def draw(self, draws: Draws) -> Batch:
+        """A field for each sample, see `batch`."""
+        return self.batch(draws.generators, self.in_order(draws))
+
+    def batch(self, generators: Sequence[torch.Generator], chosen: list[int] | None = None) -> Batch:
+        """A field from each generator, of the clips `chosen` or of random ones: `flow`, `(B, 2, H, W)` pixels."""
+        clips = chosen or [None] * len(generators)
+        return {"flow": torch.stack([self._field(*pair) for pair in zip(generators, clips, strict=True)])}
+
+    def _field(self, generator: torch.Generator, clip: int | None) -> Tensor:
+        u = torch.rand(5, generator=generator).tolist()
+        clips, frames = self.clips.flow.shape[:2]
+        clip = _index(u[0], clips) if clip is None else clip
+        flow = torch.from_numpy(np.array(self.clips.flow[clip][_index(u[1], frames)])).float()  # (2, H, W)
+        if u[2] < 0.5:  # mirrored left and right: the x components point the other way
+            flow = flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+        if u[3] < 0.5:
+            flow = flow.flip(-2) * torch.tensor([1.0, -1.0]).view(2, 1, 1)
+        return flow * (self.amplitude[0] + (self.amplitude[1] - self.amplitude[0]) * u[4])
+
+
+class ClipBatches(_Clips):
+    """Clips with their cached latents and their captions as tokens, for the denoising objectives.
+
+    Args:
+        folder: the clips.
         tokenizer: of the captions.
-        length: tokens a caption is padded to.
-        image_latents, flow_latents: from `cached_latents`, `(clips, F or N, C, h, w)`; None if not needed.
-        with_flow: also give the flow in pixels.
+        length: the number of tokens that a caption is padded to.
+        image_latents: from `cached_latents`, by clip `(F, C, h, w)`.
+        flow_latents: from `cached_latents`, by clip `(N, C, h, w)`; None if they are not needed.
+        with_flow: whether a batch also has the flow in pixels.
+        text_dropout: the share of the captions that are left empty.
         seed: of the order of shards.
     """
 
@@ -187,52 +179,58 @@ class ClipBatches(_Clips):
         image_latents: np.ndarray | Column,
         flow_latents: np.ndarray | Column | None = None,
         with_flow: bool = False,
+        text_dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__(folder, seed)
         self.image_latents, self.flow_latents, self.with_flow = image_latents, flow_latents, with_flow
-        self.tokenizer, self.length = tokenizer, length
+        self.tokenizer, self.length, self.text_dropout = tokenizer, length, text_dropout
 
-    def tokens(self, texts: list[str]) -> Tensor:
-        """`(B, L)` of captions."""
-        options = {"padding": "max_length", "truncation": True, "max_length": self.length, "return_tensors": "pt"}
-        return self.tokenizer(texts, **options).input_ids
-
-    def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:
-        """A clip for each generator, see `clips`; a caption is empty with the probability `text_dropout`."""
+    def draw(self, draws: Draws) -> Batch:
+        """A clip for each sample, see `batch`."""
         chosen = self.in_order(draws)
         if chosen is None:
-            chosen = [int(torch.randint(len(self), (), generator=generator)) for generator in draws.generators]
-        dropped = [bool(torch.rand((), generator=generator) < text_dropout) for generator in draws.generators]
-        return self.clips(chosen, dropped)
+            chosen = draws.randint(len(self)).tolist()
+        return self.batch(chosen, (draws.rand() < self.text_dropout).tolist())
 
-    def clips(self, indices: list[int], dropped: Sequence[bool] = ()) -> dict[str, Tensor]:
-        """These clips, those that are `dropped` without words: `image_latents (B, C, F, h, w)`,
-        `flow_latents (B, C, N, h, w)`, `stride (B, N)` source frames after frame 0, `tokens (B, L)`,
-        `flow (B, N, 2, H, W)` pixels. Latents are without scale, all is on the CPU.
+    def batch(self, chosen: Sequence[int], without_text: Sequence[bool] = ()) -> Batch:
+        """These clips as a batch.
+
+        Args:
+            chosen: the numbers of the clips.
+            without_text: whether the caption is left empty, for each clip; all are kept by default.
+
+        Returns:
+            `image_latents` `(B, C, F, h, w)` and `flow_latents` `(B, C, N, h, w)` without `scaling_factor`, `stride`
+            `(B, N)` in source frames after frame 0, `tokens` `(B, L)`, and `flow` `(B, N, 2, H, W)` in pixels.
         """
-        steps = torch.arange(1, self.store.flow.shape[1] + 1)
-        dropped = dropped or [False] * len(indices)
-        texts = ["" if drop else self.store.captions[i] for i, drop in zip(indices, dropped, strict=True)]
-        strides = torch.as_tensor([int(self.store.strides[i]) for i in indices])
+        empty = without_text or [False] * len(chosen)
+        captions = ["" if drop else self.clips.captions[i] for i, drop in zip(chosen, empty, strict=True)]
+        strides = torch.as_tensor([int(self.clips.strides[i]) for i in chosen])
         batch = {
-            "image_latents": _stack(self.image_latents, indices).transpose(1, 2),
-            "stride": strides[:, None] * steps,
-            "tokens": self.tokens(texts),
+            "image_latents": _stack(self.image_latents, chosen).transpose(1, 2),
+            "stride": strides[:, None] * torch.arange(1, self.clips.flow.shape[1] + 1),
+            "tokens": self.tokenizer(
+                captions, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+            ).input_ids,
         }
         if self.flow_latents is not None:
-            batch["flow_latents"] = _stack(self.flow_latents, indices).transpose(1, 2)
+            batch["flow_latents"] = _stack(self.flow_latents, chosen).transpose(1, 2)
         if self.with_flow:
-            batch["flow"] = _stack(self.store.flow, indices)
+            batch["flow"] = _stack(self.clips.flow, chosen)
         return batch
 
 
+def _stack(array: np.ndarray | Column, indices: Sequence[int]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.array(array[i])).float() for i in indices])
+
+
 class InTurn:
-    """Batches from several stores: a training's first sample from the first, its second from the second, and so on.
+    """Batches from several sources: a training's first sample from the first, its second from the second, and so on.
 
     Raises:
-        ValueError: if one of them is a set of shards, whose clips come once an epoch: here some would miss their turn;
-            or if their clips differ in shape, as pairs of frames and whole clips do.
+        ValueError: If one of them is a set of shards, whose clips come once an epoch: here some would miss their turn.
+            Or if their clips differ in shape, as pairs of frames and whole clips do.
     """
 
     def __init__(self, sources: Sequence[ClipBatches]) -> None:
@@ -240,45 +238,66 @@ class InTurn:
             raise ValueError(
                 "mixed_with takes clips in turn from stores, not from shards; give stores, or shards alone."
             )
-        shapes = {source.store.frames.shape[1:4]: source.folder for source in sources}
+        shapes = {source.clips.frames.shape[1:4]: source.folder for source in sources}
         if len(shapes) > 1:
-            told = ", ".join(f"{folder} has {' x '.join(map(str, shape))}" for shape, folder in shapes.items())
-            raise ValueError(f"mixed_with: clips of one batch must have the same frames x height x width, but {told}.")
+            sizes = ", ".join(f"{folder} has {' x '.join(map(str, shape))}" for shape, folder in shapes.items())
+            raise ValueError(f"mixed_with: clips of one batch must have the same frames x height x width, but {sizes}.")
         self.sources = tuple(sources)
 
-    def draw(self, draws: Draws, text_dropout: float) -> dict[str, Tensor]:
-        """A clip for each generator, as `ClipBatches.draw`; a sample has the same source in any number of processes."""
-        drawn = [
-            self.sources[position % len(self.sources)].draw(draws.only(i), text_dropout)
+    def draw(self, draws: Draws) -> Batch:
+        """A clip for each sample; which source a sample comes from is the same in any number of processes."""
+        parts = [
+            self.sources[position % len(self.sources)].draw(draws.only(i))
             for i, position in enumerate(draws.positions())
         ]
-        return {name: torch.cat([batch[name] for batch in drawn]) for name in drawn[0]}
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-class FlowFields(_Clips):
-    """Single motion fields: a random frame of a clip, so a random stride; flipped and scaled at random."""
-
-    def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3), seed: int = 0) -> None:
-        super().__init__(folder, seed)
-        self.amplitude = tuple(amplitude)
-
-    def batch(self, generators: Sequence[torch.Generator], chosen: list[int] | None = None) -> dict[str, Tensor]:
-        """`{"flow": (B, 2, H, W) pixels}`, a field from each generator, of the clips `chosen` or of random ones."""
-        picked = chosen or [None] * len(generators)
-        return {"flow": torch.stack([self._field(*pair) for pair in zip(generators, picked, strict=True)])}
-
-    def _field(self, generator: torch.Generator, chosen: int | None) -> Tensor:
-        u = torch.rand(5, generator=generator).tolist()
-        clips, frames = self.store.flow.shape[:2]
-        index = min(int(u[0] * clips), clips - 1) if chosen is None else chosen
-        field = self.store.flow[index][min(int(u[1] * frames), frames - 1)]
-        flow = torch.from_numpy(np.array(field)).float()
-        if u[2] < 0.5:  # mirrored left and right: the x components point the other way
-            flow = flow.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
-        if u[3] < 0.5:
-            flow = flow.flip(-2) * torch.tensor([1.0, -1.0]).view(2, 1, 1)
-        return flow * (self.amplitude[0] + (self.amplitude[1] - self.amplitude[0]) * u[4])
+def photo_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> tuple[PhotoCrops, Batch | None]:
+    """What an image autoencoder trains on, and 48 fixed crops of held-out photos if there are any."""
+    data, heldout = step.data, None
+    frames = runs / data.frames_from if data.frames_from else None
+    source = PhotoCrops(runs / data.folder, data.size, data.scale, data.jitter, frames, data.frames_share)
+    if data.heldout:
+        heldout = PhotoCrops(runs / data.heldout, data.size, jitter=0.0).batch([generator_for(0)] * 48)
+    return source, heldout
 
 
-def _stack(array: np.ndarray, indices: list[int]) -> Tensor:
-    return torch.stack([torch.from_numpy(np.array(array[i])).float() for i in indices])
+def field_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> tuple[FlowFields, Batch | None]:
+    """What a flow autoencoder trains on, and 96 fixed fields of held-out clips if there are any."""
+    data, heldout = step.data, None
+    source = FlowFields(runs / data.clips, data.amplitude, step.seed)
+    if data.heldout:
+        heldout = FlowFields(runs / data.heldout, (1.0, 1.0)).batch([generator_for(0)] * 96)
+    return source, heldout
+
+
+def clip_source(
+    config: Config, step: Step, runs: Path, models: nn.ModuleDict, kinds: Sequence[str], flow: bool
+) -> tuple[ClipBatches | InTurn, ClipBatches | None]:
+    """What a denoiser trains on, and the held-out clips if there are any. Encodes latents that are not there yet.
+
+    Args:
+        config: the curriculum.
+        step: the step that is trained.
+        runs: the folder that the names in `step.data` are below.
+        models: the models of the step, by name.
+        kinds: which latents a batch has, of "image" and "flow".
+        flow: whether it has the flow in pixels.
+    """
+    tokenizer = load_tokenizer(config)
+    length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
+
+    @cache  # clips that are named twice are opened once
+    def opened(name: str) -> ClipBatches:
+        latents = {
+            f"{kind}_latents": cached_latents(runs / name, models[f"{kind}_vae"], kind, step.precision)
+            for kind in kinds
+        }
+        more = {"with_flow": flow, "text_dropout": step.text_dropout, "seed": step.seed}
+        return ClipBatches(runs / name, tokenizer, length, **latents, **more)
+
+    source = opened(step.data.clips)
+    if step.data.mixed:
+        source = InTurn([source, *map(opened, step.data.mixed)])
+    return source, opened(step.data.heldout) if step.data.heldout else None

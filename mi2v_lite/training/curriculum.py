@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from mi2v_lite.training.options import DATA, OPTIONS
-from mi2v_lite.training.sections import KINDS, Noise, PatchAutoencoder, Pipeline
+from mi2v_lite.training.schema import DECLARED, KINDS, NEEDED, Noise, PatchAutoencoder, Pipeline
 from mi2v_lite.training.settings import (
     Amount,
     Count,
@@ -35,30 +34,6 @@ from mi2v_lite.training.settings import (
     shown,
 )
 
-# What each objective needs beside the model it trains; a config gives its models these names.
-NEEDS: dict[str, tuple[str, ...]] = {
-    "image_autoencoder": (),
-    "flow_autoencoder": (),
-    "text_to_video": ("text_encoder", "image_vae"),
-    "motion_field": ("text_encoder", "image_vae", "flow_vae"),
-    "trajectory_control": ("text_encoder", "image_vae", "flow_vae", "stage1_unet"),
-    "animation": ("text_encoder", "image_vae"),
-}
-# The kind of the model that each objective trains, and of what it needs.
-TRAINS = {
-    "image_autoencoder": "autoencoder",
-    "flow_autoencoder": "autoencoder",
-    "text_to_video": "video_unet",
-    "motion_field": "video_unet",
-    "trajectory_control": "controlnet",
-    "animation": "video_unet",
-}
-NEEDED = {
-    "text_encoder": "text_encoder",
-    "image_vae": "autoencoder",
-    "flow_vae": "autoencoder",
-    "stage1_unet": "video_unet",
-}
 FOLDER = "folder:"  # before a source that is no step's result but a model's folder, such as `mi2v import` makes
 
 
@@ -67,30 +42,30 @@ class Step(Settings):
     """One step of the curriculum. It refuses what cannot be trained, with a `SettingError`.
 
     Attributes:
-        name: of the folder of its results: letters, digits, _ and -.
+        name: the name of the step and of the folder of its results: letters, digits, _ and -.
         model: the model that it trains.
-        objective: what it minimises, one of `NEEDS`.
-        steps: number of updates.
+        objective: what it minimises, one of `schema.DECLARED`.
+        steps: the number of updates.
         batch_size: samples of one process at a time.
         learning_rate: of AdamW, above 0.
-        trainable: patterns (`fnmatch`) over `<model>.<parameter>`: what trains.
+        trainable: patterns (`fnmatch`) over `<model>.<parameter>` that say what trains.
         others: models that stand beside it, such as the text encoder or the frozen trunk.
-        start_from: what a model loads: the result of a step, "step" or "step/model", or "folder:PATH"; of several in a
+        start_from: what a model loads: the result of a step, "step" or "step/model", or "folder:PATH". Of several in a
             list, the later overwrite the earlier. A model that is not named starts anew.
         fresh: patterns over parameters of `model` that start anew all the same.
         model_overrides: changes to the config of `model` in this step.
-        data: where the samples come from; a class of `options.DATA`, by the objective.
-        options: settings of the objective; a class of `options.OPTIONS`.
+        data: where the samples come from, of the class that `schema.DECLARED` names for the objective.
+        options: settings of the objective, likewise.
         final_learning_rate: where the schedule "cosine" ends, 0 or more.
         warmup_steps: updates over which the learning rate rises from nothing.
         schedule: of the learning rate after that.
-        optimizer: form of AdamW, see `optimizers.make_optimizer`.
+        optimizer: the form of AdamW, see `trainer.make_optimizer`.
         weight_decay: of AdamW, 0 or more.
-        grad_clip: longest gradient, above 0; longer ones are shortened to it.
+        grad_clip: the longest gradient, above 0; longer ones are shortened to it.
         ema_decay: of the moving average of the weights, which is the result: 0 (no average) to below 1.
-        text_dropout: share of the captions that are left empty, 0 to 1, for guidance.
+        text_dropout: the share of the captions that are left empty, 0 to 1, for guidance.
         precision: "bf16" computes in bfloat16 where that is safe.
-        channels_last: memory format of the models.
+        channels_last: whether the models have this memory format.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping them.
         seed: of all that is random.
         accumulation: batches for one update.
@@ -135,10 +110,11 @@ class Step(Settings):
 
     def check(self) -> None:
         """Reads `data` and `options` as those of the objective, which needs its others and parameters that train."""
-        for key, kinds in (("data", DATA), ("options", OPTIONS)):
+        declared = DECLARED[self.objective]
+        for key in ("data", "options"):
             with inside(key):
-                object.__setattr__(self, key, read(kinds[self.objective], getattr(self, key)))
-        lacking = [name for name in NEEDS[self.objective] if name not in self.others]
+                object.__setattr__(self, key, read(getattr(declared, key), getattr(self, key)))
+        lacking = [name for name in declared.needs if name not in self.others]
         if lacking:
             raise SettingError(f"others lacks {', '.join(lacking)}, which the objective {self.objective} needs.")
         there = (self.model, *self.others)
@@ -182,10 +158,10 @@ class Config:
     """A whole curriculum.
 
     Attributes:
-        models: name -> `{"kind": ..., **config}`, with the settings that the file gives, see `sections.KINDS`.
-        noise: the scheduler's arguments, see `sections.Noise`.
+        models: name -> `{"kind": ..., **config}`, with the settings that the file gives, see `schema.KINDS`.
+        noise: the scheduler's arguments, see `schema.Noise`.
         steps: in the order of the training.
-        pipeline: defaults of the pipeline that the results become, see `sections.Pipeline`.
+        pipeline: defaults of the pipeline that the results become, see `schema.Pipeline`.
     """
 
     models: dict[str, dict[str, Any]]
@@ -311,7 +287,8 @@ def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
         for name in names:
             if name not in models:
                 raise SettingError(f"{key} names {shown(name)}, which is not among the models{nearest(name, models)}")
-    wanted = {step.model: TRAINS[step.objective]} | {name: NEEDED[name] for name in NEEDS[step.objective]}
+    declared = DECLARED[step.objective]
+    wanted = {step.model: declared.trains} | {name: NEEDED[name] for name in declared.needs}
     for name, kind in wanted.items():
         if models[name]["kind"] != kind:
             raise SettingError(

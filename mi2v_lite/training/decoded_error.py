@@ -15,12 +15,27 @@ from torch import Tensor
 
 from mi2v_lite.flow.warp import travelled
 from mi2v_lite.models.autoencoder import decode, encode
-from mi2v_lite.training.common import weighted_mean
-from mi2v_lite.training.options import Measure
+from mi2v_lite.training.schema import Measure
 
 NUDGE = 0.35  # of scaled latents, about as far as a trained network errs
 MEASURES = get_args(Measure)
 BATCH = 4  # pictures at once: bounds the memory at full size
+
+
+def weighted_mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The mean of each sample.
+
+    Args:
+        x: `(B, C, N, h, w)`.
+        weight: `(B, 1, N, h, w)`, 0 or more: how much a place counts. All count alike if None.
+
+    Returns:
+        `(B,)`; 0 where all weights are 0.
+    """
+    places = (1, 2, 3, 4)
+    if weight is None:
+        return x.mean(places)
+    return (x * weight).mean(places) / weight.mean(places).clamp(min=1e-6)
 
 
 class DecodedError:

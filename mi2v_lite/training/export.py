@@ -15,8 +15,8 @@ from torch import nn
 
 from mi2v_lite.io.files import atomic_folder
 from mi2v_lite.pipelines import MotionI2VPipeline
-from mi2v_lite.training.builders import load_model, load_tokenizer, make_scheduler, newest
 from mi2v_lite.training.curriculum import FOLDER, Config
+from mi2v_lite.training.step_models import load_model, load_tokenizer, make_scheduler, newest
 
 # What the pipeline calls the curriculum's models.
 PARTS = {

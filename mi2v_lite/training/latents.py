@@ -1,7 +1,7 @@
-"""Encodes a store of clips, or shards, once and keeps the latents beside it as memory-mapped arrays.
+"""Latents of clips: encoded once, kept beside the clips as memory-mapped arrays, and read from there by every training.
 
-Of shards each has its own file of latents, and the processes share them. The file's name holds a hash of the encoder's
-weights, so the latents of other weights are never used. They are kept without `scaling_factor`, which may change
+Of shards each has its own file of latents, and the processes share the work. The name of a file holds a hash of the
+encoder's weights, so latents of other weights are never used. They are kept without `scaling_factor`, which may change
 without the weights.
 """
 
@@ -25,6 +25,7 @@ from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import encode
 
+Clips = ClipStore | ShardSet
 BATCH = 16
 
 
@@ -38,43 +39,40 @@ def encoder_hash(vae: AutoencoderKL) -> str:
     return digest.hexdigest()[:12]
 
 
-def clip_frames(store: ClipStore | ShardSet, index: int) -> Tensor:
+def clip_frames(clips: Clips, index: int) -> Tensor:
     """Frames of a clip, `(F, 3, H, W)` float32 in [-1, 1]."""
-    return frames_tensor(store.frames[index])
+    return frames_tensor(clips.frames[index])
 
 
-def clip_unit_flow(store: ClipStore | ShardSet, index: int) -> Tensor:
+def clip_unit_flow(clips: Clips, index: int) -> Tensor:
     """Motion field of a clip in the flow autoencoder's units, `(N, 2, H, W)` float32 in [0, 1], 0.5 = no motion."""
-    return to_unit(clip_flow(store, index)).clamp(0, 1)
+    return to_unit(clip_flow(clips, index)).clamp(0, 1)
 
 
-def clip_flow(store: ClipStore | ShardSet, index: int) -> Tensor:
+def clip_flow(clips: Clips, index: int) -> Tensor:
     """Motion field of a clip, `(N, 2, H, W)` float32 in pixels."""
-    return torch.from_numpy(np.array(store.flow[index])).float()
+    return torch.from_numpy(np.array(clips.flow[index])).float()
 
 
-READERS: dict[str, Callable[[ClipStore | ShardSet, int], Tensor]] = {"image": clip_frames, "flow": clip_unit_flow}
+READERS: dict[str, Callable[[Clips, int], Tensor]] = {"image": clip_frames, "flow": clip_unit_flow}
 
 
-def cached_latents(
-    folder: str | Path, vae: AutoencoderKL, kind: str, precision: str = "no", device: torch.device | str = "cpu"
-) -> np.ndarray | Column:
-    """The latents of all clips of a store or of shards, encoded now if they are not there yet.
+def cached_latents(folder: str | Path, vae: AutoencoderKL, kind: str, precision: str = "no") -> np.ndarray | Column:
+    """The latents of all clips in a folder, encoded now if they are not there yet: on a GPU if there is one.
 
-    All processes of a training call it: of shards each encodes its part, a store is encoded by the first.
+    All processes of a training call this together: each encodes a part of the shards, the first one encodes a store.
 
     Args:
-        folder: a store of clips or shards; the latents are written beside.
-        vae: the autoencoder of that kind.
+        folder: the clips; the latents are written beside them.
+        vae: the autoencoder of that kind. It is moved to where it encodes, and back.
         kind: "image" (all F frames) or "flow" (the N fields).
-        precision: "bf16" encodes under autocast, twice as fast.
-        device: where to encode; the autoencoder is moved there and back.
+        precision: "bf16" encodes under autocast, which is twice as fast; "no" does not.
 
     Returns:
-        float16, without `scaling_factor`; by clip `(F or N, C, h, w)`, memory-mapped.
+        float16, without `scaling_factor`: for each clip `(F or N, C, h, w)`, memory-mapped.
 
     Raises:
-        ValueError: for another kind, or a folder that is neither.
+        ValueError: If there is no such kind, or no clips are in the folder.
     """
     if kind not in READERS:
         raise ValueError(f"kind is {kind!r}, expected one of {sorted(READERS)}.")
@@ -89,7 +87,8 @@ def cached_latents(
     missing = [pair for pair in zip(paths, ranges, strict=True) if not pair[0].is_file()]
     state.wait_for_everyone()  # all have looked before one writes
     if mine := missing[state.process_index :: state.num_processes]:
-        _write(mine, clips, vae, READERS[kind], precision, torch.device(device))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        _write(mine, clips, vae, READERS[kind], precision, device)
     state.wait_for_everyone()
     if not isinstance(clips, ShardSet):
         return np.load(paths[0], mmap_mode="r")
@@ -107,13 +106,13 @@ def cached_latents(
 @torch.no_grad()
 def _write(
     parts: list[tuple[Path, range]],
-    clips: ClipStore | ShardSet,
+    clips: Clips,
     vae: AutoencoderKL,
     read: Callable,
     precision: str,
     device: torch.device,
 ) -> None:
-    """A file for each range of clips; whole or not at all."""
+    """Writes a file for each range of clips, whole or not at all."""
     home, training = next(vae.parameters()).device, vae.training
     vae.to(device, memory_format=torch.channels_last).eval()
     bar = tqdm(total=sum(len(indices) for _, indices in parts), desc=parts[0][0].name, mininterval=5.0)
@@ -135,14 +134,17 @@ def _write(
 
 @torch.no_grad()
 def estimate_scale(vae: AutoencoderKL, pictures: Iterable[Tensor]) -> float:
-    """`1 / std` of the latents over all their values: what makes them of unit variance (Rombach et al. 2022, D.1).
+    """The factor that gives latents unit variance: 1 / their standard deviation (Rombach et al. 2022, appendix D.1).
 
     Args:
         vae: the autoencoder.
         pictures: batches `(B, C, H, W)` in the autoencoder's range.
 
+    Returns:
+        The factor, rounded to six decimals.
+
     Raises:
-        ValueError: if there are no pictures or their latents do not vary.
+        ValueError: If there are no pictures, or their latents do not vary.
     """
     count, total, square = 0, 0.0, 0.0
     for batch in pictures:

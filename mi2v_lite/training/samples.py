@@ -1,179 +1,166 @@
-"""Held-out clips drawn during a training: on the left what is true, on the right what the model makes (notebook 06).
+"""Held-out clips drawn during a training: the truth on the left, what the model makes on the right (notebook 06).
 
-The step's setting `validation_clips` asks for them; they are animated PNGs in `runs/STEP/validation/`. A denoiser
-samples as the pipeline does, with the config's steps and guidance, by DDIM.
+The setting `validation_clips` of a step asks for them; they are animated PNGs in `runs/STEP/validation/`. A denoiser is
+sampled by the pipeline that it will be a part of, built around the models that are being trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import flow_vis
 import numpy as np
 import torch
-from PIL import Image
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from mi2v_lite import control
+from mi2v_lite.diffusion import denoise, guide
 from mi2v_lite.flow.fields import from_unit, to_unit
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.images import write_animated_png
 from mi2v_lite.io.pixels import to_uint8
 from mi2v_lite.models.autoencoder import decode
+from mi2v_lite.models.text import encode_text
+from mi2v_lite.pipelines.animation import AnimationPipeline
+from mi2v_lite.pipelines.motion_field import MotionFieldPipeline
 from mi2v_lite.training import masks
-from mi2v_lite.training.batches import generator_for
-from mi2v_lite.training.curriculum import Step
+from mi2v_lite.training.draws import Draws, generator_for
+from mi2v_lite.training.latents import clip_flow
+from mi2v_lite.viz.flow import flow_to_rgb, longest
 
-SEED = 0  # of the noise: pictures of different updates differ by the model alone
-MILLISECONDS = 125
+if TYPE_CHECKING:
+    from mi2v_lite.training.objectives import Task
+
+SEED = 0  # of the noise, always the same, so that pictures of different updates differ by the model alone
 Pair = tuple[np.ndarray, np.ndarray]  # truth and result, uint8 (F, H, W, 3)
 
 
-@torch.no_grad()
-def held_out(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
-    """The pairs that the step asks for, fewer where fewer clips are held out. All processes may call it alike."""
-    if not step.validation_clips or objective.heldout is None:
-        return []
-    return SAMPLERS[step.objective](objective, models, step)
-
-
 def write_pairs(folder: Path, done: int, pairs: list[Pair]) -> None:
-    """Writes each pair side by side as an animated PNG `<done>-<i>.png`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes each pair side by side as the animated PNG `<done>-<i>.png`, whole or not at all."""
     for i, pair in enumerate(pairs):
-        frames = [Image.fromarray(np.concatenate(sides, axis=1)) for sides in zip(*pair, strict=True)]
-        path = folder / f"{done:07d}-{i}.png"
-        with atomic(path) as beside:
-            frames[0].save(beside, "PNG", save_all=True, append_images=frames[1:], duration=MILLISECONDS, loop=0)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_animated_png(folder / f"{done:07d}-{i}.png", np.concatenate(pair, axis=2))
 
 
-def _photos(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
-    images = objective.heldout["images"][: step.validation_clips].to(_device(models))
-    vae = models[step.model]
+def photos(models: nn.ModuleDict, task: Task) -> list[Pair]:
+    """Photos and their reconstructions, one frame each."""
+    vae = models[task.step.model]
+    images = task.heldout["images"][: task.step.validation_clips].to(vae.device)  # (B, 3, H, W)
     made = vae.decode(vae.encode(images).latent_dist.mode()).sample
     return list(zip(to_uint8(images)[:, None], to_uint8(made)[:, None], strict=True))
 
 
-def _fields(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
-    flow = objective.heldout["flow"][: step.validation_clips].to(_device(models))
-    vae = models[step.model]
+def fields(models: nn.ModuleDict, task: Task) -> list[Pair]:
+    """Single motion fields and their reconstructions in flow colours, one frame each."""
+    vae = models[task.step.model]
+    flow = task.heldout["flow"][: task.step.validation_clips].to(vae.device)  # (B, 2, H, W)
     made = from_unit(vae.decode(vae.encode(to_unit(flow).clamp(0, 1)).latent_dist.mode()).sample.float())
     return [_colours(*pair) for pair in zip(flow[:, None], made[:, None], strict=True)]
 
 
-def _motion(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
-    """Stage 1's fields, of a step on single frames the last one; with part of the truth given to a ControlNet."""
-    batch = _batch(objective, models, step)
-    image = objective.scaled(models, batch, "image")[:, :, :1]
-    first = batch["flow_latents"].shape[2] - 1 if step.options.single else 0
-    stride, shape = batch["stride"][:, first:], batch["flow_latents"][:, :, first:].shape
-    truth = [objective.heldout.store.flow[i][first:] for i in range(len(stride))]
-    steers = _control(models, step, truth, shape) if step.objective == "trajectory_control" else None
-    unet = models["stage1_unet" if steers is not None else step.model]
-
-    def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        sample, residuals = torch.cat([image.expand(-1, -1, shape[2], -1, -1), latents], dim=1), {}
-        if steers is not None:
-            down, mid = models[step.model](sample, timestep, text, steers, stride=stride)
-            residuals = {"down_residuals": down, "mid_residual": mid}
-        return unet(sample, timestep, text, stride=stride, **residuals)
-
-    latents = _denoise(objective, models, batch, shape, predict, "motion")
-    made = from_unit(decode(models["flow_vae"], latents.transpose(1, 2)).float())  # (B, N, 2, H, W)
-    return [_colours(torch.from_numpy(np.array(a)), b) for a, b in zip(truth, made, strict=True)]
-
-
-def _control(models: nn.ModuleDict, step: Step, truth: list[np.ndarray], shape: torch.Size) -> Tensor:
-    """The ControlNet's condition, of the kinds of control that the step trains with."""
-    drawn = []
-    for i, flow in enumerate(truth):
-        field = torch.from_numpy(np.array(flow)).float()[None]  # (1, N, 2, H, W)
-        drawn.append(masks.draw(field, generator_for(SEED, i), step.options.shares))
-    sparse, mask = (torch.cat(parts).to(_device(models)) for parts in zip(*drawn, strict=True))
-    return control.condition(sparse, mask, models["flow_vae"], tuple(shape[-2:])).float()
-
-
-def _from_text(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
-    """Clips made from captions alone, of a step on single frames one frame each, beside the clips of the captions."""
-    batch = _batch(objective, models, step)
-    clean = objective.scaled(models, batch, "image")[:, :, : 1 if step.options.single else None]
-
-    def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        return models[step.model](latents, timestep, text)
-
-    return _beside_truth(objective, models, _denoise(objective, models, batch, clean.shape, predict, "animation"))
+def motion(models: nn.ModuleDict, task: Task) -> list[Pair]:
+    """Stage 1's fields in flow colours: all of them, or the last one if the step trains on single frames."""
+    step, clips, indices = task.step, task.heldout.clips, _indices(task)
+    frames = slice(-1, None) if step.options.single else slice(None)
+    truth = torch.stack([clip_flow(clips, i)[frames] for i in indices])  # (B, N, 2, H, W)
+    steered = step.objective == "trajectory_control"
+    condition = None
+    if steered:
+        pairs = zip(truth.split(1), _generators(task), strict=True)
+        controls = [masks.draw(field, generator, step.options.shares) for field, generator in pairs]
+        vae, size = models["flow_vae"], tuple(task.heldout.flow_latents[0].shape[-2:])
+        sparse, mask = (torch.cat(parts).to(vae.device) for parts in zip(*controls, strict=True))
+        condition = control.condition(sparse, mask, vae, size)
+    pipe = MotionFieldPipeline(
+        vae=models["image_vae"],
+        flow_vae=models["flow_vae"],
+        text_encoder=models["text_encoder"],
+        tokenizer=task.heldout.tokenizer,
+        unet=models["stage1_unet" if steered else step.model],
+        controlnet=models[step.model] if steered else None,
+        scheduler=_own_scheduler(task),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        [np.array(clips.frames[i][0]) for i in indices],
+        [clips.captions[i] for i in indices],
+        num_frames=truth.shape[1] + 1,
+        stride=task.heldout.batch(indices)["stride"][:, frames],
+        condition=condition,
+        control_guidance_scale=task.pipeline.get("control_guidance_scale"),
+        generator=_generators(task),
+        **_sampling(task, "motion"),
+    ).flow
+    return [_colours(*pair) for pair in zip(truth, made, strict=True)]
 
 
-def _frames(objective: Any, models: nn.ModuleDict, step: Step) -> list[Pair]:
-    batch = _batch(objective, models, step)
-    clean = objective.scaled(models, batch, "image")
-
-    def predict(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        sample = torch.cat([clean[:, :, :1], latents[:, :, 1:]], dim=2)
-        return models[step.model](sample, timestep, text, flow=batch["flow"])
-
-    latents = _denoise(objective, models, batch, clean.shape, predict, "animation")
-    return _beside_truth(objective, models, torch.cat([clean[:, :, :1], latents[:, :, 1:]], dim=2))
-
-
-def _beside_truth(objective: Any, models: nn.ModuleDict, latents: Tensor) -> list[Pair]:
-    """Decoded latents `(B, C, F, h, w)` beside the first F frames of the first B held-out clips."""
-    made = decode(models["image_vae"], latents.transpose(1, 2), batch=1)
-    truth = [objective.heldout.store.frames[i][: latents.shape[2]] for i in range(len(latents))]
-    return [(np.array(a), to_uint8(b)) for a, b in zip(truth, made, strict=True)]
-
-
-def _denoise(
-    objective: Any,
-    models: nn.ModuleDict,
-    batch: dict[str, Tensor],
-    shape: torch.Size,
-    predict: Callable[[Tensor, Tensor, Tensor], Tensor],
-    stage: str,
-) -> Tensor:
-    """DDIM from the same noise each time, with guidance by the text where the config has it: `(B, C, F, h, w)`."""
-    scheduler, device = type(objective.scheduler).from_config(objective.scheduler.config), _device(models)
-    scheduler.set_timesteps(int(objective.pipeline.get(f"{stage}_steps", 10)), device=device)
-    scale = float(objective.pipeline.get(f"{stage}_guidance_scale", 1.0))
-    text = objective.text(models, batch["tokens"])
-    empty = objective.text(models, objective.heldout.tokens([""] * len(text)).to(device)) if scale != 1 else None
-    latents = torch.stack([torch.randn(shape[1:], generator=generator_for(SEED, i)) for i in range(shape[0])])
-    latents = latents.to(device) * scheduler.init_noise_sigma
-    for timestep in scheduler.timesteps:
-        out = predict(latents, timestep, text).float()
-        if empty is not None:
-            without = predict(latents, timestep, empty).float()
-            out = without + scale * (out - without)
-        latents = scheduler.step(out, timestep, latents).prev_sample
-    return latents
+def animation(models: nn.ModuleDict, task: Task) -> list[Pair]:
+    """Stage 2's frames from the first frame and the true motion."""
+    clips, indices = task.heldout.clips, _indices(task)
+    pipe = AnimationPipeline(
+        vae=models["image_vae"],
+        text_encoder=models["text_encoder"],
+        tokenizer=task.heldout.tokenizer,
+        unet=models[task.step.model],
+        scheduler=_own_scheduler(task),
+    )
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        [np.array(clips.frames[i][0]) for i in indices],
+        torch.stack([clip_flow(clips, i) for i in indices]),
+        [clips.captions[i] for i in indices],
+        generator=_generators(task),
+        output_type="np",
+        **_sampling(task, "animation"),
+    ).frames
+    return [(np.array(clips.frames[i]), clip) for i, clip in zip(indices, made, strict=True)]
 
 
-def _batch(objective: Any, models: nn.ModuleDict, step: Step) -> dict[str, Tensor]:
-    batch = objective.heldout.clips(list(range(min(step.validation_clips, len(objective.heldout)))))
-    return {name: value.to(_device(models)) for name, value in batch.items()}
+def from_text(models: nn.ModuleDict, task: Task) -> list[Pair]:
+    """Clips made from captions alone, beside the clips of the captions; of a step on single frames one frame each."""
+    clips, indices = task.heldout.clips, _indices(task)
+    unet, vae, scheduler = models[task.step.model], models["image_vae"], _own_scheduler(task)
+    scale = task.pipeline.get("animation_guidance_scale", 7.0)
+    negative = [""] * len(indices) if scale > 1 else []
+    captions = [*negative, *(clips.captions[i] for i in indices)]
+    text = encode_text(task.heldout.tokenizer, models["text_encoder"], captions)
+    count, channels, *size = task.heldout.image_latents[0].shape
+    count = 1 if task.step.options.single else count
+    noise = Draws.of(SEED, count=len(indices)).randn(channels, count, *size).to(vae.device)  # (B, C, F, h, w)
+
+    def predict(latents: Tensor, timestep: Tensor) -> Tensor:
+        sample = torch.cat([latents] * 2) if scale > 1 else latents
+        return guide(unet(sample, timestep.expand(len(sample)), text).float(), scale)
+
+    latents = denoise(predict, noise, scheduler, task.pipeline.get("animation_steps", 25))
+    made = decode(vae, latents.transpose(1, 2), batch=1)  # (B, F, 3, H, W)
+    return [(np.array(clips.frames[i][:count]), to_uint8(clip)) for i, clip in zip(indices, made, strict=True)]
 
 
-def _device(models: nn.ModuleDict) -> torch.device:
-    return next(models.parameters()).device
+def _indices(task: Task) -> range:
+    return range(min(task.step.validation_clips, len(task.heldout)))
+
+
+def _generators(task: Task) -> list[torch.Generator]:
+    """A generator for each clip."""
+    return [generator_for(SEED, i) for i in _indices(task)]
+
+
+def _own_scheduler(task: Task) -> DDIMScheduler:
+    """A scheduler whose timesteps sampling may set, since the training uses its own."""
+    return DDIMScheduler.from_config(task.scheduler.config)
+
+
+def _sampling(task: Task, stage: str) -> dict[str, Any]:
+    """The config's steps and guidance; the pipeline's own where it has none."""
+    settings = task.pipeline
+    return {
+        "num_inference_steps": settings.get(f"{stage}_steps"),
+        "guidance_scale": settings.get(f"{stage}_guidance_scale"),
+    }
 
 
 def _colours(truth: Tensor, made: Tensor) -> Pair:
-    """Both `(N, 2, H, W)` in flow colours of one scale: full colour is the true field's longest displacement."""
-    top = max(float(truth.float().norm(dim=1).max()), 1e-6)
-    both = []
-    for flow in (truth, made):
-        unit = flow.float().cpu().numpy() / top
-        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1) * (1 + 1e-6)
-        both.append(np.stack([flow_vis.flow_uv_to_colors(u, v) for u, v in unit]))
-    return both[0], both[1]
-
-
-SAMPLERS: dict[str, Callable[[Any, nn.ModuleDict, Step], list[Pair]]] = {
-    "image_autoencoder": _photos,
-    "flow_autoencoder": _fields,
-    "text_to_video": _from_text,
-    "motion_field": _motion,
-    "trajectory_control": _motion,
-    "animation": _frames,
-}
+    """Both fields `(N, 2, H, W)` in flow colours on one scale, that of the true field."""
+    scale = max(longest(truth), 1e-6)
+    return flow_to_rgb(truth, scale), flow_to_rgb(made, scale)

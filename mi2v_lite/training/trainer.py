@@ -1,19 +1,25 @@
 """One loop for every step of the curriculum, on Accelerate (notebooks 01 to 04 train with it).
 
-    mi2v train CONFIG --step NAME [--runs runs] [--resume | --restart]
-    accelerate launch -m mi2v_lite.cli train CONFIG --step NAME ...         in several processes
+    mi2v train CONFIG --step NAME [--runs runs] [--resume | --restart]          in one process
+    accelerate launch ... -m mi2v_lite.cli train CONFIG --step NAME ...         in several
 
-Update k of a step is a pure function of the step's seed and k: every sample's data and noise are drawn from generators
-seeded by them and by the sample's place in the batch of all processes. So a training that was interrupted and resumed
-repeats an uninterrupted one, and two processes train as one with the double batch does.
+Update k of a step is a pure function of the step's seed and of k: the data and the noise of every sample are drawn from
+generators seeded by them and by the sample's place in the batch of all processes. So a training that was interrupted
+and resumed repeats an uninterrupted one, and two processes train as one with the double batch does.
+
+The way of an update: `batches` makes a batch of clips, a loss of `objectives` judges what the models make of it, and
+`_update` takes the step of the optimiser.
 """
 
 from __future__ import annotations
 
 import csv
 import fnmatch
+import importlib
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,9 +28,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mi2v_lite.io.files import recover_folders
-from mi2v_lite.training import samples
-from mi2v_lite.training.batches import Draws
-from mi2v_lite.training.builders import build_models
+from mi2v_lite.training.batches import Batch
 from mi2v_lite.training.checkpoints import (
     Ema,
     check_start,
@@ -38,40 +42,40 @@ from mi2v_lite.training.checkpoints import (
     write_final,
 )
 from mi2v_lite.training.curriculum import Config, Step
-from mi2v_lite.training.objectives import OBJECTIVES
-from mi2v_lite.training.optimizers import make_optimizer
+from mi2v_lite.training.draws import Draws
+from mi2v_lite.training.objectives import OBJECTIVES, Task, make_task, validate
+from mi2v_lite.training.samples import write_pairs
+from mi2v_lite.training.step_models import build_models
 
 
-class _Objective(nn.Module):
-    """The models and their objective as one module, so that `forward` is what autocast and DDP wrap."""
+class _Forward(nn.Module):
+    """Loss and validation as the `forward` of one module, which is what DDP and FSDP wrap, at the step's precision."""
 
-    def __init__(self, models: nn.ModuleDict, objective: object, step: Step) -> None:
+    def __init__(self, models: nn.ModuleDict, task: Task) -> None:
         super().__init__()
-        self.models = models
-        self.objective, self.step = objective, step
+        self.models, self.task = models, task
 
-    def forward(self, batch: dict[str, Tensor] | None = None, draws: Draws | None = None):
-        """Loss and figures of a batch; without one, figures and pairs of held-out data. At the step's precision.
+    def forward(self, batch: Batch | None = None, draws: Draws | None = None) -> tuple:
+        """Loss and figures of a batch; without one, figures and pairs of the held-out data.
 
         Both come through here, since sharded parameters are whole only inside `forward`.
         """
-        with self.autocast():
+        device, bf16 = next(self.models.parameters()).device.type, self.task.step.precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             if batch is None:
-                pairs = samples.held_out(self.objective, self.models, self.step)
-                return self.objective.validate(self.models, self.step), pairs
-            return self.objective.loss(self.models, batch, draws, self.step)
-
-    def autocast(self) -> torch.autocast:
-        """bfloat16 where the step asks for it, on any device."""
-        device = next(self.models.parameters()).device.type
-        return torch.autocast(device, torch.bfloat16, enabled=self.step.precision == "bf16")
+                return validate(self.models, self.task)
+            return OBJECTIVES[self.task.step.objective].loss(self.models, batch, draws, self.task)
 
 
 def trainable_parameters(models: nn.ModuleDict, patterns: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """Sets `requires_grad` by the patterns over `<model>.<parameter>` and returns what trains.
+    """Sets `requires_grad` of all parameters and returns those that train.
+
+    Args:
+        models: by name.
+        patterns: over `<model>.<parameter>`.
 
     Raises:
-        ValueError: if a pattern matches no parameter.
+        ValueError: If a pattern matches no parameter.
     """
     chosen: dict[str, nn.Parameter] = {}
     named = dict(models.named_parameters())
@@ -83,6 +87,43 @@ def trainable_parameters(models: nn.ModuleDict, patterns: tuple[str, ...]) -> di
     for name, parameter in named.items():
         parameter.requires_grad_(name in chosen)
     return {name: parameter for name, parameter in named.items() if name in chosen}
+
+
+def make_optimizer(
+    step: Step, parameters: Iterable[nn.Parameter], device: torch.device | str = "cpu"
+) -> torch.optim.Optimizer:
+    """AdamW with the step's learning rate and weight decay (paper: betas 0.9 and 0.999, eps 1e-8; notebook 06).
+
+    Args:
+        step: its setting `optimizer` is "adamw"; or "fused", which does an update in one kernel; or "8bit", whose two
+            averages take a quarter of the memory (Dettmers et al. 2022; bitsandbytes, on a GPU).
+        parameters: what trains.
+        device: where it trains.
+
+    Raises:
+        ValueError: If this form does not work on this machine; the error says what to set instead.
+    """
+    settings: dict[str, Any] = {"lr": step.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
+    settings["weight_decay"] = step.weight_decay
+    if step.optimizer == "8bit":
+        return _bitsandbytes(step, torch.device(device)).optim.AdamW8bit(parameters, **settings)
+    try:
+        return torch.optim.AdamW(parameters, fused=step.optimizer == "fused" or None, **settings)
+    except RuntimeError as error:  # torch has no such kernel for this device or kind of number
+        raise ValueError(f"Step {step.name}: there is no fused AdamW here ({error}); set optimizer: adamw.") from error
+
+
+def _bitsandbytes(step: Step, device: torch.device) -> Any:
+    instead = "set optimizer: fused, or adamw"
+    if device.type == "cpu":
+        raise ValueError(f"Step {step.name}: optimizer 8bit needs a GPU; {instead}.")
+    try:
+        return importlib.import_module("bitsandbytes")
+    except ImportError as error:
+        raise ValueError(
+            f"Step {step.name}: optimizer 8bit needs bitsandbytes, which is not installed ({error}): "
+            f"pip install bitsandbytes, or {instead}."
+        ) from error
 
 
 def train(
@@ -130,7 +171,7 @@ def train(
     torch.manual_seed(step.seed)  # the start of what is built anew
     models = build_models(config, step, runs)
     parameters = trainable_parameters(models, step.trainable)
-    objective = OBJECTIVES[step.objective](config, step, runs, models)  # encodes the latents that are not there yet
+    task = make_task(config, step, runs, models)  # encodes the latents that are not there yet
     if step.channels_last:
         models.to(memory_format=torch.channels_last)
     for key, model in models.items():
@@ -140,7 +181,7 @@ def train(
         raise ValueError(
             "DeepSpeed keeps parameters and updates to itself; to shard them, launch with configs/fsdp.yaml."
         )
-    module, optimizer = accelerator.prepare(_Objective(models, objective, step), optimizer)
+    module, optimizer = accelerator.prepare(_Forward(models, task), optimizer)
     plain = accelerator.unwrap_model(module)
     named = dict(plain.models.named_parameters())
     parameters = {name: named[name] for name in parameters}  # FSDP has put sharded ones in their place
@@ -159,7 +200,7 @@ def train(
     for k in range(first, last):
         for group in optimizer.param_groups:
             group["lr"] = step.learning_rate_at(k)
-        loss, logs = _update(accelerator, module, optimizer, objective, parameters, step, k)
+        loss, logs = _update(accelerator, module, optimizer, task, parameters, k)
         ema.update(parameters, k)
         done = k + 1
         bar.update()
@@ -172,7 +213,7 @@ def train(
             with ema.applied(parameters):
                 values, pairs = plain()
             if log:
-                samples.write_pairs(folder / "validation", done, pairs)
+                write_pairs(folder / "validation", done, pairs)
                 bar.write(f"{step.name} {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
                 log.write({"step": done, **values})
         if done % step.checkpoint_every == 0 or done == last:
@@ -186,9 +227,9 @@ def train(
         if sharded:  # whole models anew, to put the gathered average into
             torch.manual_seed(step.seed)
             models = build_models(config, step, runs)
-        trained = {name: value for name, value in models.named_parameters() if name in averaged}
+        trained = trainable_parameters(models, step.trainable)
         copy_all(averaged, trained)
-        objective.finish(models, step)
+        OBJECTIVES[step.objective].finish(models, task)
         write_final(folder, step, models, trained)
     return folder / "final"
 
@@ -197,14 +238,14 @@ def _update(
     accelerator: Accelerator,
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
-    objective: object,
+    task: Task,
     parameters: dict[str, Tensor],
-    step: Step,
     k: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    total = 0.0
+    """Update `k`: the mean loss over all processes, and figures for the log."""
+    step, total = task.step, 0.0
     for micro in range(step.accumulation):
-        batch = objective.batch(step, _draws(step, accelerator, k, micro, 0))
+        batch = task.train.draw(_draws(step, accelerator, k, micro, 0))
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         loss, logs = module(batch, _draws(step, accelerator, k, micro, 1))
         accelerator.backward(loss / step.accumulation)

@@ -15,8 +15,7 @@ from mi2v_lite.models.autoencoder import decode, encode, factor
 from mi2v_lite.pipelines.inputs import DECODE_BATCH
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.export import PARTS
-from mi2v_lite.training.optimizers import make_optimizer
-from mi2v_lite.training.trainer import trainable_parameters
+from mi2v_lite.training.trainer import make_optimizer, trainable_parameters
 from tools.benchmark.meter import ShapesOnly
 
 

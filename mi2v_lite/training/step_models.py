@@ -17,7 +17,7 @@ from mi2v_lite.models.strict import load_strict
 from mi2v_lite.models.text import make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.training.curriculum import FOLDER, Config, Step
-from mi2v_lite.training.sections import Noise
+from mi2v_lite.training.schema import Noise
 from mi2v_lite.training.settings import given, inside
 from mi2v_lite.training.starts import flow_vae_from_image_vae
 
@@ -26,7 +26,7 @@ CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet":
 
 
 def load_model(kind: str, folder: str | Path) -> nn.Module:
-    """A saved model of one of the `sections.KINDS`, in float32."""
+    """A saved model of one of the `schema.KINDS`, in float32."""
     return load_vae(folder) if kind == "autoencoder" else load_strict(CLASSES[kind], folder).float()
 
 
