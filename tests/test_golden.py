@@ -11,7 +11,6 @@ import pytest
 import torch
 from einops import rearrange
 from golden_io import Golden, draw, leaves, position_table, read_info, read_tensors
-from safetensors.torch import save_file
 
 from mi2v_lite.control import condition, official_field
 from mi2v_lite.flow.fields import resize
@@ -20,7 +19,6 @@ from mi2v_lite.flow.warp import SplatOperator, splat_average
 from mi2v_lite.importing.official import (
     controlnet_config_from_official,
     controlnet_from_official,
-    load_state,
     rename_vae_state,
     split_controlnet,
     unet_config_from_official,
@@ -301,17 +299,6 @@ def test_a_wrong_checkpoint_is_named(golden_dir):
         unet_from_official(config, state, stage=1)
     with pytest.raises(ValueError, match="motion_module_mid_block"):
         unet_config_from_official(config | {"motion_module_mid_block": False}, stage=1)
-
-
-def test_a_checkpoint_file_is_read_as_float32(golden_dir, tmp_path):
-    state = read_tensors(golden_dir, "weights_flow_vae")
-    save_file({k: v.half() for k, v in state.items()} | {"count": torch.tensor([3])}, tmp_path / "vae.safetensors")
-    found = load_state(tmp_path / "vae.safetensors")
-    assert found.pop("count").dtype == torch.int64
-    assert found.keys() == state.keys()
-    assert all(found[k].dtype == torch.float32 and torch.equal(found[k], v) for k, v in state.items())
-    with pytest.raises(ValueError, match="no checkpoint"):
-        load_state(tmp_path / "other.safetensors")
 
 
 @torch.no_grad()

@@ -334,7 +334,7 @@ def break_release(models: Path, how: str, states: dict) -> None:
         "empty": "motion_block.bin .*download complete",
         "pointer": "motion_block.bin is only a Git LFS pointer",
         "objects": "motion_block.bin is damaged or holds more than tensors .*NoTensor",
-        "no state dict": "motion_block.bin holds no state dict",
+        "no state dict": "motion_block.bin does not hold a state dict",
         "v1": "motion_block.bin does not fit the animation_unet: .*v2 is needed",
         "missing": "controlnet.bin does not exist",
         "lacks a name": "realistic_unet.ckpt does not fit .*1 names are missing, e.g. conv_out.bias",
@@ -343,7 +343,7 @@ def break_release(models: Path, how: str, states: dict) -> None:
         "not finite": "realistic_unet.ckpt: conv_out.bias of the animation_unet has values that are not finite",
         "too large": "realistic_unet.ckpt: conv_out.bias of the animation_unet has values that are too large",
         "heads": "config.json says num_attention_heads = 8, but the config wants 4",
-        "json": "config.json is no readable JSON",
+        "json": "config.json cannot be read as JSON",
         "single file": "Novae.safetensors does not fit the vae: 1 names are missing, e.g. decoder.conv_out.bias",
         "tokenizer": "no tokenizer at .*tokenizer",
         "layout": "release is not Motion-I2V's release",
@@ -377,12 +377,12 @@ def test_what_else_is_refused(config, states, tokenizer, tmp_path):
         tmp_path / "odd.ckpt", torch.load(single) | {"model.diffusion_model.label_emb.0": torch.zeros(3)}
     )
     module = release / "models/stage2/Motion_Module/motion_block.bin"
-    with pytest.raises(ValueError, match=r"odd.ckpt: model.diffusion_model.\* has .* explains only"):
+    with pytest.raises(ValueError, match=r"odd.ckpt: model.diffusion_model.\* has .* has only"):
         make_plan(config, Sources(stable_diffusion=odd, motion_module=module, tokenizer=tokenizer))
     shards = tmp_path / "shards"
     shards.mkdir()
     (shards / "diffusion_pytorch_model.safetensors.index.json").write_text("{}")
-    with pytest.raises(ValueError, match="several shards"):
+    with pytest.raises(ValueError, match="split into several files"):
         make_plan(config, Sources(release=release, stage1_unet=shards))
 
 

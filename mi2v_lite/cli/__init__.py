@@ -44,10 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (ValueError, OSError) as error:  # wrong input, and files
             common.say(f"error: {common.reason(error)}")
             return 2
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("mi2v_lite"):
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("mi2v_lite")
+            if not missing and error.name is not None:  # a fault of the code, unless the package words it itself
                 raise
-            common.say(f"error: {_how_to_install(error.name.split('.')[0])}")
+            common.say(f"error: {_how_to_install(error.name.split('.')[0]) if missing else common.reason(error)}")
             return 2
         except MemoryError:
             common.say("error: there is not enough memory; try a smaller --size or fewer --frames.")

@@ -1,6 +1,7 @@
-"""Reading checkpoint files of others: safetensors and pickles, mapped into memory, nothing in them executed.
+"""Reads checkpoint files of others, safetensors and pickles; nothing in them is executed.
 
-A mapped tensor costs no memory until it is used, so all files of an import can be open at once.
+The files are mapped into memory. A mapped tensor costs no memory until it is used, so all files of an import can be
+open at once.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-# In a model's folder, the first of these that is there.
+# Of these files, the first one in a model's folder is read.
 WEIGHTS = (
     *("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin", "pytorch_model.bin"),
     *("diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors"),
 )
 LFS_POINTER = b"version https://git-lfs"
-NOTES = {"animatediff_config"}  # entries of published state dicts that are no tensors
-# What torch raises for a damaged pickle; the last two for one of the old format that ends too early.
+NOTES = {"animatediff_config"}  # entries of published state dicts that are not tensors
+# What torch raises for a damaged pickle; the last two are for one of the old format that ends too early.
 BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, struct.error, IndexError)
 
 
@@ -35,8 +36,10 @@ class Checkpoint:
     """A file's tensors by the names it gives them, and which of them were used.
 
     Attributes:
-        path: the file. config: the content of `config.json` beside it, where it was found through its folder.
-        tensors: name -> tensor, mapped from the file. used: names that an import took.
+        path: the file.
+        tensors: name to tensor, mapped from the file.
+        config: the content of `config.json` beside the file, if it was opened through its folder.
+        used: the names that an import has taken.
     """
 
     path: Path
@@ -45,13 +48,13 @@ class Checkpoint:
     used: set[str] = field(default_factory=set)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with `prefix`, counted as used and under their names without it."""
+        """Returns the tensors whose names begin with `prefix`, named without it, and counts them as used."""
         names = [name for name in self.tensors if name.startswith(prefix)]
         self.used.update(names)
         return {name.removeprefix(prefix): self.tensors[name] for name in names}
 
     def unused(self) -> dict[str, int]:
-        """How many tensors were not used, by the first word of their names."""
+        """Counts the tensors that were not used, by the first word of their names."""
         counts: dict[str, int] = {}
         for name in self.tensors.keys() - self.used:
             first = name.split(".")[0]
@@ -59,22 +62,25 @@ class Checkpoint:
         return dict(sorted(counts.items()))
 
     def sha256(self) -> str:
-        """The file's checksum, hexadecimal."""
+        """Returns the file's checksum in hexadecimal."""
         with self.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Shelf:
-    """The checkpoints of an import, each opened once."""
+    """The checkpoints of an import, every one opened only once."""
 
     def __init__(self) -> None:
         self.opened: dict[Path, Checkpoint] = {}
 
     def open(self, path: Path) -> Checkpoint:
-        """The checkpoint at `path`: a file, or a model's folder with one.
+        """Returns the checkpoint at a path.
+
+        Args:
+            path: a file, or a model's folder that holds one.
 
         Raises:
-            ValueError: the file is missing, damaged, not complete, or holds more than tensors; names it.
+            ValueError: if the file is missing, damaged, incomplete, or holds more than tensors.
         """
         file = _weights_in(path) if path.is_dir() else path
         if file not in self.opened:
@@ -85,27 +91,33 @@ class Shelf:
 
 
 def read_json(path: Path) -> dict | None:
-    """A JSON object; None where there is no such file.
+    """Reads a JSON object, or returns None where there is no such file.
 
     Raises:
-        ValueError: for a file that holds something else.
+        ValueError: if the file holds anything else.
     """
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no readable JSON ({error}); is the download complete?") from error
+        raise ValueError(f"{path} cannot be read as JSON ({error}); is the download complete?") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object.")
+        raise ValueError(f"{path} does not hold a JSON object.")
     return content
 
 
 def agree(path: Path, theirs: Mapping, ours: Mapping, keys: Iterable[str]) -> None:
-    """Compares what a published config says with ours, key by key; keys that only one has are passed over.
+    """Compares a published config with ours; keys that only one of them has are passed over.
+
+    Args:
+        path: the published config's file, for the message.
+        theirs: its content.
+        ours: the config of our model.
+        keys: the keys to compare.
 
     Raises:
-        ValueError: naming the file, the key and both values.
+        ValueError: if two values differ; names the file, the key and both values.
     """
     for key in keys:
         if key in theirs and key in ours and _plain(theirs[key]) != _plain(ours[key]):
@@ -121,13 +133,13 @@ def _weights_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     if list(folder.glob("*.index.json")):
-        raise ValueError(f"the weights in {folder} are in several shards; save them as one file first.")
+        raise ValueError(f"the weights in {folder} are split into several files; save them as one file first.")
     raise ValueError(f"no weights in {folder}; expected one of {', '.join(WEIGHTS)}.")
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; expected a checkpoint.")
+        raise ValueError(f"{path} does not exist; give a checkpoint.")
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:
@@ -139,16 +151,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         content = _damaged(path, lambda: _load_pickle(path), *BROKEN)
     except pickle.UnpicklingError as error:
-        # torch's own text tells how to switch the protection off; that is not for a file from elsewhere.
+        # torch's own message tells how to switch the protection off, which is wrong for files of others.
         raise ValueError(
-            f"{path} is damaged or holds more than tensors ({_first_words(error)}); nothing else is read from pickles: "
-            "take it as .safetensors if it is published so."
+            f"{path} is damaged or holds more than tensors ({_first_words(error)}); nothing else is read from pickles; "
+            "use the .safetensors file if there is one."
         ) from error
     return _tensors(path, content)
 
 
 def _load_pickle(path: Path) -> object:
-    # Only the zip format of today's torch.save can be mapped; older pickles are read whole.
+    # Only the zip format that torch.save writes today can be mapped; older pickles are read whole.
     return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
 
 
@@ -160,7 +172,7 @@ def _damaged(path: Path, read: Callable[[], object], *errors: type[Exception]) -
 
 
 def _first_words(error: Exception) -> str:
-    """torch's errors are long: the line that names the unknown class where there is one, else the first."""
+    """Shortens torch's long errors to the line that names the unknown class, or else to the first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "WeightsUnpickler error" in line]
     return (telling or lines or [type(error).__name__])[0].split(" was not an allowed global")[0][:160]
@@ -168,13 +180,13 @@ def _first_words(error: Exception) -> str:
 
 def _tensors(path: Path, content: object) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]  # a training checkpoint; what lies beside it is counters
+        content = content["state_dict"]  # a training checkpoint, which holds counters beside it
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{path} holds no state dict (names to tensors).")
+        raise ValueError(f"{path} does not hold a state dict (names to tensors).")
     state = {name: value for name, value in content.items() if name not in NOTES}
     odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd:
-        raise ValueError(f"{path} holds no plain state dict: {odd[0]!r} is no tensor.")
+        raise ValueError(f"{path} does not hold a plain state dict: {odd[0]!r} is not a tensor.")
     if all(name.startswith("module.") for name in state):  # saved from DistributedDataParallel
         state = {name.removeprefix("module."): value for name, value in state.items()}
     return state

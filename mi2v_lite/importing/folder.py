@@ -1,11 +1,8 @@
-"""Writes an import: safetensors, configs and the report, one model after the other, whole or not at all."""
+"""Writes an import, whole or not at all: the models as safetensors, their configs, and the report."""
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from pathlib import Path
 
 import torch
@@ -16,6 +13,7 @@ from mi2v_lite import __version__
 from mi2v_lite.importing.names import POSITIONS
 from mi2v_lite.importing.parts import Part
 from mi2v_lite.importing.plan import Plan, Sources, make_plan
+from mi2v_lite.io.files import atomic_folder
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.curriculum import Config
 from mi2v_lite.training.step_models import make_scheduler
@@ -25,41 +23,39 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 def import_pipeline(config: Config, sources: Sources, output: str | Path, dtype: str = "float16") -> dict:
-    """Makes a folder that `MotionI2VPipeline.from_pretrained` loads.
+    """Makes a folder that `MotionI2VPipeline.from_pretrained` can load.
 
     Args:
         config: see `make_plan`; its `noise` and `pipeline` become the scheduler and the pipeline's defaults.
-        sources: the files. output: the folder to make. dtype: of the weights, one of `DTYPES`.
+        sources: the files to import from.
+        output: the folder to make.
+        dtype: the precision of the weights, one of `DTYPES`.
 
     Returns:
-        the report, which is also written into the folder: what came from where, what was not used, what is new.
+        the report, which is also written into the folder: what came from where, what was not used, and what is new.
 
     Raises:
-        ValueError: for a file that is missing, damaged or of another model, a value that is not finite or does not
-            fit `dtype`, an output that exists. Then nothing is written.
+        ValueError: for a file that is missing, damaged or of another model, for a value that is not finite or does not
+            fit `dtype`, and for an output that exists. Then nothing is written.
     """
     output = Path(output)
     if dtype not in DTYPES:
         raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
     if output.exists():
-        raise ValueError(f"{output} exists already; choose another folder, or remove it.")
+        raise ValueError(f"{output} exists already; choose another folder or remove it.")
     plan = make_plan(config, sources)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
-    try:
+    with atomic_folder(output) as partial:
         for part in plan.parts.values():
             _write_part(part, partial / part.name, DTYPES[dtype])
         _write_rest(plan, partial)
         report = make_report(plan, dtype)
         (partial / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return report
 
 
 def make_report(plan: Plan, dtype: str) -> dict:
-    """What came from where, as plain data; reads every file once more for its checksum."""
+    """Reports what came from where, as plain data; every file is read once more for its checksum."""
     parts = {}
     for part in plan.parts.values():
         origins: dict[str, dict[str, int]] = {}
@@ -77,7 +73,7 @@ def make_report(plan: Plan, dtype: str) -> dict:
 
 
 def report_text(report: dict) -> str:
-    """The report for people, a line a model and origin."""
+    """Writes the report for people, with a line for each model and origin."""
     lines = []
     for name, part in report["parts"].items():
         lines.append(f"{name}: {part['parameters']:,} parameters")
@@ -105,8 +101,8 @@ def _write_part(part: Part, folder: Path, dtype: torch.dtype) -> None:
 
 
 def _stored(part: Part, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    """In `dtype`, position tables in float32: rounded they would be off by more than weights are."""
-    # A copy: two attentions may have one table, which safetensors refuses.
+    """Converts a tensor to `dtype`; position tables stay in float32, since rounding harms them more than weights."""
+    # This copies, because safetensors refuses one table that two attentions share.
     stored = value.to(torch.float32, copy=True) if name.endswith(POSITIONS) else value.to(dtype).contiguous()
     if not torch.isfinite(stored).all():
         what = "too large for float16" if torch.isfinite(value).all() else "not finite"

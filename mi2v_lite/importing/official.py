@@ -1,22 +1,19 @@
-"""Checkpoints in the release's layout: its configs and parameter names to ours, strictly.
+"""Models from the release's own configs and state dicts, every name, shape and setting checked (notebook 06).
 
-Notebook 06. Our parameter names are the official ones, so UNet and ControlNet need no renaming; only the VAEs come
-with diffusers' old names for the attention in their middle.
+Our parameter names are the release's, so UNet and ControlNet need no renaming.
 """
 
-from pathlib import Path
+from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file
 from torch import Tensor
 
+from mi2v_lite.importing.names import rename_vae_state, split_controlnet
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
 
-CONTROLNET_PREFIX = "controlnet."
-OLD_VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-# What our UNet builds; another value in an official config would silently give another network.
+# What our UNet builds. Any other value in an official config would silently give another network.
 REQUIRED = {
     "center_input_sample": False,
     "flip_sin_to_cos": True,
@@ -39,34 +36,18 @@ REQUIRED = {
 REQUIRED_MOTION = {"temporal_position_encoding": True, "temporal_attention_dim_div": 1}
 
 
-def load_state(path: str | Path) -> dict[str, Tensor]:
-    """Read a safetensors file as float32 tensors (integers stay as they are).
-
-    Raises:
-        ValueError: when the file is missing, empty or no safetensors file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no checkpoint at {path}; expected a .safetensors file")
-    try:
-        state = load_file(path)
-    except Exception as error:  # safetensors raises its own Rust error types
-        raise ValueError(f"{path} is no readable safetensors file ({error}); is the download complete?") from error
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-
-
 def unet_config_from_official(config: dict, stage: int) -> dict:
-    """Translate an official UNet config (``block_out_channels``, ``motion_module_kwargs``, ...) to ours.
+    """Translates an official UNet config (`block_out_channels`, `motion_module_kwargs` and so on) to ours.
 
     Args:
-        config: the YAML's ``unet_additional_kwargs`` merged into Stable Diffusion's UNet config.
-        stage: 1 (motion field predictor) or 2 (renderer).
+        config: the YAML's `unet_additional_kwargs` merged into Stable Diffusion's UNet config.
+        stage: 1 for the motion field predictor, 2 for the renderer.
 
     Returns:
-        Keyword arguments of :class:`VideoUNet`.
+        the keyword arguments of `VideoUNet`.
 
     Raises:
-        ValueError: when the config asks for something that this UNet does not build.
+        ValueError: if the config asks for something that this UNet does not build.
     """
     if stage not in (1, 2):
         raise ValueError(f"stage is {stage!r}; expected 1 (motion fields) or 2 (rendering)")
@@ -103,28 +84,29 @@ def unet_config_from_official(config: dict, stage: int) -> dict:
 
 
 def controlnet_config_from_official(config: dict, condition_channels: int = 5, condition_hidden: int = 512) -> dict:
-    """Keyword arguments of :class:`TrajectoryControlNet` for an official Stage 1 config."""
+    """Translates an official Stage 1 config to the keyword arguments of `TrajectoryControlNet`.
+
+    Args:
+        config: see `unet_config_from_official`.
+        condition_channels: the channels of the condition, flow latent and mask.
+        condition_hidden: the channels between the two convolutions that read it.
+    """
     shared = unet_config_from_official(config, stage=1)
     del shared["out_channels"]
     return shared | {"condition_channels": condition_channels, "condition_hidden": condition_hidden}
 
 
-def split_controlnet(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Part an official Stage 1 state dict into the UNet's and the ControlNet's (prefix ``controlnet.`` taken off)."""
-    unet = {k: v for k, v in state.items() if not k.startswith(CONTROLNET_PREFIX)}
-    controlnet = {k.removeprefix(CONTROLNET_PREFIX): v for k, v in state.items() if k.startswith(CONTROLNET_PREFIX)}
-    return unet, controlnet
-
-
 def unet_from_official(config: dict, state: dict[str, Tensor], stage: int, **overrides: object) -> VideoUNet:
-    """Build the UNet of a stage from an official config and load its state dict, every name and shape checked.
+    """Builds the UNet of a stage and loads an official state dict into it.
 
     Args:
-        config, stage: see :func:`unet_config_from_official`. state: official names; a ControlNet inside is left out.
-        overrides: e.g. ``official_batch_quirk=True``.
+        config: see `unet_config_from_official`.
+        state: by official names; a ControlNet in it is left out.
+        stage: 1 or 2.
+        overrides: other arguments of `VideoUNet`, for instance `official_batch_quirk=True`.
 
     Raises:
-        ValueError: when a name is missing, left over or of another shape.
+        ValueError: if a name is missing, left over or of another shape.
     """
     unet = VideoUNet(**unet_config_from_official(config, stage) | overrides)
     _load_strict(unet, split_controlnet(state)[0], f"the Stage {stage} UNet")
@@ -132,7 +114,15 @@ def unet_from_official(config: dict, state: dict[str, Tensor], stage: int, **ove
 
 
 def controlnet_from_official(config: dict, state: dict[str, Tensor]) -> TrajectoryControlNet:
-    """Build the ControlNet and load it; ``state`` has names with or without the prefix ``controlnet.``."""
+    """Builds the ControlNet and loads an official state dict into it.
+
+    Args:
+        config: an official Stage 1 config.
+        state: by official names, with or without the prefix `controlnet.`.
+
+    Raises:
+        ValueError: if a name is missing, left over or of another shape.
+    """
     _, inside = split_controlnet(state)
     state = inside or state
     first = state.get("controlnet_cond_embedding.layers.0.weight")
@@ -143,21 +133,16 @@ def controlnet_from_official(config: dict, state: dict[str, Tensor]) -> Trajecto
     return net
 
 
-def rename_vae_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Old diffusers names of the VAE's mid attention (query, key, value, proj_attn) to today's; others unchanged."""
-    renamed = {}
-    for name, value in state.items():
-        parts = name.split(".")
-        if "attentions" in parts and parts[-2] in OLD_VAE_ATTENTION:
-            parts[-2] = OLD_VAE_ATTENTION[parts[-2]]
-            if value.ndim == 4:  # the oldest files store these linear layers as 1x1 convolutions
-                value = value[..., 0, 0]
-        renamed[".".join(parts)] = value
-    return renamed
-
-
 def vae_from_official(config: dict, state: dict[str, Tensor]) -> AutoencoderKL:
-    """Build a VAE (image or flow) from a diffusers config and load its state dict, old attention names allowed."""
+    """Builds an image or flow autoencoder and loads a state dict into it.
+
+    Args:
+        config: of diffusers' `AutoencoderKL`.
+        state: by the names of today or of older versions of diffusers.
+
+    Raises:
+        ValueError: if a name is missing, left over or of another shape.
+    """
     known = AutoencoderKL._get_init_keys(AutoencoderKL)
     vae = AutoencoderKL(**{k: v for k, v in config.items() if k in known})
     _load_strict(vae, rename_vae_state(state), "the VAE")

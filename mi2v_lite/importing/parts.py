@@ -1,4 +1,4 @@
-"""The models of the pipeline in the making: which tensors each needs, which it has, and where each came from."""
+"""The models of a pipeline that is being put together: which tensors they need, which they have, and from where."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ COMPUTED = "computed: sinusoidal position table"
 
 
 def shell(config: Config, model: str) -> nn.Module:
-    """A model of the curriculum's config on the meta device: names, shapes and config, no memory.
+    """Builds a model of a curriculum on the meta device: it has names, shapes and a config, and needs no memory.
 
     Args:
-        config: the curriculum. model: a name in its section `models`.
+        config: the curriculum.
+        model: a name in its section `models`.
     """
     entry: dict[str, Any] = {key: value for key, value in config.models[model].items() if key != "kind"}
     with torch.device("meta"):
@@ -47,10 +48,11 @@ def shell(config: Config, model: str) -> nn.Module:
 
 
 class Part:
-    """One model: a meta-device shell, the tensors found so far, and the origin of each.
+    """One model: a shell without memory, the tensors that it has so far, and where they came from.
 
     Args:
-        name: what the pipeline calls it. model: from `shell`.
+        name: what the pipeline calls the model.
+        model: the shell, from `shell`.
     """
 
     def __init__(self, name: str, model: nn.Module) -> None:
@@ -61,7 +63,7 @@ class Part:
 
     @property
     def motion(self) -> set[str]:
-        """The names in the motion modules."""
+        """The names of the motion modules."""
         return {name for name in self.shapes if MOTION in name}
 
     @property
@@ -70,14 +72,15 @@ class Part:
         return self.shapes.keys() - self.motion
 
     def take(self, tensors: dict[str, Tensor], origin: str | Path, wanted: Iterable[str] | None = None) -> None:
-        """Takes over tensors; later ones replace earlier ones.
+        """Takes over tensors; those taken later replace earlier ones.
 
         Args:
-            tensors: by our names. origin: for the report. wanted: the names that must be there, all if None; no other
-                may be.
+            tensors: by our names.
+            origin: where they came from, for the report.
+            wanted: the names that must be there, and no others; by default all names of the model.
 
         Raises:
-            ValueError: for a name missing, left over or of another shape; names the origin.
+            ValueError: if a name is missing, left over or of another shape; names the origin.
         """
         wanted = set(self.shapes if wanted is None else wanted)
         # A position table is a constant, and some converters leave it out.
@@ -92,10 +95,14 @@ class Part:
         self._put({name: _position_table(self.shapes[name]) for name in tables}, COMPUTED)
 
     def take_unet(self, tensors: dict[str, Tensor], origin: str | Path) -> None:
-        """Takes over a UNet's 2-D layers, its motion modules, or both: each whole or not at all.
+        """Takes over the 2-D layers of a UNet, its motion modules, or both, each of them completely.
+
+        Args:
+            tensors: by our names.
+            origin: where they came from, for the report.
 
         Raises:
-            ValueError: as `take`.
+            ValueError: if a name is missing, left over or of another shape.
         """
         motion = {name: value for name, value in tensors.items() if MOTION in name}
         spatial = {name: value for name, value in tensors.items() if MOTION not in name}
@@ -105,48 +112,57 @@ class Part:
             self.take(motion, origin, self.motion)
 
     def new(self, tensors: dict[str, Tensor], why: str) -> None:
-        """Puts what no file has."""
+        """Adds tensors that no file has, and says in the report why they are new."""
         self._put(tensors, f"new: {why}")
 
     def check(self) -> None:
-        """Raises:
-        ValueError: if something is still missing.
+        """Checks that the model is complete.
+
+        Raises:
+            ValueError: if a tensor is still missing.
         """
         missing = sorted(self.shapes.keys() - self.tensors.keys())
         if missing:
-            raise ValueError(f"nothing given has {len(missing)} tensors of the {self.name}, e.g. {missing[0]}.")
+            raise ValueError(f"no file has {len(missing)} of the {self.name}'s tensors, e.g. {missing[0]}.")
 
     def _put(self, tensors: dict[str, Tensor], origin: str) -> None:
         self.tensors |= tensors
         self.origins |= dict.fromkeys(tensors, origin)
 
     def _differences(self, tensors: dict[str, Tensor], missing: list, extra: list, shapes: list) -> str:
-        said = []
+        faults = []
         if missing:
-            said.append(f"{len(missing)} names are missing, e.g. {missing[0]}")
+            faults.append(f"{len(missing)} names are missing, e.g. {missing[0]}")
         if missing and all(name.startswith("mid_block.") for name in missing):
-            said.append("it looks like AnimateDiff v1 or v3, which have no motion module there: v2 is needed")
+            faults.append("it looks like AnimateDiff v1 or v3, which have no motion module there; v2 is needed")
         if extra:
-            said.append(f"{len(extra)} are unknown, e.g. {extra[0]}")
+            faults.append(f"{len(extra)} are unknown, e.g. {extra[0]}")
         if shapes:
             name = shapes[0]
-            said.append(
+            faults.append(
                 f"{len(shapes)} have another shape, e.g. {name} {tuple(tensors[name].shape)} for {self.shapes[name]}"
             )
-        return "; ".join(said) + "."
+        return "; ".join(faults) + "."
 
 
 def widened_input(weight: Tensor, channels: int) -> Tensor:
-    """The first convolution's weights with zeros for the channels in front, `(O, I, 3, 3)` to `(O, channels, 3, 3)`.
+    """Widens the first convolution of Stage 1 by zeros for the image latent (paper, section 3.2).
 
-    Stage 1's input is [image latent, noisy latent]: the old weights go on reading the noisy one (paper, section 3.2).
+    The input is [image latent, noisy latent], so the old weights go on reading the noisy one.
+
+    Args:
+        weight: `(O, I, 3, 3)`.
+        channels: the channels of the new input.
+
+    Returns:
+        `(O, channels, 3, 3)`.
     """
     zeros = weight.new_zeros(len(weight), channels - weight.shape[1], *weight.shape[2:])
     return torch.cat([zeros, weight], dim=1)
 
 
 def stride_embedding(part: Part) -> dict[str, Tensor]:
-    """Stage 1's stride embedding as training starts with it: its last layer zero, so that it adds nothing yet."""
+    """Makes Stage 1's stride embedding as a training starts with it: its last layer is zero, so it adds nothing yet."""
     first, last = part.shapes[f"{STRIDE}linear_1.weight"], part.shapes[f"{STRIDE}linear_2.weight"]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""Which file serves which model, everything checked before anything is written.
+"""Decides which file serves which model, and checks everything before anything is written.
 
-Two ways: from the release, or, without it, the models that a training at full scale starts from: both UNets are Stable
-Diffusion's with AnimateDiff's motion modules, Stage 1 with zeros for its new input channels (paper, section 3.2), and
-the flow autoencoder is the image autoencoder made over (notebook 01).
+There are two ways. One imports the release. The other makes the models that a training at full scale starts from: both
+UNets are Stable Diffusion's with AnimateDiff's motion modules, Stage 1 with zeros for its new input channels (paper,
+section 3.2), and the flow autoencoder is made from the image autoencoder (notebook 01).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mi2v_lite.training.curriculum import Config
 from mi2v_lite.training.export import PARTS
 from mi2v_lite.training.starts import flow_vae_from_image_vae
 
-# Where the release keeps things, below its folder `models`.
+# Where the release keeps its files, below its folder `models`.
 RELEASE = {
     "stable_diffusion": "stage2/StableDiffusion",
     "motion_module": "stage2/Motion_Module/motion_block.bin",
@@ -34,7 +34,7 @@ RELEASE = {
     "controlnet": "stage1/StableDiffusion-FlowGen/controlnet/controlnet.bin",
     "flow_vae": "stage1/StableDiffusion-FlowGen/vae_flow/diffusion_pytorch_model.bin",
 }
-# What a config beside published weights must say as ours does. Sizes would show in the shapes; these need not.
+# In what a config beside published weights must agree with ours. Shapes would not show all of these differences.
 UNET_KEYS = ("block_out_channels", "layers_per_block", "attention_levels", "num_attention_heads", "norm_num_groups",
              "norm_eps", "cross_attention_dim")  # fmt: skip
 VAE_KEYS = ("block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups", "scaling_factor")
@@ -45,13 +45,18 @@ ADAPTER_KEYS = ("motion_num_attention_heads", "motion_norm_num_groups", "motion_
 
 @dataclass(frozen=True)
 class Sources:
-    """What to import from: local files and folders, each None where it is not given.
+    """The local files and folders to import from; None stands for what is not given.
 
     Attributes:
-        release: Motion-I2V's, the folder that has `models/` or `stage1/` and `stage2/`. All others override it.
-        stable_diffusion: 1.5, a diffusers folder or a single file. motion_module: AnimateDiff v2, its `.ckpt` or a
-            `MotionAdapter` folder, or the release's motion block. dreambooth: a fine-tuned UNet for Stage 2.
-        vae: of pictures. flow_vae, stage1_unet, controlnet: the release's. tokenizer: a folder.
+        release: the folder of Motion-I2V's release, with `models/` or `stage1/` and `stage2/`; the others override it.
+        stable_diffusion: Stable Diffusion 1.5, a diffusers folder or a single file.
+        motion_module: AnimateDiff v2, its `.ckpt` or a `MotionAdapter` folder, or the release's motion block.
+        dreambooth: a fine-tuned UNet for Stage 2.
+        vae: another image autoencoder.
+        flow_vae: the release's flow autoencoder.
+        stage1_unet: the release's UNet of Stage 1.
+        controlnet: the release's ControlNet.
+        tokenizer: the folder of a CLIP tokenizer.
     """
 
     release: Path | None = None
@@ -65,10 +70,10 @@ class Sources:
     tokenizer: Path | None = None
 
     def resolved(self) -> Sources:
-        """With the release's files in place of what is not given.
+        """Returns these sources with the release's files in place of what is not given.
 
         Raises:
-            ValueError: if the release's folder has not its layout, or something needed is not given.
+            ValueError: if the folder of the release does not have its layout, or if something necessary is not given.
         """
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         if self.release is not None:
@@ -78,13 +83,22 @@ class Sources:
             given |= {name: inside[0] / path for name, path in RELEASE.items() if given[name] is None}
         for name in ("stable_diffusion", "motion_module"):
             if given[name] is None:
-                raise ValueError(f"{name.replace('_', ' ')} is needed; give it, or the release, which has it.")
+                raise ValueError(f"{name.replace('_', ' ')} is needed; give it, or the release, which contains it.")
         return Sources(**given)
 
 
 @dataclass
 class Plan:
-    """The pipeline in the making: its models with all their tensors, and what is to be said about them."""
+    """A pipeline that is complete but not written yet.
+
+    Attributes:
+        config: the curriculum that says its sizes.
+        parts: the models with all their tensors, by the pipeline's names.
+        tokenizer: the text encoder's.
+        image_range: the pixels that Stage 1 reads, `unit` for [0, 1] or `signed` for [-1, 1].
+        shelf: the files that were opened.
+        notes: what the report should mention.
+    """
 
     config: Config
     parts: dict[str, Part]
@@ -95,11 +109,11 @@ class Plan:
 
 
 def make_plan(config: Config, sources: Sources) -> Plan:
-    """Opens all files and puts the models together, without reading more than headers and a few tensors.
+    """Opens all files and puts the models together, but reads little more than headers.
 
     Args:
-        config: a curriculum, of whose `models` only the sizes are used, e.g. `configs/full.yaml`.
-        sources: the files.
+        config: a curriculum, for the sizes of its `models`, for instance `configs/full.yaml`.
+        sources: the files to import from.
 
     Raises:
         ValueError: for a file that is missing, damaged or of another model; names it.
@@ -133,7 +147,7 @@ def make_plan(config: Config, sources: Sources) -> Plan:
 
 
 def _inside(base: Path, name: str) -> Path:
-    """A model of a diffusers folder; a single file holds all of them."""
+    """Returns the place of a model in a diffusers folder; a single file holds all of them."""
     return base / name if base.is_dir() else base
 
 
@@ -153,7 +167,7 @@ def _new_flow_vae(part: Part, image_vae: Part, config: Config) -> None:
     entry = {key: value for key, value in config.models[PARTS["flow_vae"]].items() if key != "kind"}
     model = make_vae({key: value for key, value in config.models[PARTS["vae"]].items() if key != "kind"})
     model.load_state_dict({name: value.float() for name, value in image_vae.tensors.items()})
-    part.new(flow_vae_from_image_vae(model, entry).state_dict(), "the image autoencoder made over, not trained yet")
+    part.new(flow_vae_from_image_vae(model, entry).state_dict(), "made from the image autoencoder, not trained yet")
 
 
 def _animation_unet(part: Part, shelf: Shelf, sources: Sources) -> None:
@@ -191,7 +205,7 @@ def _unet(shelf: Shelf, source: Path, part: Part) -> tuple[dict[str, Tensor], Pa
         try:
             theirs = unet_config_from_official({**config, "mid_block_type": mid}, stage=2)
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{source / 'config.json'} is not that of a UNet of this kind: {error}") from error
+            raise ValueError(f"{source / 'config.json'} does not belong to a UNet of this kind: {error}") from error
         agree(source / "config.json", theirs, part.model.config, UNET_KEYS)
     return names.unet_state(checkpoint, part.model.config.layers_per_block), checkpoint.path
 
@@ -203,7 +217,7 @@ def _agree(checkpoint: Checkpoint, part: Part, keys: tuple[str, ...]) -> None:
 
 
 def _compared(part: Part, shelf: Shelf, source: Path, take: Callable[[Part, Shelf, Path], None]) -> list[str]:
-    """The release loads some models once for each stage, and this pipeline has one: says so where they differ."""
+    """Says where models differ that the release has once for each stage, and this pipeline only once."""
     if not source.is_dir():
         return []
     other = Part(part.name, part.model)
@@ -216,12 +230,13 @@ def _tokenizer(sources: Sources, text_encoder: Part) -> CLIPTokenizer:
     folder = sources.tokenizer or sources.stable_diffusion / "tokenizer"
     if not folder.is_dir():
         raise ValueError(
-            f"no tokenizer at {folder}: a single file has none; give the folder with vocab.json and merges.txt."
+            f"there is no tokenizer at {folder}, and a single file has none; give the folder with vocab.json and "
+            "merges.txt."
         )
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers has several for what is missing or damaged
-        raise ValueError(f"{folder} holds no readable CLIP tokenizer ({error}).") from error
+    except Exception as error:  # transformers raises many kinds for what is missing or damaged
+        raise ValueError(f"{folder} does not hold a CLIP tokenizer that can be read ({error}).") from error
     size = text_encoder.model.config.vocab_size
     if len(tokenizer) != size:
         raise ValueError(f"{folder} has {len(tokenizer)} tokens, but the text encoder {size}.")
