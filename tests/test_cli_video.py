@@ -66,7 +66,7 @@ def test_a_first_frame_of_ones_own(here, weights, capsys):  # noqa: F811
     [
         ("track none.mp4 -o f.npz", "none.mp4 does not exist"),
         ("track text.mp4 -o f.npz", "cannot be read as a video"),
-        ("track one.mp4 -o f.npz", "has 1 frame(s); motion needs two"),
+        ("track one.mp4 -o f.npz", "has 1 frame(s); motion needs at least two"),
         ("track cut.mp4 -o f.npz", "cuts to another scene at frame 4"),
         ("track clip.mp4 -o f.flo", "must end in .npz"),
         ("track clip.mp4 --tracker magic -o f.npz", "'magic' is unknown"),

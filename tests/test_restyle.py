@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_refused(clip, photo, flower, tmp_path):
     pipe = Splat()
     with pytest.raises(ValueError, match="110x80 px; its sides must be multiples of 8"):
         video_to_video(pipe, clip[:, :, :110], photo)
-    with pytest.raises(ValueError, match="motion needs two"):
+    with pytest.raises(ValueError, match="motion needs at least two"):
         video_to_video(pipe, clip[:1], photo)
     cut = np.concatenate([clip[:4], np.stack([np.asarray(flower.resize(photo.size))] * 4)])
     with pytest.raises(ValueError, match="cuts to another scene at frame 4"):

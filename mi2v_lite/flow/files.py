@@ -1,15 +1,18 @@
-"""Motion fields in files: Middlebury .flo, KITTI 16-bit PNG, and .npz for a whole motion field.
+"""Flows in files: Middlebury .flo, KITTI 16-bit .png, and .npz for a whole motion field.
 
-| suffix | holds | values |
+| suffix | content | values |
 | --- | --- | --- |
 | .flo | one flow (2, H, W) | float32, exact |
-| .png | one flow (2, H, W) and its validity | steps of 1/64 px, -512 to 511.98 px |
+| .png | one flow (2, H, W), and where it is valid | steps of 1/64 px, from -512 to 511.98 px |
 | .npz | a motion field (N, 2, H, W) under the key "flow" | float32, exact |
 
-Unknown flow is nan in memory in all of them. Files are written beside their target under another name and then moved
-over it, so a reader never meets half a file and a failed write leaves the old one.
-Formats: Baker et al., "A Database and Evaluation Methodology for Optical Flow" (Middlebury); Menze and Geiger (KITTI
-2015).
+Unknown flow is nan in memory, whatever the format. A file is first written under another name and then moved to its
+place, so that a reader never finds half a file, and a failed write leaves an older file as it was.
+
+OpenCV's own `readOpticalFlow` is not used: a damaged .flo file can end the whole process in it.
+
+Formats: Baker et al., "A Database and Evaluation Methodology for Optical Flow", IJCV 2011 (Middlebury); Menze and
+Geiger, "Object Scene Flow for Autonomous Vehicles", CVPR 2015 (KITTI).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -27,13 +31,14 @@ from torch import Tensor
 from mi2v_lite.io.files import atomic
 
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
-FLO_UNKNOWN = 1e9  # Middlebury: a larger absolute value is unknown flow
-FLO_LARGEST = 99_999  # Middlebury's own bound on width and height
-KITTI_STEPS = 64.0
+FLO_UNKNOWN = 1e9  # in Middlebury's format, a larger absolute value means unknown flow
+FLO_LARGEST = 99_999  # Middlebury's bound on width and height
+KITTI_STEPS = 64.0  # a pixel
 KITTI_ZERO = 2**15
 
 
 def _write(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file whole or not at all, and onto the disk before this returns."""
     with atomic(path) as beside, open(beside, "xb") as file:
         file.write(content)
         file.flush()
@@ -41,6 +46,7 @@ def _write(path: str | os.PathLike, content: bytes) -> None:
 
 
 def _array(flow: Tensor | np.ndarray, ndim: int, shape: str) -> np.ndarray:
+    """The flow as a float32 array; ValueError if it does not have the shape."""
     array = flow.detach().cpu().float().numpy() if isinstance(flow, Tensor) else np.asarray(flow, dtype=np.float32)
     if array.ndim != ndim or array.shape[-3] != 2 or 0 in array.shape:
         raise ValueError(f"flow must have the shape {shape}, got {tuple(array.shape)}")
@@ -50,16 +56,19 @@ def _array(flow: Tensor | np.ndarray, ndim: int, shape: str) -> np.ndarray:
 def read_flo(path: str | os.PathLike) -> Tensor:
     """Read a Middlebury .flo file.
 
+    Args:
+        path: the file.
+
     Returns:
-        (2, H, W) float32, pixels, (x right, y down). Unknown flow (a value beyond 1e9) is nan in both channels.
+        (2, H, W) float32, pixels, (x right, y down). Where the flow is unknown, both channels are nan.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no .flo file, is cut short, or holds more than it says.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a .flo file, or is shorter or longer than its header says.
     """
     content = Path(path).read_bytes()
     if content[:4] != FLO_MAGIC:
-        raise ValueError(f"{path} is no .flo file: it must begin with {FLO_MAGIC!r}, got {content[:4]!r}")
+        raise ValueError(f"{path} is not a .flo file: it must begin with {FLO_MAGIC!r}, got {content[:4]!r}")
     if len(content) < 12:
         raise ValueError(f"{path} is truncated: a .flo header has 12 bytes, this file {len(content)}")
     width, height = (int(side) for side in np.frombuffer(content, "<i4", count=2, offset=4))
@@ -79,12 +88,13 @@ def write_flo(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
     """Write a Middlebury .flo file.
 
     Args:
-        path: where to.
-        flow: (2, H, W), pixels, (x right, y down). A pixel that is not finite is written as unknown (1e10).
+        path: the file to write.
+        flow: (2, H, W), pixels, (x right, y down). A pixel whose flow is nan or infinite is written as unknown (1e10).
 
     Raises:
-        ValueError: the shape is no single flow's, or a finite value is beyond 1e9, which the format reads as unknown.
-        OSError: the place cannot be written.
+        ValueError: if the shape is not that of one flow, or a finite value is beyond 1e9, which the format would read
+            as unknown.
+        OSError: if the file cannot be written.
     """
     array = _array(flow, 3, "(2, H, W)")
     known = np.isfinite(array).all(axis=0)
@@ -98,14 +108,18 @@ def write_flo(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
 
 
 def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
-    """Read a KITTI flow PNG: 16 bit, three channels, u = (red - 2^15) / 64, v from green, validity in blue.
+    """Read a KITTI flow PNG of 16 bits: x = (red - 2^15) / 64, y likewise from green, and validity from blue.
+
+    Args:
+        path: the file.
 
     Returns:
-        ``flow`` (2, H, W) float32, pixels, (x right, y down), nan where not valid; ``valid`` (1, H, W) bool.
+        The flow (2, H, W) float32, pixels, (x right, y down), nan where it is not valid; and (1, H, W) bool, which says
+        where it is valid.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no PNG, is damaged, or is not 16 bit with three channels.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a PNG, is damaged, or does not have three channels of 16 bits.
     """
     content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     _check_png(path, content)
@@ -114,7 +128,7 @@ def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
         raise ValueError(f"{path} is a damaged PNG: it cannot be decoded")
     if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
-            f"{path} is no KITTI flow: it must be a 16-bit PNG with 3 channels, got {image.dtype} {image.shape}"
+            f"{path} is not a KITTI flow: it must be a 16-bit PNG with 3 channels, got {image.dtype} {image.shape}"
         )
     blue, green, red = np.moveaxis(image, 2, 0)
     valid = blue > 0
@@ -124,9 +138,9 @@ def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
 
 
 def _check_png(path: str | os.PathLike, content: np.ndarray) -> None:
-    """The decoder fills up a truncated PNG without a word, so its two ends are looked at here."""
+    """Check both ends of a PNG, since the decoder does not report that a file was cut off but fills up the picture."""
     if content[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"{path} is no PNG file")
+        raise ValueError(f"{path} is not a PNG file")
     if content[-8:-4].tobytes() != b"IEND":
         raise ValueError(f"{path} is truncated: the PNG has no end mark")
 
@@ -135,14 +149,14 @@ def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tenso
     """Write a KITTI flow PNG. Values are rounded to 1/64 px.
 
     Args:
-        path: where to.
-        flow: (2, H, W), pixels, (x right, y down), -512 to 511.98 where valid.
-        valid: (1, H, W) or (H, W), True where the flow is known. By default where it is finite; a pixel that is not
-            finite is never valid.
+        path: the file to write.
+        flow: (2, H, W), pixels, (x right, y down), from -512 to 511.98 where it is valid.
+        valid: (1, H, W) or (H, W), True where the flow is valid. By default it is valid where it is finite; where it is
+            not finite, it is never valid.
 
     Raises:
-        ValueError: the shapes are wrong, or a valid value is out of the format's range.
-        OSError: the place cannot be written.
+        ValueError: if a shape is wrong, or a valid value is outside the range of the format.
+        OSError: if the file cannot be written.
     """
     array = _array(flow, 3, "(2, H, W)")
     known = np.isfinite(array).all(axis=0)
@@ -156,7 +170,7 @@ def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tenso
         raise ValueError(
             "flow has values outside -512 to 511.98 px, the range of a KITTI PNG; write .flo or .npz instead"
         )
-    # KITTI's own files hold zeros in all channels where the flow is unknown.
+    # In KITTI's own files, all channels are zero where the flow is not valid.
     red, green = np.where(known, codes, 0).astype(np.uint16)
     done, content = cv2.imencode(".png", np.stack([known.astype(np.uint16), green, red], axis=-1))
     if not done:
@@ -167,25 +181,26 @@ def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tenso
 def read_npz(path: str | os.PathLike) -> Tensor:
     """Read a motion field from an .npz file.
 
+    Args:
+        path: the file.
+
     Returns:
         (N, 2, H, W) float32, pixels, (x right, y down), as it was written.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no .npz file, is damaged, has no array "flow", or that has another shape or is not numeric.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not an .npz file, is damaged, has no array "flow", or if that array has another shape or
+            does not hold numbers.
     """
     content = Path(path).read_bytes()
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            if "flow" not in arrays:
-                raise ValueError(f'{path} has no array "flow"; it has {sorted(arrays)}')
-            flow = arrays["flow"]
-    except (zipfile.BadZipFile, EOFError, TypeError, AttributeError, OSError) as error:
-        raise ValueError(f"{path} is no .npz file or is truncated: {error}") from error
-    except ValueError as error:
-        if "has no array" in str(error):
-            raise
-        raise ValueError(f"{path} is no .npz file with a plain numeric array: {error}") from error
+            names = sorted(arrays)
+            flow = arrays["flow"] if "flow" in names else None
+    except (zipfile.BadZipFile, EOFError, TypeError, AttributeError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or is not an .npz file with a plain numeric array: {error}") from error
+    if flow is None:
+        raise ValueError(f'{path} has no array "flow"; it has {names}')
     if flow.dtype.kind not in "fiu" or flow.ndim != 4 or flow.shape[1] != 2:
         raise ValueError(f'{path}: "flow" must be numbers of the shape (N, 2, H, W), got {flow.dtype} {flow.shape}')
     return torch.from_numpy(flow.astype(np.float32))
@@ -197,26 +212,27 @@ def write_npz(
     """Write a motion field to an .npz file, compressed.
 
     Args:
-        path: where to.
-        flow: (N, 2, H, W), pixels, (x right, y down). Stored as float32, nan and inf included.
-        visibility: (N, H, W) bool, what of frame 0 is still seen; stored beside it under "visibility".
+        path: the file to write.
+        flow: (N, 2, H, W), pixels, (x right, y down). Stored as float32, with nan and infinite values.
+        visibility: (N, H, W) bool, which pixels of frame 0 are still seen; stored under the key "visibility".
 
     Raises:
-        ValueError: the shape is no motion field's, or the visibility is not that of the flow.
-        OSError: the place cannot be written.
+        ValueError: if the shape is not that of a motion field, or the visibility does not fit to it.
+        OSError: if the file cannot be written.
     """
     arrays = {"flow": _array(flow, 4, "(N, 2, H, W)")}
     if visibility is not None:
         seen = np.asarray(visibility, dtype=bool)
         if seen.shape != (len(arrays["flow"]), *arrays["flow"].shape[2:]):
-            raise ValueError(f"visibility must be (N, H, W) of the flow {arrays['flow'].shape}, got {seen.shape}")
+            raise ValueError(f"visibility must be (N, H, W) as the flow {arrays['flow'].shape}, got {seen.shape}")
         arrays["visibility"] = seen
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     _write(path, buffer.getvalue())
 
 
-def _format(path: str | os.PathLike, formats: dict) -> object:
+def _format(path: str | os.PathLike, formats: dict[str, Callable]) -> Callable:
+    """The function for a file's suffix."""
     suffix = Path(path).suffix.lower()
     if suffix not in formats:
         raise ValueError(f"{path}: unknown suffix {suffix!r}; a flow is kept in {', '.join(sorted(formats))}")
@@ -224,22 +240,30 @@ def _format(path: str | os.PathLike, formats: dict) -> object:
 
 
 def read_flow(path: str | os.PathLike) -> Tensor:
-    """Read a flow by the file's suffix: .flo and .png give (2, H, W), .npz gives (N, 2, H, W). Pixels, float32.
+    """Read a flow in the format that the file's suffix tells.
 
-    Unknown flow is nan.
+    Args:
+        path: a .flo, .png or .npz file.
+
+    Returns:
+        (2, H, W) float32 from .flo and .png, (N, 2, H, W) from .npz, in pixels; unknown flow is nan.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: unknown suffix, or what the reader of that format raises.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the suffix is unknown, or as the reader of the format says.
     """
     return _format(path, {".flo": read_flo, ".png": lambda p: read_kitti(p)[0], ".npz": read_npz})(path)
 
 
 def write_flow(path: str | os.PathLike, flow: Tensor | np.ndarray) -> None:
-    """Write a flow by the file's suffix: .flo and .png take (2, H, W), .npz takes (N, 2, H, W). Pixels.
+    """Write a flow in the format that the file's suffix tells.
+
+    Args:
+        path: a .flo, .png or .npz file.
+        flow: (2, H, W) for .flo and .png, (N, 2, H, W) for .npz, in pixels.
 
     Raises:
-        ValueError: unknown suffix, or what the writer of that format raises.
-        OSError: the place cannot be written.
+        ValueError: if the suffix is unknown, or as the writer of the format says.
+        OSError: if the file cannot be written.
     """
     _format(path, {".flo": write_flo, ".png": write_kitti, ".npz": write_npz})(path, flow)

@@ -1,20 +1,23 @@
-"""Other trackers behind the protocol of `tracking.py`: networks from a local file, and fields computed elsewhere.
+"""Choosing a tracker by its name, and the trackers beside the default one of `tracking.py`.
 
-| spec | file | what it is |
+| name | file | what it is |
 | --- | --- | --- |
-| dis | none | OpenCV's DIS, chained and refined: the default |
-| raft:FILE | state dict of torchvision's `raft_large` or `raft_small` | frame to frame, chained and refined like DIS |
-| cotracker:FILE | TorchScript of CoTracker | tracks of a grid of points, interpolated in between |
+| dis | none | OpenCV's DIS, chained and corrected; the default |
+| raft:FILE | state dict of torchvision's `raft_large` or `raft_small` | flow from frame to frame, used like DIS |
+| cotracker:FILE | TorchScript of CoTracker | tracks of a grid of points, interpolated between them |
 | dot:FILE | TorchScript of DOT | dense tracks from frame 0 |
-| fields:PATH | .npz, or a folder with one .flo or KITTI .png a frame | precomputed |
-| python:MODULE:NAME | an installed module | what its NAME gives when called without arguments: a tracker of your own |
+| fields:PATH | .npz, or a folder with one .flo or KITTI .png for each frame | flows that were computed elsewhere |
+| python:MODULE:NAME | a module that Python can import | a tracker of your own |
 
-Nothing is fetched. State dicts are read with `weights_only=True`; TorchScript holds a program and no pickled objects of
-yours, but it is a program: load files that you trust.
+A tracker of your own is one method, the `__call__` of the `Tracker` in `tracking.py`. NAME is a class or a function
+that is called without arguments and returns the tracker.
 
-RAFT: Teed and Deng, ECCV 2020. CoTracker: Karaev et al., ECCV 2024. DOT: Le Moing et al., "Dense Optical Tracking:
-Connecting the Dots", CVPR 2024. Motion-I2V, section 3.4, drives its video-to-video with such dense tracks.
-Notebook 05 uses the default.
+Nothing is downloaded. State dicts are read with `weights_only=True`. A TorchScript file is a program, so load only
+files that you trust.
+
+Motion-I2V (section 3.4) uses dense tracks like these for its video-to-video; notebook 05 uses the default. Sources:
+Teed and Deng, "RAFT", ECCV 2020; Karaev et al., "CoTracker", ECCV 2024; Le Moing et al., "Dense Optical Tracking:
+Connecting the Dots" (DOT), CVPR 2024.
 """
 
 from __future__ import annotations
@@ -38,18 +41,22 @@ from .files import read_flow
 from .tracking import ChainTracker, Tracker, Tracks, check_clip
 
 GRID_STEP = 4  # pixels between CoTracker's points
-RAFT_MULTIPLE, RAFT_LEAST = 8, 128  # what torchvision's RAFT takes
+RAFT_MULTIPLE, RAFT_LEAST = 8, 128  # sides that torchvision's RAFT accepts: multiples of 8, at least 128 pixels
 
 
 def load_tracker(spec: str = "dis", device: torch.device | str | None = None) -> Tracker:
-    """A tracker by name, see the table above.
+    """Make a tracker from its name.
 
     Args:
-        spec: "dis", or "kind:file". device: where a network runs; None is a GPU if there is one, else the CPU.
+        spec: a name as in the table at the head of this file.
+        device: where a network runs; None means on the GPU if there is one, and otherwise on the CPU.
+
+    Returns:
+        The tracker.
 
     Raises:
-        ValueError: unknown kind, a missing or unreadable file, a module without that name, or torchvision is not
-            installed.
+        ValueError: if the name is unknown, the file is missing or cannot be read, the module does not have that name,
+            or torchvision is needed and not installed.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, name = spec.partition(":")
@@ -59,7 +66,7 @@ def load_tracker(spec: str = "dis", device: torch.device | str | None = None) ->
         return _of_module(spec, name)
     kinds = {"raft": _raft, "cotracker": _cotracker, "dot": _dot, "fields": lambda path, _: FieldFile(path)}
     if kind not in kinds or not name:
-        files = ", ".join(f"{each}:FILE" for each in kinds)
+        files = ", ".join(f"{name}:FILE" for name in kinds)
         raise ValueError(f"tracker {spec!r} is unknown: write dis, {files}, or python:MODULE:NAME.")
     if not Path(name).exists():
         raise ValueError(f"tracker {spec!r}: {name} does not exist.")
@@ -68,45 +75,59 @@ def load_tracker(spec: str = "dis", device: torch.device | str | None = None) ->
 
 @dataclass(frozen=True)
 class TrackerMaker:
-    """`load_tracker` put off: other processes get this instead of a network, and each makes its own."""
+    """Makes a tracker when it is called. Other processes are sent this instead of a network, and each makes its own.
+
+    Attributes:
+        spec: as in `load_tracker`.
+    """
 
     spec: str
 
     def __repr__(self) -> str:
-        """The spec: how a set of shards notes what tracked it."""
+        """The name of the tracker, which a set of shards keeps to say how it was tracked."""
         return self.spec
 
     def __call__(self) -> Tracker:
-        """See `load_tracker`."""
+        """Call `load_tracker`."""
         return load_tracker(self.spec)
 
 
 class RaftFlow:
-    """A network of RAFT's interface as a `PairFlow`: `model(a, b)` of `(1, 3, H, W)` in [-1, 1] gives a list of flows
-    `(1, 2, H, W)`, the last one best."""
+    """A network with the interface of RAFT as a `PairFlow`.
+
+    Args:
+        model: `model(a, b)` takes two pictures `(1, 3, H, W)` in [-1, 1] and returns a list of flows `(1, 2, H, W)`, of
+            which the last is the best.
+        device: where it runs.
+    """
 
     def __init__(self, model: Callable, device: torch.device | str = "cpu") -> None:
         self.model, self.device = model, torch.device(device)
 
     @torch.no_grad()
     def __call__(self, a: np.ndarray, b: np.ndarray) -> Tensor:
-        """See `PairFlow`. Sides are padded at the right and below to what the network takes."""
+        """As `PairFlow` says. Pictures are padded at the right and at the bottom to sides that the network accepts."""
         height, width = a.shape[:2]
         target = [max(RAFT_LEAST, -(-side // RAFT_MULTIPLE) * RAFT_MULTIPLE) for side in (height, width)]
         pictures = frames_tensor(np.stack([a, b]))
         padded = F.pad(pictures, (0, target[1] - width, 0, target[0] - height), mode="replicate").to(self.device)
         flow = self.model(padded[:1], padded[1:])[-1]
         if tuple(flow.shape) != (1, 2, *target):
-            raise ValueError(f"the network's flow must be {(1, 2, *target)}, got {tuple(flow.shape)}.")
+            raise ValueError(f"the network's flow must have the shape {(1, 2, *target)}, got {tuple(flow.shape)}.")
         return flow[0, :, :height, :width].float().cpu()
 
 
 class PointTracker:
-    """A network of CoTracker's interface as a `Tracker`.
+    """A network with the interface of CoTracker as a `Tracker`.
 
-    `model(video, queries)`: video `(1, F, 3, H, W)` float in [0, 255], queries `(1, P, 3)` as (frame, x, y); it gives
-    tracks `(1, F, P, 2)` in pixels and visibility `(1, F, P)`. A grid of points is tracked; flow in between is
-    interpolated bilinearly, visibility taken from the nearest point.
+    A grid of points is tracked. Between the points the flow is interpolated bilinearly, and the visibility is that of
+    the nearest point.
+
+    Args:
+        model: `model(video, queries)` takes a video `(1, F, 3, H, W)`, float in [0, 255], and queries `(1, P, 3)` of
+            (frame, x, y); it returns tracks `(1, F, P, 2)` in pixels and their visibility `(1, F, P)`.
+        device: where it runs.
+        step: about how many pixels lie between neighbouring points of the grid.
     """
 
     def __init__(self, model: Callable, device: torch.device | str = "cpu", step: int = GRID_STEP) -> None:
@@ -123,19 +144,24 @@ class PointTracker:
         tracks, seen = self.model(_video(frames, 255.0).to(self.device), queries)[:2]
         if tuple(tracks.shape) != (1, count, rows * columns, 2):
             raise ValueError(
-                f"the network's tracks must be {(1, count, rows * columns, 2)}, got {tuple(tracks.shape)}."
+                f"the network's tracks must have the shape {(1, count, rows * columns, 2)}, got {tuple(tracks.shape)}."
             )
         moved = (tracks[0, 1:] - queries[0, :, 1:]).float().cpu()  # (N, P, 2)
         coarse = moved.unflatten(1, (rows, columns)).permute(0, 3, 1, 2)  # (N, 2, rows, columns)
         visible = seen.reshape(1, count, -1)[0, 1:].float().cpu().unflatten(1, (rows, columns))[:, None]
-        # The points stand on the corners too, so the corners are aligned.
+        # The corners of the picture are points of the grid, so the corners are aligned.
         flow = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True)
         return Tracks(flow, F.interpolate(visible, (height, width), mode="nearest")[:, 0] > 0.5)
 
 
 class DenseTracker:
-    """A network of DOT's interface as a `Tracker`: `model(video)`, video `(1, F, 3, H, W)` float in [0, 1], gives
-    `(1, F, H, W, 3)`: for each pixel of frame 0 its (x, y) in every frame, pixels, and whether it is seen there."""
+    """A network with the interface of DOT as a `Tracker`.
+
+    Args:
+        model: `model(video)` takes a video `(1, F, 3, H, W)`, float in [0, 1], and returns `(1, F, H, W, 3)`: for each
+            pixel of frame 0 its x and y in every frame, in pixels, and whether it is seen there.
+        device: where it runs.
+    """
 
     def __init__(self, model: Callable, device: torch.device | str = "cpu") -> None:
         self.model, self.device = model, torch.device(device)
@@ -147,7 +173,9 @@ class DenseTracker:
         count, height, width = frames.shape[:3]
         dense = self.model(_video(frames, 1.0).to(self.device))
         if tuple(dense.shape) != (1, count, height, width, 3):
-            raise ValueError(f"the network's tracks must be {(1, count, height, width, 3)}, got {tuple(dense.shape)}.")
+            raise ValueError(
+                f"the network's tracks must have the shape {(1, count, height, width, 3)}, got {tuple(dense.shape)}."
+            )
         dense = dense[0, 1:].float().cpu()  # (N, H, W, 3)
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         flow = dense[..., :2] - torch.stack([x, y], dim=-1)
@@ -155,45 +183,62 @@ class DenseTracker:
 
 
 class FieldFile:
-    """Fields computed elsewhere as a `Tracker`: the file says how the clip moves, the frames are only checked."""
+    """Flows from a file as a `Tracker`, which only checks that the frames fit to them.
+
+    Args:
+        path: the file or folder, see `read_tracks`.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
     def __call__(self, frames: np.ndarray) -> Tracks:
-        """The tracks of the file, cut to the clip's length.
+        """Read the tracks and cut them to the length of the clip.
+
+        Args:
+            frames: uint8 `(F, H, W, 3)`.
+
+        Returns:
+            The tracks of F - 1 frames.
 
         Raises:
-            ValueError: the file has fewer fields than the clip needs, or of another size.
+            ValueError: if the file has fewer flows than the clip needs, or flows of another size.
         """
         check_clip(frames)
         tracks = read_tracks(self.path)
         count, height, width = frames.shape[:3]
-        have = tuple(tracks.flow.shape)
-        if have[0] < count - 1 or have[2:] != (height, width):
+        shape = tuple(tracks.flow.shape)
+        if shape[0] < count - 1 or shape[2:] != (height, width):
             raise ValueError(
-                f"{self.path} has {have[0]} fields of {have[3]}x{have[2]}; the clip needs {count - 1} of "
+                f"{self.path} has {shape[0]} fields of {shape[3]}x{shape[2]}; the clip needs {count - 1} of "
                 f"{width}x{height}. Track the same frames at the same size, or change --frames and --size."
             )
         return Tracks(tracks.flow[: count - 1], tracks.visibility[: count - 1])
 
 
 def read_tracks(path: str | Path) -> Tracks:
-    """Tracks from an .npz file, or from a folder with one .flo or KITTI .png file a frame in the order of their names.
+    """Read tracks from a file, or from a folder with one file for each frame.
 
-    Unknown flow (nan) takes the nearest known pixel's and counts as hidden. Without a "visibility" everything known
-    counts as seen.
+    Where the flow is unknown (nan), it is taken from the nearest pixel where it is known, and the pixel counts as
+    hidden. If there is no visibility in the file, all pixels with a known flow count as visible.
+
+    Args:
+        path: an .npz file, a .flo or KITTI .png file, or a folder of .flo or KITTI .png files, which are read in the
+            order of their names.
+
+    Returns:
+        The tracks.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: nothing readable there, fields of several sizes, or a field without any known pixel.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file cannot be read, the flows have several sizes, or one of them has no known pixel.
     """
     path = Path(path)
     if path.is_dir():
-        parts = sorted(p for p in path.iterdir() if p.suffix.lower() in (".flo", ".png"))
-        fields = [read_flow(part) for part in parts]
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".flo", ".png"))
+        fields = [read_flow(file) for file in files]
         if len({tuple(field.shape) for field in fields}) != 1:
-            raise ValueError(f"{path} must hold .flo or KITTI .png files of one size, got {len(parts)} files.")
+            raise ValueError(f"{path} must hold .flo or KITTI .png files of one size, got {len(files)} files.")
         flow = torch.stack(fields)
     else:
         flow = read_flow(path)
@@ -215,8 +260,9 @@ def read_tracks(path: str | Path) -> Tracks:
     return Tracks(flow, seen)
 
 
-def _video(frames: np.ndarray, top: float) -> Tensor:
-    return torch.from_numpy(frames).permute(0, 3, 1, 2).float()[None] * (top / 255)  # (1, F, 3, H, W)
+def _video(frames: np.ndarray, largest: float) -> Tensor:
+    """A clip as the networks take it, `(1, F, 3, H, W)` from 0 to `largest`."""
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).float()[None] * (largest / 255)
 
 
 def _of_module(spec: str, name: str) -> Tracker:
@@ -226,7 +272,7 @@ def _of_module(spec: str, name: str) -> Tracker:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"tracker {spec!r} cannot be imported ({error}): write python:MODULE:NAME.") from error
     if not callable(maker):
-        raise ValueError(f"tracker {spec!r} cannot be called; name a function or class that gives a tracker.")
+        raise ValueError(f"tracker {spec!r} cannot be called; name a function or class that returns a tracker.")
     return maker()
 
 
@@ -234,14 +280,14 @@ def _raft(path: Path, device: torch.device) -> Tracker:
     try:
         networks = importlib.import_module("torchvision.models.optical_flow")
     except ImportError as error:
-        raise ValueError("tracker raft needs torchvision, which is not installed; or use dis.") from error
+        raise ValueError("tracker raft needs torchvision, which is not installed; install it, or use dis.") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         large = any(name.startswith("mask_predictor") for name in state)
         model = networks.raft_large() if large else networks.raft_small()
         model.load_state_dict(state)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, TypeError) as error:
-        raise ValueError(f"{path} is no state dict of torchvision's RAFT: {error}") from error
+        raise ValueError(f"{path} is not a state dict of torchvision's RAFT: {error}") from error
     return ChainTracker(RaftFlow(model.to(device).eval(), device))
 
 
@@ -249,7 +295,7 @@ def _script(path: Path, device: torch.device) -> torch.jit.ScriptModule:
     try:
         return torch.jit.load(str(path), map_location=device).eval()
     except RuntimeError as error:
-        raise ValueError(f"{path} is no TorchScript file (torch.jit.save): {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} is not a TorchScript file (torch.jit.save): {str(error).splitlines()[0]}") from error
 
 
 def _cotracker(path: Path, device: torch.device) -> Tracker:

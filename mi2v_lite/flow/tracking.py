@@ -1,17 +1,19 @@
-"""The motion field of a real clip: f_{0->i} and what of frame 0 is still seen in frame i (notebook 05).
+"""Tracking every pixel of a real clip: f_{0->i}, and which pixels of frame 0 are still seen in frame i (notebook 05).
 
-A motion of many pixels cannot be estimated directly: a window that looks for its like falls into the first valley. So
-the small motions from frame to frame are estimated and chained,
+This file says what a tracker is, and has the default one; `trackers.py` has others behind the same interface.
 
-    f_{0->i}(p) = f_{0->i-1}(p) + d_{i-1->i}(p + f_{0->i-1}(p)),
+A motion of many pixels cannot be estimated directly, because a search for the most similar patch ends at the first one
+that is somewhat similar. The small motions d from frame to frame are therefore estimated and chained,
 
-and because every link adds its error, one more estimate is made from frame 0 to frame i pulled back by the chain,
-where hardly any motion is left, and is taken where it explains the picture better. The chain itself stays unrefined: a
-mistake would spread to all later frames. What is hidden follows from walking back: a pixel that does not return to
-where it came from is covered by something else.
+    f_{0->i}(p) = f_{0->i-1}(p) + d_{i-1->i}(p + f_{0->i-1}(p)).
 
-DIS: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016. The check: Sundaram et al., "Dense Point
-Trajectories by GPU-accelerated Large Displacement Optical Flow", ECCV 2010.
+Every link of the chain adds its error. So frame i is pulled back along the chain, after which hardly any motion is left
+between it and frame 0; that rest is estimated as well, and used where it explains the picture better. The chain itself
+is not corrected, since a mistake would spread to all later frames. A pixel that does not return to its place when it is
+followed forward and back again is hidden by something else.
+
+Sources: Kroeger et al., "Fast Optical Flow using Dense Inverse Search" (DIS), ECCV 2016. The forward-backward check:
+Sundaram et al., "Dense Point Trajectories by GPU-accelerated Large Displacement Optical Flow", ECCV 2010.
 """
 
 from __future__ import annotations
@@ -24,16 +26,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LARGEST_REFINEMENT = 4.0  # pixels: the chain is not that wrong, so a larger correction is a false match
-REFINE_WINDOW = 7  # pixels, odd: the photometric error is compared as a mean over such a square
+LARGEST_REFINEMENT = 4.0  # pixels: the chain is not as wrong as that, so a larger correction is a false match
+REFINE_WINDOW = 7  # pixels, odd: differences of pictures are compared as means over squares of this size
 CUT_COLOURS, CUT_THUMBNAIL = 0.45, 22.0  # see `find_cuts`
 
 
 class Tracks(NamedTuple):
-    """What a tracker gives, N = F - 1.
+    """The result of a tracker for a clip of F = N + 1 frames.
 
-    flow: f_{0->i}, `(N, 2, H, W)` float32, pixels, (x right, y down), finite everywhere. visibility: `(N, H, W)` bool
-    on frame 0's grid: is the pixel's point still seen in frame i + 1?
+    Attributes:
+        flow: f_{0->i}, `(N, 2, H, W)` float32, pixels, (x right, y down), finite everywhere.
+        visibility: `(N, H, W)` bool on the grid of frame 0: whether the point at a pixel is still seen in that frame.
     """
 
     flow: Tensor
@@ -41,26 +44,42 @@ class Tracks(NamedTuple):
 
 
 class Tracker(Protocol):
-    """Anything that turns a clip into `Tracks`."""
+    """Anything that turns a clip into `Tracks`; a function is enough."""
 
     def __call__(self, frames: np.ndarray) -> Tracks:
-        """frames: uint8 `(F, H, W, 3)`, RGB, F of at least 2."""
+        """Track every pixel of frame 0.
+
+        Args:
+            frames: uint8 `(F, H, W, 3)`, RGB, where F is at least 2.
+
+        Returns:
+            The tracks.
+        """
         ...
 
 
 class PairFlow(Protocol):
-    """Anything that estimates the flow between two pictures; what `ChainTracker` is made of."""
+    """Anything that estimates the flow between two pictures; a `ChainTracker` makes a tracker of it."""
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> Tensor:
-        """f_{a->b}: `(2, H, W)` pixels, of uint8 `(H, W, 3)`."""
+        """Estimate the flow from one picture to another.
+
+        Args:
+            a: uint8 `(H, W, 3)`, RGB.
+            b: of the same shape.
+
+        Returns:
+            f_{a->b}, `(2, H, W)` float32, pixels.
+        """
         ...
 
 
 class DIS:
-    """OpenCV's dense inverse search, set finer than any of its presets (a `PairFlow`).
+    """OpenCV's dense inverse search, with finer settings than any of its presets (a `PairFlow`).
 
-    Patches 3 pixels apart, 25 and 5 iterations: as near to the truth as 2, 50 and 10 in half of the time. What does
-    cost accuracy is to stop at half the resolution, or fewer variational iterations.
+    Patches are 3 pixels apart, with 25 iterations of gradient descent and 5 of the variational refinement. This is as
+    accurate as 2 pixels, 50 and 10 iterations, and takes half of the time. To stop at half of the resolution, or with
+    fewer variational iterations, would be less accurate.
     """
 
     def __init__(self) -> None:
@@ -71,15 +90,17 @@ class DIS:
         self._dis.setVariationalRefinementIterations(5)
 
     def __call__(self, a: np.ndarray, b: np.ndarray) -> Tensor:
-        """See `PairFlow`. No start flow for OpenCV: it crashes when the size changes between calls."""
+        """As `PairFlow` says. OpenCV gets no initial flow: with one, it crashes when the size changes between calls."""
         grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (a, b)]
         return torch.from_numpy(self._dis.calc(*grey, None)).permute(2, 0, 1)
 
 
 class ChainTracker:
-    """Chains a `PairFlow` through the clip and refines the chain (a `Tracker`).
+    """Chains the flows between neighbouring frames through a clip, and corrects the result (a `Tracker`).
 
-    pairs: between two frames, `DIS` by default. refine: whether to correct each chain by one more estimate.
+    Args:
+        pairs: estimates the flow between two frames; `DIS` by default.
+        refine: whether each chained flow is corrected by one more estimate, see the head of this file.
     """
 
     def __init__(self, pairs: PairFlow | None = None, refine: bool = True) -> None:
@@ -93,10 +114,10 @@ class ChainTracker:
             frames: uint8 `(F, H, W, 3)`, RGB.
 
         Returns:
-            `Tracks`. The flow of a hidden pixel is a guess: that of what hides it, or of its neighbours.
+            The tracks. The flow of a hidden pixel is a guess, either that of what hides it or that of its neighbours.
 
         Raises:
-            ValueError: no such clip, fewer than 2 frames, or a side below 16 pixels.
+            ValueError: if this is not a clip, has fewer than 2 frames, or a side of less than 16 pixels.
         """
         check_clip(frames)
         flows, seen = [], []
@@ -111,8 +132,9 @@ class ChainTracker:
         return Tracks(torch.stack(flows), torch.stack(seen))
 
     def _refined(self, first: np.ndarray, frame: np.ndarray, chain: Tensor) -> Tensor:
+        """The chained flow from the first frame to another, corrected where that explains the picture better."""
         picture = torch.from_numpy(frame).permute(2, 0, 1).float()
-        pulled = _read(picture, chain)  # (3, H, W): like `first`, where the chain is right
+        pulled = _read(picture, chain)  # (3, H, W); where the chain is right, it looks like `first`
         pulled = pulled.permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
         correction = self.pairs(first, np.ascontiguousarray(pulled))
         new = correction + _read(chain, correction)
@@ -121,8 +143,7 @@ class ChainTracker:
 
 
 def _read(field: Tensor, flow: Tensor) -> Tensor:
-    """`field(p + flow(p))`, `(C, H, W)`, bilinear, the border beyond it: `fields.compose`'s reading, ten times faster
-    since nothing here needs its gradient."""
+    """`field(p + flow(p))`, `(C, H, W)`, as in `fields.compose`, but without gradients and ten times as fast."""
     height, width = flow.shape[1:]
     x = (torch.arange(width) + flow[0]) * (2 / (width - 1)) - 1
     y = (torch.arange(height)[:, None] + flow[1]) * (2 / (height - 1)) - 1
@@ -131,24 +152,34 @@ def _read(field: Tensor, flow: Tensor) -> Tensor:
 
 
 def check_clip(frames: np.ndarray) -> None:
-    """Raises ValueError for what no tracker can take: see the message."""
+    """Check that a clip can be tracked.
+
+    Args:
+        frames: should be uint8 `(F, H, W, 3)`.
+
+    Raises:
+        ValueError: if it is not, if F is less than 2, or if a side is shorter than 16 pixels.
+    """
     if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         got = f"{frames.dtype} {frames.shape}" if isinstance(frames, np.ndarray) else type(frames)
         raise ValueError(f"A clip to track must be a uint8 array (F, H, W, 3), got {got}.")
     if len(frames) < 2:
-        raise ValueError(f"The clip has {len(frames)} frame(s); motion needs two at least.")
+        raise ValueError(f"The clip has {len(frames)} frame(s); motion needs at least two.")
     if min(frames.shape[1:3]) < 16:
         raise ValueError(f"The clip is {frames.shape[2]}x{frames.shape[1]}; sides below 16 pixels cannot be tracked.")
 
 
 def better(a: np.ndarray, b: np.ndarray, flow: Tensor, other: Tensor) -> Tensor:
-    """Of two estimates of f_{a->b}, at each pixel the one under which b looks more like a.
+    """Choose between two estimates of f_{a->b}: at each pixel, the one along which b looks more like a.
 
     Args:
-        a, b: uint8 `(H, W, 3)`. flow, other: `(2, H, W)` pixels; `flow` wins a tie.
+        a: uint8 `(H, W, 3)`.
+        b: of the same shape.
+        flow: the first estimate, `(2, H, W)` pixels, which is kept if both are equally good.
+        other: the second estimate.
 
     Returns:
-        `(2, H, W)`.
+        `(2, H, W)` pixels.
     """
     here, there = (torch.from_numpy(picture).permute(2, 0, 1).float() for picture in (a, b))
     errors = []
@@ -160,20 +191,22 @@ def better(a: np.ndarray, b: np.ndarray, flow: Tensor, other: Tensor) -> Tensor:
 
 
 def _inside(flow: Tensor) -> Tensor:
-    """bool `(H, W)`: the pixel, taken along the flow, is within the picture's pixel centres, half a pixel spared."""
+    """Whether each pixel, carried along the flow, is still inside the picture: bool `(H, W)`."""
     height, width = flow.shape[-2:]
     x, y = torch.arange(width) + flow[0], torch.arange(height)[:, None] + flow[1]
     return (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
 
 
 def returns(forward: Tensor, backward: Tensor) -> Tensor:
-    """The forward-backward check: which pixels, taken along `forward` and back along `backward`, come home.
+    """The forward-backward check: which pixels return to their place when they go forward and then back.
 
     Args:
-        forward: f_{a->b}, `(2, H, W)` pixels. backward: f_{b->a}, `(2, H, W)`.
+        forward: f_{a->b}, `(2, H, W)` pixels.
+        backward: f_{b->a}, `(2, H, W)` pixels.
 
     Returns:
-        bool `(H, W)`: inside b, and home within `sqrt(0.01 (|f|^2 + |b|^2) + 0.5)` pixels.
+        bool `(H, W)`, True where a pixel arrives inside b, and returns to within
+        `sqrt(0.01 (|forward|^2 + |backward|^2) + 0.5)` pixels of where it started.
     """
     back = _read(backward, forward)
     allowed = 0.01 * (forward.square().sum(0) + back.square().sum(0)) + 0.5
@@ -181,17 +214,17 @@ def returns(forward: Tensor, backward: Tensor) -> Tensor:
 
 
 def find_cuts(frames: np.ndarray) -> list[int]:
-    """Where a clip cuts to another scene.
+    """Find where a clip cuts to another scene.
 
-    A frame is the first of a scene when its colours (512 bins) overlap those of the frame before by less than 45 %, or
-    half that much is new and its thumbnail of 16x16 differs by more than 22 levels on average. Fast motion keeps its
-    colours; a slow fade is not found.
+    A frame is taken as the first of a new scene if its histogram of colours (512 bins) shares less than 45 % with that
+    of the previous frame; or if it shares less than 72.5 %, and the thumbnails of 16x16 pixels differ by more than 22
+    levels on average. Fast motion does not change the colours and is not taken for a cut. A slow fade is not found.
 
     Args:
         frames: uint8 `(F, H, W, 3)`.
 
     Returns:
-        indices of frames, each the first of a new scene; [] for one take.
+        The indices of the frames that begin a new scene; an empty list if there is no cut.
     """
 
     def colours(frame: np.ndarray) -> np.ndarray:
@@ -212,7 +245,14 @@ def find_cuts(frames: np.ndarray) -> list[int]:
 
 
 def check_one_take(frames: np.ndarray) -> None:
-    """Raises ValueError, with the frame, for a clip that cuts to another scene: nothing can be tracked across."""
+    """Check that a clip does not cut to another scene, since nothing can be tracked across a cut.
+
+    Args:
+        frames: uint8 `(F, H, W, 3)`.
+
+    Raises:
+        ValueError: which names the frames at which the clip cuts.
+    """
     cuts = find_cuts(frames)
     if cuts:
         raise ValueError(
