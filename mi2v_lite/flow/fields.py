@@ -125,11 +125,11 @@ def sample(field: Tensor, points: Tensor) -> Tensor:
 
     Args:
         field: (..., C, H, W), a flow or anything else.
-        points: (..., P, 2), pixels (x, y), with the leading dimensions of ``field``. A point beyond the border reads
+        points: (..., P, 2), pixels (x, y), with the leading dimensions of `field`. A point beyond the border reads
             the border, and a nan reads nan.
 
     Returns:
-        (..., P, C) in the dtype of ``field``, exact at pixel centres.
+        (..., P, C) in the dtype of `field`, exact at pixel centres.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -148,7 +148,7 @@ def sample(field: Tensor, points: Tensor) -> Tensor:
 
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
-    """Chain two flows: ``f_ac(p) = f_ab(p) + f_bc(p + f_ab(p))``.
+    """Chain two flows: `f_ac(p) = f_ab(p) + f_bc(p + f_ab(p))`.
 
     Args:
         first: f_{a->b}, (..., 2, H, W), pixels, on the grid of a.
@@ -199,7 +199,7 @@ def invert(flow: Tensor) -> tuple[Tensor, Tensor]:
         flow: (..., 2, H, W), pixels. Pixels whose flow is nan or infinite are dropped.
 
     Returns:
-        ``inverse`` (..., 2, H, W), pixels, finite everywhere, and ``valid`` (..., 1, H, W) bool, which is True where a
+        `inverse` (..., 2, H, W), pixels, finite everywhere, and `valid` (..., 1, H, W) bool, which is True where a
         pixel landed and False where the value was filled in.
 
     Raises:

@@ -33,7 +33,7 @@ from mi2v_lite.io.files import atomic
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
 FLO_UNKNOWN = 1e9  # in Middlebury's format, a larger absolute value means unknown flow
 FLO_LARGEST = 99_999  # Middlebury's bound on width and height
-KITTI_STEPS = 64.0  # a pixel
+KITTI_STEPS = 64.0  # steps of the format in a pixel
 KITTI_ZERO = 2**15
 
 

@@ -25,7 +25,7 @@ def _check_same(pred: Tensor, true: Tensor) -> None:
 
 
 def _mask_for(mask: Tensor | None, like: Tensor) -> Tensor:
-    """The mask that belongs to ``like`` (..., C, H, W), expanded to (..., 1, H, W) bool."""
+    """The mask that belongs to `like` (..., C, H, W), expanded to (..., 1, H, W) bool."""
     lead, size = tuple(like.shape[:-3]), tuple(like.shape[-2:])
     shape = (*lead, 1, *size)
     if mask is None:
@@ -87,7 +87,7 @@ def trajectory_error(pred: Tensor, true: Tensor, mask: Tensor | None = None) -> 
 
 
 def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None, max: float | None = None) -> Tensor:
-    """Peak signal-to-noise ratio: ``10 log10(max^2 / mean((a - b)^2))``.
+    """Peak signal-to-noise ratio: `10 log10(max^2 / mean((a - b)^2))`.
 
     The mean is taken over the whole input and not for each image. For a mean of decibels, call this for each image.
 
@@ -101,7 +101,7 @@ def psnr(a: Tensor, b: Tensor, mask: Tensor | None = None, max: float | None = N
         A scalar in decibels, which is infinite if the two are equal.
 
     Raises:
-        ValueError: if the shapes do not fit, or ``max`` is not positive.
+        ValueError: if the shapes do not fit, or `max` is not positive.
 
     Source: the usual definition, for instance Huynh-Thu and Ghanbari, Electronics Letters 2008.
     """

@@ -23,13 +23,13 @@ class SplatCache:
     """A motion field that is ready to warp features of any resolution.
 
     Args:
-        flow: f_{0->i}, ``(B, N, 2, H, W)`` in pixels of its own H x W grid, channels (x right, y down).
+        flow: f_{0->i}, `(B, N, 2, H, W)` in pixels of its own H x W grid, channels (x right, y down).
         official_batch_quirk: whether to pair features and flows of different items as the released code does when
-            ``B > 1``: row j of the warp then takes the features of item ``j % B`` and the flow of item ``j // N``. This
+            `B > 1`: row j of the warp then takes the features of item `j % B` and the flow of item `j // N`. This
             mixes up the items of a batch and only serves the comparison with the release.
 
     Raises:
-        ValueError: if ``flow`` has another shape.
+        ValueError: if `flow` has another shape.
     """
 
     def __init__(self, flow: Tensor, official_batch_quirk: bool = False):
@@ -48,12 +48,12 @@ class SplatCache:
         """What a function makes of the field at a feature size; computed on the first call and then kept.
 
         Args:
-            size: ``(h, w)`` of the features.
-            compute: a function of the field resized to that size, ``(B, N, 2, h, w)`` in feature pixels. The result is
+            size: `(h, w)` of the features.
+            compute: a function of the field resized to that size, `(B, N, 2, h, w)` in feature pixels. The result is
                 kept under the function itself, so pass a named function and not a new lambda for each call.
 
         Returns:
-            What ``compute`` returned.
+            What `compute` returned.
         """
         if (size, compute) not in self._kept:
             self._kept[size, compute] = compute(resize(self.flow, size))
@@ -63,10 +63,10 @@ class SplatCache:
         """Splat the reference frame's features to every later frame.
 
         Args:
-            features: z[0], ``(k * B, C, h, w)``; k = 2 when the two halves of guidance are stacked before the items.
+            features: z[0], `(k * B, C, h, w)`; k = 2 when the two halves of guidance are stacked before the items.
 
         Returns:
-            z'[i], ``(k * B, N, C, h, w)``; exactly 0 where nothing lands.
+            z'[i], `(k * B, N, C, h, w)`; exactly 0 where nothing lands.
 
         Raises:
             ValueError: if the number of feature maps is not a multiple of the field's batch.

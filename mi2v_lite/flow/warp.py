@@ -94,13 +94,13 @@ def splat_average(features: Tensor, flow: Tensor, eps: float = 1e-7) -> tuple[Te
 
     Args:
         features: (B, C, H, W), any range, any float dtype.
-        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. Pixels whose flow is nan or infinite
+        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of `features`. Pixels whose flow is nan or infinite
             are dropped.
         eps: is added to the sum of weights, as in the released code. A pixel on which a weight of less than about 1e-5
             lands therefore becomes visibly darker.
 
     Returns:
-        ``out`` (B, C, H, W) in the dtype of ``features``, with holes exactly 0, and ``weight`` (B, 1, H, W), the sum of
+        `out` (B, C, H, W) in the dtype of `features`, with holes exactly 0, and `weight` (B, 1, H, W), the sum of
         the bilinear weights that landed on each pixel; where it is 0 there is a hole.
 
     Raises:
@@ -124,7 +124,7 @@ def travelled(flow: Tensor) -> tuple[Tensor, Tensor]:
         flow: f_{0->i}, (B, N, 2, H, W), pixels, (x right, y down). Pixels whose flow is nan or infinite are dropped.
 
     Returns:
-        ``moved`` (B, N, 2, H, W), pixels, on the grid of frame i, 0 where nothing lands; and ``landed`` (B, N, 1, H, W)
+        `moved` (B, N, 2, H, W), pixels, on the grid of frame i, 0 where nothing lands; and `landed` (B, N, 1, H, W)
         bool, which is False there.
     """
     moved, weight = splat_average(flow.flatten(0, 1), flow.flatten(0, 1))
@@ -136,24 +136,24 @@ def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float
 
     In the formula of average splatting, b * exp(importance) takes the place of b. To keep the exponential in range, the
     largest importance among the pixels that reach a target is subtracted at that target. This leaves the quotient as it
-    is, and it does not make unimportant regions vanish against ``eps``, as subtracting one maximum for the whole image
+    is, and it does not make unimportant regions vanish against `eps`, as subtracting one maximum for the whole image
     would.
 
     Args:
         features: (B, C, H, W), any range, any float dtype.
-        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of ``features``. Pixels whose flow is nan or infinite
+        flow: (B, 2, H, W), pixels, (x right, y down), on the grid of `features`. Pixels whose flow is nan or infinite
             are dropped.
         importance: (B, 1, H, W), finite. Only differences matter: a constant importance gives `splat_average`.
         eps: is added to the sum of weights.
 
     Returns:
-        ``out`` (B, C, H, W) in the dtype of ``features``, with holes exactly 0, and ``weight`` (B, 1, H, W), the sum of
+        `out` (B, C, H, W) in the dtype of `features`, with holes exactly 0, and `weight` (B, 1, H, W), the sum of
         b * exp(importance - largest importance there); where it is 0 there is a hole.
 
     Raises:
         ValueError: if the shapes do not fit.
 
-    Source: Niklaus and Liu, CVPR 2020, whose Z is ``importance``.
+    Source: Niklaus and Liu, CVPR 2020, whose Z is `importance`.
     """
     _check_pair(features, flow, "features")
     expected = (features.shape[0], 1, *features.shape[-2:])
@@ -180,7 +180,7 @@ def splat_softmax(features: Tensor, flow: Tensor, importance: Tensor, eps: float
 
 
 class _Rows(NamedTuple):
-    """A sparse matrix, row by row (CSR): row r has the entries ``starts[r]`` to ``starts[r + 1]``."""
+    """A sparse matrix, row by row (CSR): row r has the entries `starts[r]` to `starts[r + 1]`."""
 
     starts: Tensor
     columns: Tensor
@@ -188,14 +188,14 @@ class _Rows(NamedTuple):
 
     @staticmethod
     def build(rows: Tensor, columns: Tensor, values: Tensor, count: int) -> _Rows:
-        """A matrix of ``count`` rows from (row, column, value) triplets in any order."""
+        """A matrix of `count` rows from (row, column, value) triplets in any order."""
         order = torch.argsort(rows, stable=True)
         counts = torch.bincount(rows, minlength=count)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return _Rows(starts, columns[order], values[order])
 
     def transposed(self, count: int) -> _Rows:
-        """The transposed matrix, where ``count`` is the number of columns of this one."""
+        """The transposed matrix, where `count` is the number of columns of this one."""
         rows = torch.arange(len(self.starts) - 1, device=self.starts.device)
         return _Rows.build(self.columns, torch.repeat_interleave(rows, self.starts.diff()), self.values, count)
 
@@ -244,7 +244,7 @@ class SplatOperator:
             eps: is added to the sums of weights, as in `splat_average`.
 
         Raises:
-            ValueError: if ``flow`` has another shape.
+            ValueError: if `flow` has another shape.
         """
         if flow.ndim != 5 or flow.shape[2] != 2:
             raise ValueError(f"flow must have the shape (B, N, 2, H, W), got {tuple(flow.shape)}")
@@ -284,7 +284,7 @@ class SplatOperator:
                 float32, even under autocast.
 
         Returns:
-            (B, N, C, H, W) in the dtype of ``features``, with holes exactly 0. It is a view whose channels are the
+            (B, N, C, H, W) in the dtype of `features`, with holes exactly 0. It is a view whose channels are the
             innermost dimension in memory.
 
         Raises:
@@ -324,7 +324,7 @@ def gather_bilinear(field: Tensor, x: Tensor, y: Tensor) -> Tensor:
         y: (M, P), pixel rows, likewise.
 
     Returns:
-        (M, C, P) in the dtype of ``field``, exact at pixel centres.
+        (M, C, P) in the dtype of `field`, exact at pixel centres.
     """
     height, width = field.shape[-2:]
     x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
@@ -343,16 +343,16 @@ def gather_bilinear(field: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def backward_warp(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Backward-warp an image: ``out(p) = image(p + flow(p))``, bilinear.
+    """Backward-warp an image: `out(p) = image(p + flow(p))`, bilinear.
 
     Given f_{0->i} and frame i, this rebuilds the pixels of frame 0 that stay visible.
 
     Args:
         image: (B, C, H, W), any range, any float dtype.
-        flow: (B, 2, H, W), pixels, (x right, y down), from the grid of the result into ``image``.
+        flow: (B, 2, H, W), pixels, (x right, y down), from the grid of the result into `image`.
 
     Returns:
-        ``out`` (B, C, H, W) in the dtype of ``image``, and ``valid`` (B, 1, H, W) bool, which says whether the point
+        `out` (B, C, H, W) in the dtype of `image`, and `valid` (B, 1, H, W) bool, which says whether the point
         that was read lies inside the image. A point outside reads the border, and a pixel whose flow is nan or infinite
         reads itself; both are not valid.
 

@@ -43,7 +43,7 @@ class ConditionEmbedding(nn.Module):
         )
 
     def forward(self, condition: Tensor) -> Tensor:
-        """``(B, C, F, h, w)`` -> ``(B, out_channels, F, h, w)``."""
+        """`(B, C, F, h, w)` -> `(B, out_channels, F, h, w)`."""
         return self.layers(condition)
 
 
@@ -125,16 +125,16 @@ class TrajectoryControlNet(VideoEncoder):
         """Compute the residuals for the UNet.
 
         Args:
-            sample: as for the UNet, ``(B, in_channels, F, h, w)``.
+            sample: as for the UNet, `(B, in_channels, F, h, w)`.
             timestep: as for the UNet.
             encoder_hidden_states: as for the UNet.
-            condition: ``(B, condition_channels, F, h, w)``: the flow autoencoder's latent (not scaled) of the masked
+            condition: `(B, condition_channels, F, h, w)`: the flow autoencoder's latent (not scaled) of the masked
                 flow, and the mask; see `mi2v_lite.control.condition`.
             stride: as for the UNet.
             control_scale: a factor on all residuals; 0 switches the control off.
 
         Returns:
-            One residual ``(B*F, C, h, w)`` for each skip tensor, and one for the mid block's output.
+            One residual `(B*F, C, h, w)` for each skip tensor, and one for the mid block's output.
 
         Raises:
             ValueError: if the shape of the condition does not fit.

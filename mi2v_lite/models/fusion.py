@@ -10,9 +10,9 @@ the frames' own: these give the queries. The attention layer then adds position 
 that a query carries the code of its place in the context.
 
 To try a fusion of your own, write one such function and add it to `FUSIONS`; a UNet with `fusion: its name` uses it.
-(A YAML curriculum accepts the names that `training/sections.py` lists.)
+(A YAML curriculum accepts the names that `training/schema.py` lists; a test holds the two lists equal.)
 
-Shapes: ``B`` items, ``F`` frames, ``N = F - 1`` later frames, ``d`` feature pixels, ``C`` channels, ``M`` entries.
+Shapes: `B` items, `F` frames, `N = F - 1` later frames, `d` feature pixels, `C` channels, `M` entries.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ Fusion = Callable[[Tensor, Tensor], tuple[Tensor, slice]]
 
 
 def interleave(frames: Tensor, warped: Tensor) -> tuple[Tensor, slice]:
-    """The paper's fusion: the context is ``z_aug = [z[0], z'[1], z[1], ..., z'[N], z[N]]``.
+    """The paper's fusion: the context is `z_aug = [z[0], z'[1], z[1], ..., z'[N], z[N]]`.
 
     Args:
-        frames: z, ``(B, F, d, C)``.
-        warped: z', ``(B, N, d, C)``.
+        frames: z, `(B, F, d, C)`.
+        warped: z', `(B, N, d, C)`.
 
     Returns:
-        The context ``(B, 2F - 1, d, C)``, and the slice of the frames' own entries 0, 2, 4, ..., 2N.
+        The context `(B, 2F - 1, d, C)`, and the slice of the frames' own entries 0, 2, 4, ..., 2N.
     """
     pairs = rearrange([warped, frames[:, 1:]], "two b n d c -> b (n two) d c")  # z'1, z1, z'2, z2, ...
     return torch.cat([frames[:, :1], pairs], dim=1), slice(None, None, 2)
@@ -59,7 +59,7 @@ def most_frames(fusion: str, positions: int) -> int:
         positions: the length of the table, which bounds the entries of the context.
 
     Returns:
-        The largest number of frames F whose context has at most ``positions`` entries.
+        The largest number of frames F whose context has at most `positions` entries.
     """
 
     def entries(frames: int) -> int:

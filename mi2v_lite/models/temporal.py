@@ -8,7 +8,7 @@ and f_{0->i} the motion field, the queries of temporal attention are the frames'
 The layers of the paper come first in this file; `OffsetCode` and `PieceWarp` below them are additions of ours, which
 the lite model uses and the released model does not.
 
-Shapes: ``B`` items, ``F`` frames (frame 0 is the reference), ``N = F - 1`` later frames, ``C`` channels, ``h x w``
+Shapes: `B` items, `F` frames (frame 0 is the reference), `N = F - 1` later frames, `C` channels, `h x w`
 feature pixels.
 """
 
@@ -48,10 +48,10 @@ class PositionCode(nn.Module):
         """Add the code of position m to entry m of each sequence.
 
         Args:
-            x: ``(batch, length, C)``.
+            x: `(batch, length, C)`.
 
         Returns:
-            ``(batch, length, C)``.
+            `(batch, length, C)`.
 
         Raises:
             ValueError: if the sequence is longer than the table.
@@ -72,11 +72,11 @@ class TemporalAttention(Attention):
         heads: number of attention heads; C must be divisible by it.
         max_length: length of the table of position codes.
         fusion: how the warped reference features z' are used, a name in `mi2v_lite.models.fusion.FUSIONS`:
-            ``"attention"`` interleaves them into the keys and values (the paper's method), ``"addition"`` adds them to
-            z (the paper's ablation), ``"none"`` does without them (Stage 1).
+            `"attention"` interleaves them into the keys and values (the paper's method), `"addition"` adds them to
+            z (the paper's ablation), `"none"` does without them (Stage 1).
         detach_reference: whether gradients stop at z[0] before it is warped, as in the release.
         offset_code: whether to add an `OffsetCode` to the warped features (not in the release).
-        warp_pieces: above 1, the features are also warped in ``warp_pieces x warp_pieces`` pieces, see `PieceWarp`
+        warp_pieces: above 1, the features are also warped in `warp_pieces x warp_pieces` pieces, see `PieceWarp`
             (not in the release).
 
     Raises:
@@ -107,13 +107,13 @@ class TemporalAttention(Attention):
         """Attend over time.
 
         Args:
-            z: the features after the layer norm, ``(B*F, h*w, C)``.
+            z: the features after the layer norm, `(B*F, h*w, C)`.
             num_frames: F.
-            size: ``(h, w)``.
+            size: `(h, w)`.
             motion: the motion field; without one this is plain temporal attention, whatever the fusion.
 
         Returns:
-            ``(B*F, h*w, C)``, without the residual connection.
+            `(B*F, h*w, C)`, without the residual connection.
 
         Raises:
             ValueError: if the motion field belongs to another number of frames.
@@ -134,8 +134,8 @@ class TemporalAttention(Attention):
         The arguments are those of `forward`.
 
         Returns:
-            The queries' side ``(B*h*w, F, C)``, and the keys' and values' side ``(B*h*w, M, C)``. With a motion field
-            and ``"attention"`` that is M = 2F - 1 entries z0, z'1, z1, ..., z'N, zN.
+            The queries' side `(B*h*w, F, C)`, and the keys' and values' side `(B*h*w, M, C)`. With a motion field
+            and `"attention"` that is M = 2F - 1 entries z0, z'1, z1, ..., z'N, zN.
         """
         return self._sequences(z, num_frames, self._warped_with_extras(z, num_frames, size, motion))
 
@@ -145,7 +145,7 @@ class TemporalAttention(Attention):
         The arguments are those of `forward`.
 
         Returns:
-            ``(B, N, h*w, C)``.
+            `(B, N, h*w, C)`.
 
         Raises:
             ValueError: if the motion field belongs to another number of frames.
@@ -158,14 +158,14 @@ class TemporalAttention(Attention):
         return rearrange(motion.warp(self._reference(z, num_frames, size)), "b n c h w -> b n (h w) c")
 
     def _reference(self, z: Tensor, num_frames: int, size: tuple[int, int]) -> Tensor:
-        """z[0], ``(B, C, h, w)``."""
+        """z[0], `(B, C, h, w)`."""
         reference = rearrange(z, "(b f) (h w) c -> b f c h w", f=num_frames, h=size[0])[:, 0]
         return reference.detach() if self.detach_reference else reference
 
     def _warped_with_extras(
         self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None
     ) -> Tensor | None:
-        """z' with the additions of ours that are switched on, ``(B, N, h*w, C)``; None for plain attention."""
+        """z' with the additions of ours that are switched on, `(B, N, h*w, C)`; None for plain attention."""
         if motion is None or self.fusion == "none":
             return None
         warped = self.warp(z, num_frames, size, motion)
@@ -177,7 +177,7 @@ class TemporalAttention(Attention):
         return warped
 
     def _sequences(self, z: Tensor, num_frames: int, warped: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`entries` for some of the pixels, from z ``(B*F, d, C)`` and z' ``(B, N, d, C)``."""
+        """`entries` for some of the pixels, from z `(B*F, d, C)` and z' `(B, N, d, C)`."""
         frames = rearrange(z, "(b f) d c -> b f d c", f=num_frames)
         context, own = ignore(frames) if warped is None else FUSIONS[self.fusion](frames, warped)  # (B, M, d, C)
         context = self.pos_encoder(rearrange(context, "b m d c -> (b d) m c"))
@@ -206,7 +206,7 @@ class TemporalBlock(nn.Module):
         self.slice_size: int | None = None  # as in TemporalAttention
 
     def forward(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache | None) -> Tensor:
-        """``(B*F, h*w, C)`` -> the same shape; the arguments are those of `TemporalAttention.forward`."""
+        """`(B*F, h*w, C)` -> the same shape; the arguments are those of `TemporalAttention.forward`."""
         for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
             z = z + attention(norm(z), num_frames, size, motion)
         changes = [self.ff(self.ff_norm(z[:, part])) for part in slices(z.shape[1], self.slice_size)]
@@ -250,12 +250,12 @@ class TemporalTransformer(nn.Module):
         """Mix the features of a clip over time.
 
         Args:
-            x: ``(B*F, C, h, w)``.
+            x: `(B*F, C, h, w)`.
             num_frames: F.
             motion: the motion field, for motion-augmented attention.
 
         Returns:
-            ``(B*F, C, h, w)``.
+            `(B*F, C, h, w)`.
         """
         h, w = x.shape[-2:]
         z = self.proj_in(rearrange(self.norm(x), "n c h w -> n (h w) c"))  # (B*F, h*w, C)
@@ -265,7 +265,7 @@ class TemporalTransformer(nn.Module):
 
 
 class MotionModule(nn.Module):
-    """A holder for the transformer, which gives the official parameter names ``motion_modules.i.temporal_transformer``.
+    """A holder for the transformer, which gives the official parameter names `motion_modules.i.temporal_transformer`.
 
     Args:
         channels: C.
@@ -304,10 +304,10 @@ class OffsetCode(nn.Module):
 
         Args:
             motion: the motion field of B items.
-            size: ``(h, w)`` of the features.
+            size: `(h, w)` of the features.
 
         Returns:
-            ``(B, N, h*w, C)``, to be added to the warped features.
+            `(B, N, h*w, C)`, to be added to the warped features.
         """
         return self.proj(motion.at(size, offset_waves).to(self.proj.weight.dtype))
 
@@ -316,10 +316,10 @@ def offset_waves(flow: Tensor) -> Tensor:
     """What an `OffsetCode` knows about the displacement of what lands on each feature pixel.
 
     Args:
-        flow: f_{0->i}, ``(B, N, 2, h, w)`` in feature pixels.
+        flow: f_{0->i}, `(B, N, 2, h, w)` in feature pixels.
 
     Returns:
-        ``(B, N, h*w, 11)``: sines and cosines of one and of two turns for each feature pixel of displacement, the
+        `(B, N, h*w, 11)`: sines and cosines of one and of two turns for each feature pixel of displacement, the
         displacement itself, and a constant 1; all 0 where nothing lands.
     """
     moved, landed = travelled(flow)  # (B, N, 2, h, w), (B, N, 1, h, w)
@@ -333,7 +333,7 @@ class PieceWarp(nn.Module):
     """Warps a feature in smaller pieces, each by its own displacement (ours).
 
     A feature that stands for 8x8 pixels moves as one block, and after a move by half a feature pixel it is blurred.
-    Here a linear map spreads every feature over ``pieces x pieces`` cells of a finer grid, with about as many numbers
+    Here a linear map spreads every feature over `pieces x pieces` cells of a finer grid, with about as many numbers
     in all; the motion field splats these cells at the finer resolution, and a second linear map gathers what lands
     within each feature pixel. The second map starts at zero, and nothing is added where nothing lands.
 
@@ -354,11 +354,11 @@ class PieceWarp(nn.Module):
         """What to add to the warped features.
 
         Args:
-            reference: z[0], ``(k * B, C, h, w)``, as in `SplatCache.warp`.
+            reference: z[0], `(k * B, C, h, w)`, as in `SplatCache.warp`.
             motion: the motion field of B items.
 
         Returns:
-            ``(k * B, N, h*w, C)``.
+            `(k * B, N, h*w, C)`.
         """
         grid = {"p": self.pieces, "q": self.pieces}
         fine = rearrange(self.spread(reference.movedim(1, -1)), "b h w (c p q) -> b c (h p) (w q)", **grid)
@@ -367,21 +367,21 @@ class PieceWarp(nn.Module):
 
 
 def slices(length: int, size: int | None) -> list[slice]:
-    """Slices of at most ``size`` that together cover ``length``; a single one if ``size`` is None."""
+    """Slices of at most `size` that together cover `length`; a single one if `size` is None."""
     size = size or length
     return [slice(start, start + size) for start in range(0, length, size)]
 
 
 def fold_frames(x: Tensor) -> Tensor:
-    """``(B, C, F, h, w)`` -> ``(B*F, C, h, w)``: how 2-D layers see a clip."""
+    """`(B, C, F, h, w)` -> `(B*F, C, h, w)`: how 2-D layers see a clip."""
     return rearrange(x, "b c f h w -> (b f) c h w")
 
 
 def unfold_frames(x: Tensor, num_frames: int) -> Tensor:
-    """``(B*F, C, h, w)`` -> ``(B, C, F, h, w)``."""
+    """`(B*F, C, h, w)` -> `(B, C, F, h, w)`."""
     return rearrange(x, "(b f) c h w -> b c f h w", f=num_frames)
 
 
 def repeat_for_frames(x: Tensor, num_frames: int) -> Tensor:
-    """Text embeddings ``(B, L, D)`` -> ``(B*F, L, D)``: every frame reads the same prompt."""
+    """Text embeddings `(B, L, D)` -> `(B*F, L, D)`: every frame reads the same prompt."""
     return repeat(x, "b l d -> (b f) l d", f=num_frames)

@@ -4,7 +4,7 @@ See Motion-I2V, sections 3.2 (Stage 1) and 3.3 (Stage 2), and notebooks 02 and 0
 folded into the batch, so that every convolution and group norm works on one frame at a time, as in the release. The
 parameters have the names of the official checkpoints.
 
-Shapes: latents are ``(B, C, F, h, w)`` outside the network and ``(B*F, C, h, w)`` inside.
+Shapes: latents are `(B, C, F, h, w)` outside the network and `(B*F, C, h, w)` inside.
 """
 
 from collections.abc import Callable, Sequence
@@ -119,14 +119,14 @@ class Block(nn.Module):
 
         Args:
             index: which layer.
-            x: ``(B*F, C, h, w)``.
-            emb: time embedding of each frame, ``(B*F, D)``.
-            text: text embeddings of each frame, ``(B*F, L, cross_attention_dim)``.
+            x: `(B*F, C, h, w)`.
+            emb: time embedding of each frame, `(B*F, D)`.
+            text: text embeddings of each frame, `(B*F, L, cross_attention_dim)`.
             frames: F.
             motion: the motion field, for motion-augmented attention.
 
         Returns:
-            ``(B*F, C', h, w)``.
+            `(B*F, C', h, w)`.
         """
         x = self.resnets[index](x, emb)
         if hasattr(self, "attentions"):
@@ -159,7 +159,7 @@ class MidBlock(Block):
         self.resnets.append(build.resnet(channels, channels))
 
     def forward(self, x: Tensor, emb: Tensor, text: Tensor, frames: int, motion: SplatCache | None) -> Tensor:
-        """``(B*F, C, h, w)`` -> the same shape; the arguments are those of `Block.layer`."""
+        """`(B*F, C, h, w)` -> the same shape; the arguments are those of `Block.layer`."""
         return self.resnets[1](self.layer(0, x, emb, text, frames, motion), emb)
 
 
@@ -256,17 +256,17 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         """The embedding of the diffusion time, and in Stage 1 also of the frame stride, for each frame.
 
         Stage 1 adds the embedding of the stride to that of the time (section 3.2). In Stage 2, frame 0 has the time
-        ``first_frame_timestep`` instead of that of the other frames (section 3.3).
+        `first_frame_timestep` instead of that of the other frames (section 3.3).
 
         Args:
-            timestep: a scalar, ``(B,)`` or ``(B, F)``, in [0, 1000).
-            stride: ``(B, F)`` or ``(1, F)``, how many frames of the source video each frame lies after the reference;
-                needed if the config has ``use_stride_embedding``.
+            timestep: a scalar, `(B,)` or `(B, F)`, in [0, 1000).
+            stride: `(B, F)` or `(1, F)`, how many frames of the source video each frame lies after the reference;
+                needed if the config has `use_stride_embedding`.
             batch: B.
             frames: F.
 
         Returns:
-            ``(B*F, 4 * block_out_channels[0])``.
+            `(B*F, 4 * block_out_channels[0])`.
 
         Raises:
             ValueError: if the stride is missing.
@@ -295,9 +295,9 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         """Apply the down path and the mid block.
 
         Args:
-            x: the output of conv_in, ``(B*F, C, h, w)``.
+            x: the output of conv_in, `(B*F, C, h, w)`.
             emb: from `embed`.
-            text: text embeddings of each frame, ``(B*F, L, cross_attention_dim)``.
+            text: text embeddings of each frame, `(B*F, L, cross_attention_dim)`.
             frames: F.
             motion: the motion field, for motion-augmented attention.
 
@@ -316,10 +316,10 @@ class VideoEncoder(ModelMixin, ConfigMixin):
 
 
 class VideoUNet(VideoEncoder):
-    """The denoiser of latents ``(B, C, F, h, w)``.
+    """The denoiser of latents `(B, C, F, h, w)`.
 
-    In Stage 1 (``use_stride_embedding=True``) the channels of the input are [image latent, noisy flow latent]. In
-    Stage 2 (``fusion="attention"``, ``first_frame_timestep=1``) frame 0 of the input is the clean image latent, and the
+    In Stage 1 (`use_stride_embedding=True`) the channels of the input are [image latent, noisy flow latent]. In
+    Stage 2 (`fusion="attention"`, `first_frame_timestep=1`) frame 0 of the input is the clean image latent, and the
     features of frame 0 are warped to the other frames by the motion field.
 
     Args:
@@ -349,7 +349,7 @@ class VideoUNet(VideoEncoder):
         official_batch_quirk: whether to mix up the items of a batch as the release does, for comparison only.
 
     Raises:
-        ValueError: if ``attention_levels`` and ``block_out_channels`` have different lengths, or the fusion is unknown.
+        ValueError: if `attention_levels` and `block_out_channels` have different lengths, or the fusion is unknown.
     """
 
     @register_to_config
@@ -409,17 +409,17 @@ class VideoUNet(VideoEncoder):
         """Predict the noise (or v) of every frame.
 
         Args:
-            sample: ``(B, in_channels, F, h, w)``.
-            timestep: a scalar, ``(B,)`` or ``(B, F)``, in [0, 1000).
-            encoder_hidden_states: text embeddings, ``(B, L, cross_attention_dim)``.
-            stride: ``(B, F)``, how many frames of the source video each frame lies after the reference (Stage 1).
-            flow: f_{0->i}, ``(B, F-1, 2, H, W)`` in pixels of its own grid of any size, or a `SplatCache` of it
+            sample: `(B, in_channels, F, h, w)`.
+            timestep: a scalar, `(B,)` or `(B, F)`, in [0, 1000).
+            encoder_hidden_states: text embeddings, `(B, L, cross_attention_dim)`.
+            stride: `(B, F)`, how many frames of the source video each frame lies after the reference (Stage 1).
+            flow: f_{0->i}, `(B, F-1, 2, H, W)` in pixels of its own grid of any size, or a `SplatCache` of it
                 (Stage 2).
             down_residuals: from the ControlNet, one to add to each skip tensor.
             mid_residual: from the ControlNet, to add to the mid block's output.
 
         Returns:
-            ``(B, out_channels, F, h, w)``.
+            `(B, out_channels, F, h, w)`.
 
         Raises:
             ValueError: if channels, frames or the motion field do not fit together.
