@@ -75,20 +75,21 @@ STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single 
 	stage2_pieces stage2
 TRAIN = test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1
 # $(call store,NAME,OPTIONS) writes a store unless it is there.
-store = test -f runs/stores/$(1)/clips.json || $(BIN)/python -m mi2v_lite.data.store --out runs/stores/$(1) $(2)
+store = test -f runs/stores/$(1)/clips.json || $(BIN)/mi2v world -o runs/stores/$(1) $(2)
+# first edition: goes with the weights that were trained on it
 WORLD := --sprites data_samples/sprites --edition 1
 TRAIN_WORLD := $(WORLD) --photos runs/photos/train --split train
 .PHONY: weights
 weights: .venv
-	$(call store,train,$(TRAIN_WORLD) --count 2000)
-	$(call store,objects,$(TRAIN_WORLD) --objects-only --first-seed 100000 --count 2000)
-	$(call store,more,$(TRAIN_WORLD) --first-seed 200000 --count 3000)
-	$(call store,more_objects,$(TRAIN_WORLD) --objects-only --first-seed 300000 --count 2500)
-	$(call store,pairs,$(TRAIN_WORLD) --first-seed 400000 --count 24000 --pairs 4)
-	$(call store,pairs_objects,$(TRAIN_WORLD) --objects-only --first-seed 500000 --count 8000 --pairs 4)
-	$(call store,film,--film $(FILM) --split train --count 200)
-	$(call store,film_pairs,--film $(FILM) --split train --count 200 --pairs 15)
-	$(call store,heldout,$(WORLD) --photos runs/photos/heldout data_samples/photos --split heldout --count 96)
+	$(call store,train,$(TRAIN_WORLD) --clips 2000)
+	$(call store,objects,$(TRAIN_WORLD) --objects-only --seed 100000 --clips 2000)
+	$(call store,more,$(TRAIN_WORLD) --seed 200000 --clips 3000)
+	$(call store,more_objects,$(TRAIN_WORLD) --objects-only --seed 300000 --clips 2500)
+	$(call store,pairs,$(TRAIN_WORLD) --seed 400000 --clips 24000 --pairs 4)
+	$(call store,pairs_objects,$(TRAIN_WORLD) --objects-only --seed 500000 --clips 8000 --pairs 4)
+	$(call store,film,--film $(FILM) --split train --clips 200)
+	$(call store,film_pairs,--film $(FILM) --split train --clips 200 --pairs 15)
+	$(call store,heldout,$(WORLD) --photos runs/photos/heldout data_samples/photos --split heldout --clips 96)
 	for step in $(STEPS); do $(TRAIN); done
 	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
 

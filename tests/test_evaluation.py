@@ -10,7 +10,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 
 from mi2v_lite import evaluation
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.evaluation import FIGURES, control, evaluate, judges, sheets, stages, table
 from mi2v_lite.evaluation.video import displacement
 from mi2v_lite.io.pixels import frames_tensor

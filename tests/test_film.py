@@ -6,9 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from mi2v_lite.data import store
+from mi2v_lite import cli
+from mi2v_lite.data.clips import ClipSource
 from mi2v_lite.data.film import BIG_BUCK_BUNNY, Film, Shot, read_square, told_motion
-from mi2v_lite.data.source import ClipSource
 from mi2v_lite.data.store import ClipStore
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data_samples" / "clips" / "big_buck_bunny.mp4"
@@ -102,17 +102,14 @@ def test_shots_of_big_buck_bunny_keep_the_splits_apart() -> None:
     assert not told & {"camera", "left", "right", "up", "down", "quickly", "slowly"}, "the flow tells these"
 
 
-def test_a_store_of_film_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_store_of_film_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mi2v_lite.data.film as film
 
     monkeypatch.setattr(film.Film.__init__, "__defaults__", ((SHOT,), *film.Film.__init__.__defaults__[1:]))
-    store.main(["--film", str(SAMPLE), "--count", "2", "--size", "32", "--out", str(tmp_path)])
-    read = ClipStore(tmp_path)
+    out = tmp_path / "film"
+    assert cli.main(["world", "--film", str(SAMPLE), "--clips", "2", "--size", "32", "-o", str(out)]) == 0
+    read = ClipStore(out)
     assert len(read) == 2 and np.array_equal(read.clip(1).frames, film.Film(SAMPLE, [SHOT], size=32).clip(1).frames)
-    for wrong in (["--film", "x.mp4", "--photos", "y"], ["--photos", "y"], []):
-        with pytest.raises(SystemExit):
-            store.main([*wrong, "--count", "1", "--out", str(tmp_path)])
-    assert "--film for clips of Big Buck Bunny" in capsys.readouterr().err
 
 
 def test_wrong_films_are_refused(tmp_path: Path) -> None:

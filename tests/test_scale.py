@@ -19,11 +19,10 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from PIL import Image
 from safetensors.torch import load_file
-from test_shards import smooth_clip
+from test_shards import smooth_clip, write_set
 from test_trainer import MODELS, NOISE, SIZE, VAES, step
 
-from mi2v_lite.data.shard_reader import Order, ShardSet
-from mi2v_lite.data.shards import write_shards
+from mi2v_lite.data.shards import Order, ShardSet
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
@@ -66,7 +65,7 @@ def imported(tmp_path_factory) -> Path:
 def runs(tmp_path_factory) -> Path:
     """A folder with shards and a held-out store."""
     folder = tmp_path_factory.mktemp("runs")
-    write_shards(folder / "shards", (smooth_clip(seed, SIZE) for seed in range(7)), per_shard=2)
+    write_set(folder / "shards", [smooth_clip(seed, SIZE) for seed in range(7)], per_shard=2)
     write_store(folder / "heldout", (smooth_clip(seed, SIZE) for seed in range(90, 93)), 3)
     return folder
 

@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 import torch
 import webdataset
-from torch.utils.data import DataLoader
 
 from mi2v_lite import cli
-from mi2v_lite.data import sharding
-from mi2v_lite.data.shard_reader import Order, ShardSet, ShardStream, open_clips
-from mi2v_lite.data.sharding import Recipe, make_shards
-from mi2v_lite.data.shards import Shard, Skipped, encode_clip, write_shard, write_shards
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data import videos_to_shards
+from mi2v_lite.data.clips import Clip, open_clips
+from mi2v_lite.data.shards import Order, Shard, ShardSet, Skipped, encode_clip, write_index, write_shard
 from mi2v_lite.data.store import ClipStore, write_store
-from mi2v_lite.data.videos import list_folder, read_webvid
+from mi2v_lite.data.video_list import list_folder, read_webvid
+from mi2v_lite.data.videos_to_shards import Recipe, make_shards
 from mi2v_lite.flow.tracking import Tracks
+from mi2v_lite.training.batches import Draws
+from tools import corpus
 from tools.corpus import lost_and_doubled, make_corpus, write_mp4
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,9 +69,20 @@ def smooth_clip(seed: int, size: int = 32, num_frames: int = 4) -> Clip:
     return Clip(colours.astype(np.uint8), flow, seen, f"clip number {seed}", 2 + seed)
 
 
+def write_set(folder: Path, clips: list[Clip], per_shard: int) -> None:
+    """Clips that are there already as a finished set of shards."""
+    folder.mkdir(exist_ok=True)
+    parts = [clips[start : start + per_shard] for start in range(0, len(clips), per_shard)]
+    shards = [
+        write_shard(folder, number, [(f"{number:06d}_{i:02d}", clip, {}) for i, clip in enumerate(part)], len(part))
+        for number, part in enumerate(parts)
+    ]
+    write_index(folder, shards, dict(zip(("num_frames", "height", "width"), clips[0].frames.shape[:3], strict=True)))
+
+
 def test_what_is_written_is_read(tmp_path):
     clips = [smooth_clip(seed) for seed in range(5)]
-    write_shards(tmp_path, iter(clips), per_shard=2)
+    write_set(tmp_path, clips, per_shard=2)
     read = open_clips(tmp_path)
     assert isinstance(read, ShardSet) and len(read) == 5 and [count for _, count in read.shards] == [2, 2, 1]
     assert list(read.captions) == [clip.caption for clip in clips] and list(read.strides) == [2, 3, 4, 5, 6]
@@ -84,8 +95,6 @@ def test_what_is_written_is_read(tmp_path):
     assert read.flow.shape == (5, 3, 2, 32, 32) and read.visibility.shape == (5, 3, 32, 32)
     with pytest.raises(IndexError, match="clip 5 of 5"):
         read.frames[5]
-    with pytest.raises(ValueError, match="holds shards already"):
-        write_shards(tmp_path, iter(clips))
     write_store(tmp_path / "store", iter(clips[:2]), 2)
     assert isinstance(open_clips(tmp_path / "store"), ClipStore)
 
@@ -139,7 +148,6 @@ def test_two_nodes_make_the_same_set_and_read_it_once(videos, shards, tmp_path):
 
 
 def test_loss_and_doubling_would_be_seen(shards, monkeypatch):
-    from tools import corpus
 
     monkeypatch.setattr(
         corpus, "read_all", lambda *_: Counter({ShardSet(shards).key(0): 2, ShardSet(shards).key(1): 1})
@@ -221,8 +229,8 @@ def test_several_clips_a_video_and_links_between_frames(tmp_path):
     frames = np.stack([np.roll(ramp, i)[None, :, None].repeat(32, 0).repeat(3, 2) for i in range(20)]).astype(np.uint8)
     write_mp4(tmp_path / "in.mp4", frames)
     recipe = Recipe(32, 32, num_frames=3, stride=4, clips=2, links=2)
-    assert recipe.starts(20) == [3, 8]
-    assert recipe.starts(9) == [0] and recipe.starts(8) == []
+    assert recipe.cuts(20) == (4, [3, 8])
+    assert recipe.cuts(9) == (4, [0]) and recipe.cuts(8) == (4, [])
     seen = []
 
     def recording(given):
@@ -232,9 +240,9 @@ def test_several_clips_a_video_and_links_between_frames(tmp_path):
         )
 
     (video,) = list_folder(tmp_path)
-    out = list(sharding.clips_of(video, 7, recipe, recording))
-    assert [key for key, _, _ in out] == ["000000007_00", "000000007_01"] and all(len(each) == 5 for each in seen)
-    for (_, clip, about), start in zip(out, recipe.starts(20), strict=True):
+    out = list(videos_to_shards.clips_of(video, 7, recipe, recording))
+    assert [key for key, _, _ in out] == ["000000007_00", "000000007_01"] and all(len(frames) == 5 for frames in seen)
+    for (_, clip, about), start in zip(out, recipe.cuts(20)[1], strict=True):
         numbers = 30 - clip.frames[:, 8:24, 22].mean(axis=(1, 2)) / 5  # column 30 of the video is 22 of its middle
         np.testing.assert_allclose(numbers, [start, start + 4, start + 8], atol=0.5)
         assert clip.flow[:, 0, 0, 0].tolist() == [2, 4] and about == {"video": "in.mp4", "start": start}
@@ -261,7 +269,7 @@ def test_only_the_clip_with_the_cut_is_left_out(tmp_path):
     recipe = Recipe(32, 32, num_frames=4, stride=1, clips=3)
     report = make_shards(list_folder(tmp_path), tmp_path / "out", recipe, StandingStill)
     read = ShardSet(tmp_path / "out")
-    starts = recipe.starts(16)
+    starts = recipe.cuts(16)[1]
     assert [read.about(i)["start"] for i in range(len(read))] == [starts[0], starts[2]] and report.skipped == 1
     assert f"the clip from frame {starts[1]} on: The clip cuts" in (tmp_path / "out" / "skipped.csv").read_text()
 
@@ -287,7 +295,7 @@ def test_webvid_tables(videos, tmp_path):
     assert list(ShardSet(out).captions) == ["A dog, running", "A cat"]
     reasons = (out / "skipped.csv").read_text()
     assert "stands in a row before" in reasons and "its address is https://a.example/9.mp4" in reasons
-    assert "no videoid, or one that is no file name" in reasons and reasons.count("\n") == 4
+    assert "no videoid, or one that cannot be a file name" in reasons and reasons.count("\n") == 4
     table.write_text("url,text\na,b\n")
     with pytest.raises(ValueError, match="lacks the columns \\['videoid'"):
         read_webvid(table, tmp_path)
@@ -316,10 +324,10 @@ def test_a_real_clip_through_the_command(tmp_path, capsys):
     ("words", "said"),
     [
         (["--size", "31x32"], "height is 31; expected a multiple of 8"),
-        (["--size", "large"], "is no size"),
+        (["--size", "large"], "is not a size"),
         (["--links", "3", "--stride", "8"], "expected a divisor of the stride 8"),
         (["--tracker", "python:nowhere:Raft"], "tracker 'python:nowhere:Raft' cannot be imported"),
-        (["--tracker", "fields:f.npz"], "cannot be that of all videos"),
+        (["--tracker", "fields:f.npz"], "cannot be right for all videos"),
         (["--tracker", "raft:nowhere.pth"], "nowhere.pth does not exist"),
         (["--node", "2", "--nodes", "2"], "nodes are counted from 0"),
     ],
@@ -331,7 +339,7 @@ def test_mistakes_are_told(videos, tmp_path, capsys, words, said):
 
 
 def test_sources_that_hold_nothing(tmp_path, capsys):
-    for source, said in ((tmp_path, "holds no videos"), (tmp_path / "a.csv", "give its folder of videos")):
+    for source, said in ((tmp_path, "holds no videos"), (tmp_path / "a.csv", "is not there")):
         assert cli.main(["shards", str(source), "-o", str(tmp_path / "out")]) == 2
         assert said in capsys.readouterr().err
     with pytest.raises(ValueError, match="do not fit one JPEG"):
@@ -355,21 +363,18 @@ def test_groups_keep_the_reading_near():
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_processes_and_workers_share_an_epoch(shards, processes, workers):
+def test_processes_share_an_epoch_and_go_on_where_they_stopped(shards, processes):
+    """As the training reads: the positions of a process's samples in each batch, and the clips at these positions."""
     read = ShardSet(shards)
+    counts = [count for _, count in read.shards]
+    whole = [Order(counts, seed=3)[position] for position in range(16)]
+    assert sorted(whole[:8]) == sorted(whole[8:]) == list(range(8))
     seen = []
-    for rank in range(processes):
-        stream = ShardStream(read, seed=3, rank=rank, processes=processes)
-        seen += [index for index, _ in DataLoader(stream, batch_size=None, num_workers=workers)]
-    assert sorted(seen) == list(range(len(read)))
-
-
-def test_a_reading_goes_on_where_it_stopped(shards):
-    read = ShardSet(shards)
-    whole = [index for index, _ in ShardStream(read, seed=5, stop=16)]
-    rest = [[index for index, _ in ShardStream(read, 5, rank, 2, start=6, stop=16)] for rank in range(2)]
-    assert [index for pair in zip(*rest, strict=True) for index in pair] == whole[6:]
+    for batch in range(8 // processes, 16 // processes):  # from the second epoch on, with readers that are new
+        for rank in range(processes):
+            draws = Draws.of(0, batch, count=1, rank=rank, processes=processes, batch=batch)
+            seen += [Order(counts, seed=3)[position] for position in draws.positions()]
+    assert seen == whole[8:]
 
 
 def test_a_damaged_tar_is_named(shards, tmp_path):
@@ -379,3 +384,53 @@ def test_a_damaged_tar_is_named(shards, tmp_path):
     with pytest.raises(ValueError, match="shard-000003.tar is shorter than its index"):
         ShardSet(tmp_path).clip(7)
     assert io.BytesIO(ShardSet(tmp_path).part(0, "frames.jpg")).read(2) == b"\xff\xd8"
+
+
+def test_a_folder_of_videos_is_tracked_once_and_read_ever_after(videos, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("000000.mp4", "000001.mp4", "000000.txt"):
+        (folder / name).write_bytes((videos / name).read_bytes())
+    made = open_clips(folder, size=(32, 32), num_frames=2)
+    assert isinstance(made, ShardSet) and made.folder == tmp_path / "mine.shards" and len(made) == 2
+    assert made.frames.shape == (2, 2, 32, 32, 3) and list(made.strides) == [2, 2], "4 frames have no room for more"
+    assert made.captions[0] == (folder / "000000.txt").read_text() and sorted(folder.iterdir())[0].name == "000000.mp4"
+    before = (tmp_path / "mine.shards" / "shard-000000.tar").stat().st_mtime_ns
+    again = open_clips(str(folder), size=(32, 32), num_frames=2)
+    assert len(again) == 2 and (again.folder / "shard-000000.tar").stat().st_mtime_ns == before
+    assert len(open_clips(made.folder)) == 2
+    with pytest.raises(ValueError, match=r"another recipe .* open .*mine.shards instead of .* remove that folder"):
+        open_clips(folder, size=(32, 32), num_frames=3)
+    command = ["shards", str(folder), "-o", str(made.folder), "--size", "32x32", "--frames", "2"]
+    assert cli.main(command) == 0, "the command with the same settings makes the same"
+    assert (again.folder / "shard-000000.tar").stat().st_mtime_ns == before
+    (folder / "000001.mp4").unlink()
+    with pytest.raises(ValueError, match="another videos and list"):
+        open_clips(folder, size=(32, 32), num_frames=2)
+
+
+def test_a_table_finds_its_videos_beside_it_or_in_the_folder_named(videos, tmp_path):
+    table = tmp_path / "webvid.csv"
+    table.write_text("videoid,contentUrl,page_dir,name\n000000,https://a.example/0.mp4,,A dog\n")
+    clips = open_clips(table, size=(32, 32), num_frames=4, stride=1, videos=videos)
+    assert clips.folder == tmp_path / "webvid.csv.shards" and list(clips.captions) == ["A dog"]
+    (tmp_path / "000000.mp4").write_bytes((videos / "000000.mp4").read_bytes())
+    assert list(open_clips(table, size=(32, 32), num_frames=4, stride=1).captions) == ["A dog"]
+
+
+def test_paths_that_hold_no_clips(tmp_path):
+    (tmp_path / "text.txt").write_text("no clips")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "frames.npy").write_bytes(b"")
+    for name, said in (("nowhere", "not there"), ("text.txt", "neither a folder"), ("", "holds no videos")):
+        with pytest.raises(ValueError, match=f"{said}.* Clips come from a store .* shards .* a WebVid table"):
+            open_clips(tmp_path / name)
+    with pytest.raises(ValueError, match="not finished"):
+        open_clips(tmp_path / "half")
+    assert not list(tmp_path.parent.glob("*.shards")) and not list(tmp_path.glob("*.shards"))
+
+
+def test_the_columns_that_the_training_reads_need_neither_torch_nor_ffmpeg():
+    names = "clips, store, shards, video_list, samples, world"
+    code = f"import sys; from mi2v_lite.data import {names}; sys.exit(bool({{'torch', 'av'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

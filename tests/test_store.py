@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mi2v_lite.data import store
-from mi2v_lite.data.store import ClipStore, write_store
-from mi2v_lite.data.world import Clip, World
+from mi2v_lite import cli
+from mi2v_lite.data.clips import Clip, open_clips
+from mi2v_lite.data.store import ClipStore, pairs, write_store
+from mi2v_lite.data.world import World
 from mi2v_lite.io.images import list_images
 from tools import photos
 
@@ -59,33 +60,29 @@ def test_unfinished_and_wrong_stores_are_refused(tmp_path: Path) -> None:
         write_store(tmp_path, [random_clip(0), random_clip(1, size=8)], 2)
 
 
-def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path) -> None:
-    folders = [SAMPLES / "photos", SAMPLES / "sprites"]
-    sizes = ["--size", "64", "--num-frames", "4", "--count", "2", "--first-seed", "7"]
-    store.main(
-        [
-            "--photos",
-            str(folders[0]),
-            "--sprites",
-            str(folders[1]),
-            "--split",
-            "heldout",
-            "--out",
-            str(tmp_path),
-            *sizes,
-        ]
-    )
-    world = World(list_images(folders[0]), folders[1], "heldout", size=64, num_frames=4)
-    read = ClipStore(tmp_path)
+def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out, sizes = tmp_path / "store", ["--size", "64", "--frames", "4", "--clips", "2", "--seed", "7"]
+    folders = ["--photos", str(SAMPLES / "photos"), "--sprites", str(SAMPLES / "sprites")]
+    assert cli.main(["world", *folders, "--split", "heldout", "-o", str(out), *sizes]) == 0
+    assert f"wrote {out}: 2 clips" in capsys.readouterr().out
+    world = World(list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=4)
+    read = open_clips(out)
+    assert isinstance(read, ClipStore) and read.folder == out
     assert np.array_equal(read.frames[1], world.clip(8).frames) and read.captions[0] == world.clip(7).caption
+    for wrong, said in (
+        (["--film", "x.mp4", "--photos", "y", "-o", str(out)], "clips of the film alone"),
+        (["--pairs", "2", "-o", str(tmp_path / "sheet.png")], "--pairs is for stores"),
+        (["-o", str(tmp_path / "sheet.jpg")], "must end in .png for a sheet"),
+    ):
+        assert cli.main(["world", *wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_pairs_are_frame_0_and_different_later_frames_of_the_clips(tmp_path: Path) -> None:
-    photos_and_sprites = ["--photos", str(SAMPLES / "photos"), "--sprites", str(SAMPLES / "sprites")]
-    sizes = ["--size", "64", "--num-frames", "5", "--count", "2", "--first-seed", "7"]
-    store.main([*photos_and_sprites, "--split", "heldout", *sizes, "--pairs", "3", "--out", str(tmp_path)])
+    sizes = ["--size", "64", "--frames", "5", "--clips", "2", "--seed", "7", "--pairs", "3"]
+    assert cli.main(["world", "--split", "heldout", *sizes, "-o", str(tmp_path / "pairs")]) == 0
     world = World(list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=5)
-    read = ClipStore(tmp_path)
+    read = ClipStore(tmp_path / "pairs")
     assert read.frames.shape[:2] == (6, 2) and read.flow.shape[:2] == (6, 1)
     for i, seed in enumerate((7, 7, 7, 8, 8, 8)):
         whole, pair = world.clip(seed), read.clip(i)
@@ -101,9 +98,9 @@ def test_no_more_pairs_than_later_frames() -> None:
     class Source:
         clip = staticmethod(random_clip)
 
-    assert len(list(store.pairs(Source(), 0, 3))) == 3
-    with pytest.raises(ValueError, match="each is 4, but a clip has 3 later frames"):
-        list(store.pairs(Source(), 0, 4))
+    assert len(list(pairs(Source(), 0, 3))) == 3
+    with pytest.raises(ValueError, match="a clip has 3 later frames; ask for at most as many pairs, not 4"):
+        list(pairs(Source(), 0, 4))
 
 
 def test_photos_are_scaled_and_dull_or_small_ones_left_out(tmp_path: Path) -> None:

@@ -20,8 +20,10 @@ from safetensors.torch import load_file
 from test_writing import Killed, killer  # noqa: F401 - a fixture
 
 from mi2v_lite.data import store
+from mi2v_lite.data.clips import open_clips
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.diffusion import predicted_clean
+from mi2v_lite.io.videos import write_video
 from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import export as exporter
@@ -862,3 +864,21 @@ def test_two_processes_train_as_one_with_the_double_batch(runs, tmp_path):
     apart = torch.cat([(twice[name] - value).abs().flatten() for name, value in once.items()])
     # Single weights may differ: Adam makes a whole step even of a gradient that is zero but for rounding.
     assert apart.mean() < 0.01 * 4 * step["learning_rate"], "over all weights, far less than four updates move them"
+
+
+def test_a_folder_of_videos_needs_nothing_but_its_name(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b", "c"):
+        frames = np.kron(random.integers(0, 256, (16, 8, 8, 3), dtype=np.uint8), np.ones((1, 8, 8, 1), np.uint8))
+        frames[:] = frames[:1]
+        for i in range(16):
+            frames[i] = np.roll(frames[0], i, axis=1)  # a pixel to the right a frame
+        (tmp_path / "my_videos").mkdir(exist_ok=True)
+        write_video(tmp_path / "my_videos" / f"{name}.mp4", frames)
+    entry = step("flow_vae", "flow_vae", "flow_autoencoder", data={"clips": "my_videos"}, steps=2)
+    config = parse_config({"models": MODELS, "steps": [entry]})
+    assert trainer.train(config, "flow_vae", tmp_path).is_dir()
+    clips = open_clips(tmp_path / "my_videos.shards")
+    assert clips.frames.shape == (3, 16, 128, 128, 3) and list(clips.strides) == [1, 1, 1]
+    found = latents.cached_latents(tmp_path / "my_videos", build_models(config, config.steps[0])["flow_vae"], "flow")
+    assert found.shape == (3, 15, 2, 64, 64) and list((tmp_path / "my_videos.shards").glob("shard-000000.latents_*"))

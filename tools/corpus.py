@@ -22,9 +22,9 @@ import av
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.shard_reader import ShardSet, ShardStream
-from mi2v_lite.data.sharding import Recipe, Report, make_shards
-from mi2v_lite.data.videos import list_folder
+from mi2v_lite.data.shards import Order, ShardSet
+from mi2v_lite.data.video_list import list_folder
+from mi2v_lite.data.videos_to_shards import Recipe, Report, make_shards
 from mi2v_lite.data.world import World
 from mi2v_lite.io.images import list_images
 
@@ -72,7 +72,11 @@ def read_all(folder: Path, nodes: int, processes: int) -> Counter[str]:
 
 def _read_part(folder: Path, rank: int, readers: int) -> list[str]:
     clips = ShardSet(folder)
-    return [clips.key(index) for index, _ in ShardStream(clips, seed=1, rank=rank, processes=readers)]
+    order, keys = Order([count for _, count in clips.shards], seed=1), []
+    for position in range(rank, len(clips), readers):
+        clips.clip(order[position])  # raises if the clip cannot be read
+        keys.append(clips.key(order[position]))
+    return keys
 
 
 def lost_and_doubled(folder: Path, nodes: int, processes: int) -> tuple[int, int]:

@@ -1,50 +1,93 @@
-"""`mi2v world`: what the model learns from and is measured on, drawn as a contact sheet."""
+"""`mi2v world`: the clips that the model learns from and is measured on, drawn as a sheet or written as a store."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import common
+
+if TYPE_CHECKING:
+    from mi2v_lite.data.clips import ClipSource
 
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Register `world`."""
-    each = commands.add_parser(
+    parser = commands.add_parser(
         "world",
-        help="draw training clips",
-        description="A contact sheet of clips: frames, flow, visibility, caption. From the shipped photos and sprites.",
+        help="make training clips",
+        description="Clips of the lite world or of a film, with their motion fields and captions: a contact sheet to "
+        "look at (-o world.png), or a store to train on (-o FOLDER). Without --photos and --sprites the world is "
+        "made of those that come with mi2v_lite.",
     )
-    each.set_defaults(run=world)
-    each.add_argument("-o", "--output", type=Path, required=True, metavar="world.png", help="the picture")
-    each.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of the first clip (default: 0)")
-    each.add_argument("--clips", type=common.whole(1), default=4, metavar="N", help="how many (default: 4)")
-    each.add_argument(
+    parser.set_defaults(run=world)
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="OUTPUT", help="a .png for a sheet, a folder for a store"
+    )
+    parser.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of the first clip (default: 0)")
+    parser.add_argument("--clips", type=common.whole(1), default=4, metavar="N", help="how many (default: 4)")
+    parser.add_argument(
         "--split", choices=("train", "heldout"), default="train", help="whose sprites, or whose shots (default: train)"
     )
-    each.add_argument(
-        "--edition", type=int, choices=(1, 2), default=2, help="1: as the shipped weights know it; 2: all of it"
+    parser.add_argument("--size", type=common.whole(16), default=128, metavar="N", help="side, pixels (default: 128)")
+    parser.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="of a clip (default: 16)")
+    parser.add_argument(
+        "--pairs", type=common.whole(1), metavar="N", help="store N pairs of each clip: frame 0 and a later frame"
     )
-    each.add_argument("--film", type=Path, metavar="bbb.mp4", help="clips of Big Buck Bunny's shots instead")
+    parser.add_argument("--photos", type=Path, nargs="+", metavar="DIR", help="folders of photos")
+    parser.add_argument("--sprites", type=Path, metavar="DIR", help="a folder with train/ and heldout/")
+    parser.add_argument("--objects-only", action="store_true", help="the camera rests, and something moves")
+    # first edition: goes with the weights that were trained on it
+    parser.add_argument(
+        "--edition", type=int, choices=(1, 2), default=2, help="1: the world of the shipped weights; 2: all of it"
+    )
+    parser.add_argument("--film", type=Path, metavar="bbb.mp4", help="clips of Big Buck Bunny's still shots instead")
 
 
 def world(options: argparse.Namespace) -> None:
-    """`mi2v world`: a contact sheet of the world's clips, or of a film's."""
-    if options.output.suffix.lower() != ".png":
-        raise ValueError(f"the picture {options.output} must end in .png.")
-    common.check_writable([options.output], [options.film])
-    from mi2v_lite.io.files import atomic
-    from mi2v_lite.viz.contact_sheets import clip_sheet
+    """`mi2v world`: a contact sheet or a store of the world's clips, or of a film's."""
+    sheet = options.output.suffix.lower() == ".png"
+    if options.output.suffix and not sheet and not options.output.is_dir():
+        raise ValueError(f"{options.output} must end in .png for a sheet, or have no suffix for the folder of a store.")
+    if options.pairs and sheet:
+        raise ValueError("--pairs is for stores; a sheet shows whole clips.")
+    if sheet:
+        common.check_writable([options.output], [options.film])
+    source = _source(options)
+    seeds = range(options.seed, options.seed + options.clips)
+    if sheet:
+        from mi2v_lite.io.files import atomic
+        from mi2v_lite.viz.contact_sheets import clip_sheet
 
-    if options.film is None:
-        from mi2v_lite.data.samples import sample_world
+        with atomic(options.output) as beside:
+            clip_sheet([source.clip(seed) for seed in seeds]).save(beside, format="PNG")
+        print(f"wrote {options.output}")
+        return
+    from mi2v_lite.data.store import pairs, write_store
 
-        source = sample_world(options.split, edition=options.edition)
+    if options.pairs:
+        clips = (pair for seed in seeds for pair in pairs(source, seed, options.pairs))
     else:
+        clips = map(source.clip, seeds)
+    count = options.clips * (options.pairs or 1)
+    write_store(options.output, clips, count)
+    print(f"wrote {options.output}: {count} {'pairs' if options.pairs else 'clips'}")
+
+
+def _source(options: argparse.Namespace) -> ClipSource:
+    """The world or the film of the options. Raises ValueError if they ask for both."""
+    shape = {"split": options.split, "size": options.size, "num_frames": options.frames}
+    if options.film is not None:
+        if options.photos or options.sprites or options.objects_only:
+            raise ValueError("--film gives clips of the film alone: leave out --photos, --sprites and --objects-only.")
         from mi2v_lite.data.film import Film
 
-        source = Film(options.film, split=options.split)
-    clips = [source.clip(options.seed + i) for i in range(options.clips)]
-    with atomic(options.output) as beside:
-        clip_sheet(clips).save(beside, format="PNG")
-    print(f"wrote {options.output}")
+        return Film(options.film, **shape)
+    from mi2v_lite.data.samples import find_samples
+    from mi2v_lite.data.world import World
+    from mi2v_lite.io.images import list_images
+
+    photos = [photo for folder in options.photos or [find_samples() / "photos"] for photo in list_images(folder)]
+    sprites = options.sprites or find_samples() / "sprites"
+    return World(photos, sprites, edition=options.edition, objects_only=options.objects_only, **shape)

@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 
 from mi2v_lite.data import captions
+from mi2v_lite.data.clips import SPLITS, Clip
 from mi2v_lite.data.motion import DIRECTIONS, SOURCE_FRAMES, Motion
-from mi2v_lite.data.source import SPLITS, Clip
 from mi2v_lite.flow.tracking import ChainTracker, Tracker
 
 STRIDES = (2, 4, 8)

@@ -1,4 +1,4 @@
-"""Clips from what the repository ships (`data_samples/`): the held-out world and the film's sample clip."""
+"""Clips of what comes with the package (`data_samples/`): the held-out world, and the sample clip of the film."""
 
 from __future__ import annotations
 
@@ -10,39 +10,74 @@ from mi2v_lite.data.world import World
 if TYPE_CHECKING:
     from mi2v_lite.data.film import Film
 
-SAMPLES = Path(__file__).parents[2] / "data_samples"
+# In an installed package the samples are inside it; in the repository they are beside it.
+PLACES = tuple(Path(__file__).parents[level] / "data_samples" for level in (1, 2))
+SAMPLES = next((place for place in PLACES if place.is_dir()), PLACES[-1])
 
 
-def sample_world(split: str, samples: Path = SAMPLES, **options: int) -> World:
-    """The world over the shipped photos and the shipped sprites of ``split``; ``options`` are `World`'s.
+def find_samples() -> Path:
+    """The folder of the samples: photos/, sprites/, clips/, flows/.
 
     Raises:
-        ValueError: when the folder has no photos or sprites.
+        ValueError: it is nowhere.
     """
+    if not SAMPLES.is_dir():
+        raise ValueError(
+            f"the samples are in none of {', '.join(map(str, PLACES))}: install mi2v_lite again, or copy data_samples/ "
+            "from its repository to one of these places."
+        )
+    return SAMPLES
+
+
+def sample_world(split: str, samples: Path | None = None, **options: int) -> World:
+    """The world of the shipped photos and of the shipped sprites of a split.
+
+    Args:
+        split: "train" or "heldout".
+        samples: another folder with photos/ and sprites/.
+        options: further arguments of `World`.
+
+    Raises:
+        ValueError: the folder is missing, or has no photos or sprites.
+    """
+    samples = samples or find_samples()
     return World(sorted((samples / "photos").glob("*.jpg")), samples / "sprites", split, **options)
 
 
 def heldout_world(
-    samples: Path = SAMPLES, size: int = 128, num_frames: int = 16, edition: int = 1, objects_only: bool = False
+    samples: Path | None = None,
+    size: int = 128,
+    num_frames: int = 16,
+    # first edition: goes with the weights that were trained on it
+    edition: int = 1,
+    objects_only: bool = False,
 ) -> World:
-    """The world of photos and sprites that no training saw, built from ``data_samples/`` alone.
+    """The world of photos and sprites that no training saw, as the evaluation draws it.
 
-    edition: 1 is the world that the shipped weights know; objects_only: with a resting camera (`World`).
+    Args:
+        samples: another folder with photos/ and sprites/.
+        size: side of the frames in pixels.
+        num_frames: F of a clip.
+        edition: of the world; the shipped weights know the first.
+        objects_only: whether the camera rests in every clip.
 
     Raises:
-        ValueError: when the folder has no photos or sprites.
+        ValueError: the folder is missing, or has no photos or sprites.
     """
     return sample_world(
         "heldout", samples, size=size, num_frames=num_frames, edition=edition, objects_only=objects_only
     )
 
 
-def sample_film(samples: Path = SAMPLES) -> Film:
-    """Clips of the sample clip of Big Buck Bunny (48 frames of one shot, so all at stride 2).
+def sample_film(samples: Path | None = None) -> Film:
+    """Clips of the sample clip of Big Buck Bunny: 48 frames of one shot, so all are of stride 2.
 
     No training saw it move; single frames of the film, also of this shot, were among the photos.
+
+    Args:
+        samples: another folder with clips/.
     """
-    from mi2v_lite.data.film import Film, Shot  # its tracker needs torch; the world does not
+    from mi2v_lite.data.film import Film, Shot  # its tracker needs torch, which the world does not
 
     shot = Shot(0, 48, "a fat white rabbit comes out of its burrow", "heldout")
-    return Film(samples / "clips" / "big_buck_bunny.mp4", [shot], "heldout")
+    return Film((samples or find_samples()) / "clips" / "big_buck_bunny.mp4", [shot], "heldout")

@@ -1,42 +1,50 @@
-"""Shards: clips in WebDataset's format, many in one tar file, with their fields (paper, section 4.1; notebook 06).
+"""Shards: clips with their motion fields in WebDataset's format, many in one tar file (Section 4.1; notebook 06).
 
 A folder of shards holds
 
-    shard-000000.tar    for each clip KEY.frames.jpg, KEY.motion.npz, KEY.json
-    shard-000000.json   where each clip's parts begin in the tar, and which videos were left out and why
-    shards.json         written last: how many clips each shard has; without it the set is not finished
+    shard-000000.tar    KEY.frames.jpg, KEY.motion.npz and KEY.json of each clip
+    shard-000000.json   where these parts begin in the tar, and which videos were left out and why
+    shards.json         how many clips each shard has; it is written last, and without it the set is not finished
 
-`webdataset.WebDataset` reads the tars as they are; the .json beside each gives the random access that exact resuming
-needs (`shard_reader.py`). KEY.frames.jpg is all F frames below each other, KEY.motion.npz has `flow` (float16, pixels,
-rounded to 1/64 of a pixel, which halves its size) and `visibility`, KEY.json the caption, the stride and the source.
+KEY.frames.jpg is all F frames below each other. KEY.motion.npz has `flow` (float16 pixels, rounded to 1/64 of a pixel,
+which halves its size) and `visibility`. KEY.json has the caption, the stride and the source.
+
+`webdataset.WebDataset` reads the tars as they are. It streams whole tars, shuffles in a buffer and gives each process
+its own shards. Here a clip is a place in a tar, and the order of reading is a function (`Order`): position p of a
+training names a clip, whatever the number of processes, and a training that stopped at p goes on at p exactly.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import SHARDS_INDEX, Clip
 from mi2v_lite.io.files import atomic
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
-INDEX = "shards.json"
 QUALITY = 95  # of the JPEG, without colour subsampling
-TALLEST = 65_000  # pixels: what a JPEG can hold below each other
-STEPS = 64  # to a pixel of motion, as KITTI has it
+TALLEST = 65_000  # pixels: the height that a JPEG can have
+STEPS = 64  # steps to a pixel of motion, as in KITTI's files
+OPEN = 64  # tars that a reader keeps open
+GROUP = 16  # shards among which the clips are mixed
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A video that gave no clip, or less than all, and why."""
+    """A video that gave no clip, or fewer than it should have given, and the reason."""
 
     video: str
     reason: str
@@ -44,7 +52,14 @@ class Skipped:
 
 @dataclass
 class Shard:
-    """What one shard holds. clips: for each its key and `{part: [offset, size]}` in the tar. videos: looked at."""
+    """What one shard holds.
+
+    Attributes:
+        name: of its files, without the suffix.
+        videos: how many videos were looked at.
+        clips: the key of each clip, and `{part: [offset, size]}` in the tar.
+        skipped: the videos that were left out.
+    """
 
     name: str
     videos: int = 0
@@ -53,20 +68,25 @@ class Shard:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Shard:
-        """The shard's .json. Raises FileNotFoundError where it is not written yet."""
-        told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        return cls(name, told["videos"], told["clips"], [Skipped(**each) for each in told["skipped"]])
+        """Read NAME.json of the folder. Raises FileNotFoundError if the shard is not written yet."""
+        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        return cls(name, content["videos"], content["clips"], [Skipped(**entry) for entry in content["skipped"]])
 
 
 def shard_name(number: int) -> str:
-    """shard-000007 of 7."""
+    """The name of a shard: "shard-000007" for 7."""
     return f"shard-{number:06d}"
 
 
 def encode_clip(clip: Clip, about: dict[str, Any]) -> dict[str, bytes]:
-    """The parts of a clip as they stand in the tar; `about` goes into its .json, beside caption and stride.
+    """The parts of a clip as they stand in the tar.
 
-    Raises ValueError for frames that a JPEG cannot hold.
+    Args:
+        clip: the clip.
+        about: what goes into its .json beside the caption and the stride.
+
+    Raises:
+        ValueError: a JPEG cannot hold these frames.
     """
     count, height, width, _ = clip.frames.shape
     if count * height > TALLEST or width > TALLEST or height % 8:
@@ -75,13 +95,8 @@ def encode_clip(clip: Clip, about: dict[str, Any]) -> dict[str, bytes]:
             f"frames below each other at most {TALLEST} pixels; take a smaller size or fewer frames."
         )
     tall = cv2.cvtColor(clip.frames.reshape(count * height, width, 3), cv2.COLOR_RGB2BGR)
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        QUALITY,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    _, jpeg = cv2.imencode(".jpg", tall, options)
+    sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, jpeg = cv2.imencode(".jpg", tall, [cv2.IMWRITE_JPEG_QUALITY, QUALITY, *sampling])
     motion = io.BytesIO()
     flow = (np.round(clip.flow * STEPS) / STEPS).astype(np.float16)  # (N, 2, H, W): many zero bits, so it packs well
     np.savez_compressed(motion, flow=flow, visibility=clip.visibility)
@@ -90,13 +105,13 @@ def encode_clip(clip: Clip, about: dict[str, Any]) -> dict[str, bytes]:
 
 
 def decode_frames(data: bytes, num_frames: int) -> np.ndarray:
-    """KEY.frames.jpg to uint8 `(F, H, W, 3)` RGB."""
+    """KEY.frames.jpg to uint8 `(F, H, W, 3)`, RGB."""
     tall = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     return tall.reshape(num_frames, -1, *tall.shape[1:])
 
 
 def decode_motion(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """KEY.motion.npz to flow, float16 `(N, 2, H, W)` pixels, and visibility, bool `(N, H, W)`."""
+    """KEY.motion.npz to the flow, float16 `(N, 2, H, W)` pixels, and the visibility, bool `(N, H, W)`."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return arrays["flow"], arrays["visibility"]
 
@@ -107,16 +122,18 @@ def write_shard(
     """Write one shard whole or not at all: the tar first, then the .json that makes it count.
 
     Args:
-        folder: of the set. number: of the shard. clips: key, clip and what else is known about it; or what was skipped.
-        videos: how many were looked at. A shard in which all were skipped has no tar.
+        folder: of the set.
+        number: of the shard.
+        clips: for each clip its key, the clip and what else is known about it; or a video that was skipped.
+        videos: how many videos were looked at. A shard of which all were skipped has no tar.
 
     Raises:
         ValueError: a key comes twice, or a clip cannot be encoded.
     """
     folder, shard = Path(folder), Shard(shard_name(number), videos)
     tar_path = folder / f"{shard.name}.tar"
-    for left in folder.glob(f".{shard.name}.*.part"):  # by one that was killed
-        left.unlink(missing_ok=True)
+    for leftover in folder.glob(f".{shard.name}.*.part"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
     with atomic(tar_path) as partial:
         keys: set[str] = set()
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -135,9 +152,9 @@ def write_shard(
         shard.clips = _places(partial)
     if not shard.clips:
         tar_path.unlink()
-    told = {"videos": videos, "clips": shard.clips, "skipped": [asdict(each) for each in shard.skipped]}
+    content = {"videos": videos, "clips": shard.clips, "skipped": [asdict(entry) for entry in shard.skipped]}
     with atomic(folder / f"{shard.name}.json") as partial:
-        partial.write_text(json.dumps(told), encoding="utf-8")
+        partial.write_text(json.dumps(content), encoding="utf-8")
     return shard
 
 
@@ -152,37 +169,158 @@ def _places(path: Path) -> list[dict[str, Any]]:
 
 
 def write_index(folder: str | Path, shards: Iterable[Shard], clip: dict[str, int]) -> None:
-    """Write shards.json: the set is finished. clip: `num_frames`, `height`, `width` of every clip."""
+    """Write shards.json, which makes the set a finished one.
+
+    Args:
+        folder: of the set.
+        shards: all of them.
+        clip: `num_frames`, `height` and `width` of every clip.
+    """
     counts = [[shard.name, len(shard.clips)] for shard in shards if shard.clips]
-    with atomic(Path(folder) / INDEX) as partial:
+    with atomic(Path(folder) / SHARDS_INDEX) as partial:
         partial.write_text(json.dumps({"clip": clip, "shards": counts}, indent=0), encoding="utf-8")
 
 
-def write_shards(folder: str | Path, clips: Iterable[Clip], per_shard: int = 100) -> None:
-    """Write clips that are there already, of the world or a film, as a finished set of shards.
+class Column(Sequence):
+    """One part of all clips, read when it is asked for.
 
-    Raises ValueError if there are none, if they differ in shape or if the folder holds shards already.
+    Args:
+        shape: of the part of all clips together, `(C, ...)`.
+        read: gives the part of the clip of an index.
     """
-    folder, pending, shards, shape = Path(folder), [], [], None
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.glob("shard-*")):
-        raise ValueError(f"{folder} holds shards already; choose another folder, or empty it.")
 
-    def flush() -> None:
-        first = len(shards) * per_shard
-        named = [(f"{first + i:09d}", clip, {}) for i, clip in enumerate(pending)]
-        shards.append(write_shard(folder, len(shards), named, len(pending)))
-        pending.clear()
+    def __init__(self, shape: tuple[int, ...], read: Callable[[int], Any]) -> None:
+        self.shape, self._read = shape, read
 
-    for clip in clips:
-        shape = shape or clip.frames.shape
-        if clip.frames.shape != shape:
-            raise ValueError(f"a clip is {clip.frames.shape}, those before are {shape}")
-        pending.append(clip)
-        if len(pending) == per_shard:
-            flush()
-    if pending:
-        flush()
-    if shape is None:
-        raise ValueError("no clips came: there is nothing to write.")
-    write_index(folder, shards, dict(zip(("num_frames", "height", "width"), shape[:3], strict=True)))
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        return self._read(index)
+
+
+class ShardSet:
+    """A finished set of shards. These are `Clips`, numbered through all shards.
+
+    Args:
+        folder: with shards.json.
+
+    Attributes:
+        shards: the name of each shard and how many clips it has. The other attributes are those of `Clips`.
+
+    Raises:
+        ValueError: the set is not finished.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        try:
+            content = json.loads((self.folder / SHARDS_INDEX).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ValueError(
+                f"{folder} holds no finished shards ({SHARDS_INDEX} is missing); make them with mi2v shards."
+            ) from None
+        self.shards: list[tuple[str, int]] = [(name, count) for name, count in content["shards"]]
+        self._ends = list(accumulate(count for _, count in self.shards))
+        self._tars: OrderedDict[str, _Tar] = OrderedDict()
+        self.num_frames, height, width = (content["clip"][name] for name in ("num_frames", "height", "width"))
+        count, future, size = self._ends[-1], self.num_frames - 1, (height, width)
+        self.frames = Column(
+            (count, self.num_frames, *size, 3), lambda i: decode_frames(self.part(i, FRAMES), self.num_frames)
+        )
+        self.flow = Column((count, future, 2, *size), lambda i: decode_motion(self.part(i, MOTION))[0])
+        self.visibility = Column((count, future, *size), lambda i: decode_motion(self.part(i, MOTION))[1])
+        self.captions = Column((count,), lambda i: self.about(i)["caption"])
+        self.strides = Column((count,), lambda i: self.about(i)["stride"])
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __reduce__(self) -> tuple:
+        return ShardSet, (self.folder,)  # open files stay in their process
+
+    def place(self, index: int) -> tuple[int, int]:
+        """In which shard a clip is, and which one of the shard's it is."""
+        shard = bisect_right(self._ends, index)
+        return shard, index - (self._ends[shard - 1] if shard else 0)
+
+    def part(self, index: int, name: str) -> bytes:
+        """The bytes of one part of a clip: FRAMES, MOTION or ABOUT."""
+        shard, inside = self.place(index)
+        return self._tar(self.shards[shard][0]).read(inside, name)
+
+    def about(self, index: int) -> dict[str, Any]:
+        """What the .json of a clip says: caption, stride, video, start."""
+        return json.loads(self.part(index, ABOUT))
+
+    def key(self, index: int) -> str:
+        """The name of a clip in the tar, which is the same for every reader."""
+        shard, inside = self.place(index)
+        return self._tar(self.shards[shard][0]).clips[inside]["key"]
+
+    def clip(self, index: int) -> Clip:
+        """The clip of this index, in memory, with its flow as float32."""
+        flow, visibility = decode_motion(self.part(index, MOTION))
+        about = self.about(index)
+        return Clip(self.frames[index], flow.astype(np.float32), visibility, about["caption"], about["stride"])
+
+    def _tar(self, name: str) -> _Tar:
+        if name not in self._tars:
+            self._tars[name] = _Tar(self.folder, name)
+            if len(self._tars) > OPEN:
+                self._tars.popitem(last=False)
+        self._tars.move_to_end(name)
+        return self._tars[name]
+
+
+class _Tar:
+    """An open tar, and where the parts of its clips are."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.clips = Shard.read(folder, name).clips
+        self.path = folder / f"{name}.tar"
+        self.file = self.path.open("rb", buffering=0)
+
+    def read(self, inside: int, part: str) -> bytes:
+        offset, size = self.clips[inside]["parts"][part]
+        data = os.pread(self.file.fileno(), size, offset)  # moves no file position: processes may share the file
+        if len(data) < size:
+            raise ValueError(f"{self.path} is shorter than its index says: make this shard again.")
+        return data
+
+
+class Order:
+    """Which clip comes at which position of an endless reading.
+
+    Every clip comes once an epoch, each epoch in a new order. The shards are shuffled, and then the clips of each group
+    of shards, so that only a few tars are read at a time.
+
+    Args:
+        counts: clips of each shard.
+        seed: of the shuffle.
+        group: shards whose clips are mixed. The larger it is, the more random is the order, and the more tars are read
+            side by side.
+    """
+
+    def __init__(self, counts: Sequence[int], seed: int = 0, group: int = GROUP) -> None:
+        self.counts, self.seed, self.group = np.asarray(counts), seed, group
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)[:-1]])
+        self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._mixed: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def __getitem__(self, position: int) -> int:
+        """The number of the clip at this position, from 0 on; each process asks for its own positions."""
+        epoch, rest = divmod(position, int(self.counts.sum()))
+        if self._epoch is None or self._epoch[0] != epoch:
+            shards = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
+            sizes = np.add.reduceat(self.counts[shards], np.arange(0, len(shards), self.group))
+            self._epoch = (epoch, shards, np.cumsum(sizes))
+        _, shards, ends = self._epoch
+        group = int(np.searchsorted(ends, rest, side="right"))
+        if self._mixed is None or self._mixed[0] != (epoch, group):
+            inside = shards[group * self.group : (group + 1) * self.group]
+            clips = np.concatenate([np.arange(self.counts[i]) + self.starts[i] for i in inside])
+            self._mixed = ((epoch, group), np.random.default_rng([self.seed, epoch, group]).permutation(clips))
+        return int(self._mixed[1][rest - (int(ends[group - 1]) if group else 0)])

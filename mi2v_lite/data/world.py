@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 
 from mi2v_lite.data import captions
+from mi2v_lite.data.clips import SPLITS, Clip
 from mi2v_lite.data.motion import HABITS, SOURCE_FRAMES, Motion, draw_habit, draw_motion
 from mi2v_lite.data.scene import (
     SUPERSAMPLE,
@@ -34,7 +35,6 @@ from mi2v_lite.data.scene import (
     draw_sprite,
     layer_matrix,
 )
-from mi2v_lite.data.source import SPLITS, Clip
 from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge
 
 STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mi2v_lite.control import Anchor, Drag, MotionControl
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.evaluation.stages import LARGE_MOTION_PX, Numbers, noise
 from mi2v_lite.flow.metrics import leakage
 from mi2v_lite.pipelines import MotionI2VPipeline

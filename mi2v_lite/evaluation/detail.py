@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.evaluation.stages import Numbers, noise
 from mi2v_lite.evaluation.video import warp_error
 from mi2v_lite.flow.fields import resize

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.evaluation.stages import Numbers, noise
 from mi2v_lite.evaluation.video import displacement
 from mi2v_lite.pipelines import MotionI2VPipeline

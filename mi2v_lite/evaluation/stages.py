@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import mi2v_lite
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.flow.fields import from_unit, to_unit
 from mi2v_lite.flow.metrics import direction_accuracy, endpoint_error, followed_share, psnr
 from mi2v_lite.flow.warp import splat_average

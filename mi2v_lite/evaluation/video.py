@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.evaluation.stages import LARGE_MOTION_PX, Numbers, noise
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, Tracks
 from mi2v_lite.flow.warp import backward_warp

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from mi2v_lite.data.shard_reader import Column, Order, ShardSet, open_clips
+from mi2v_lite.data.clips import open_clips
+from mi2v_lite.data.shards import Column, Order, ShardSet
 from mi2v_lite.io.images import IMAGE_SUFFIXES
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.training.curriculum import Config, Step

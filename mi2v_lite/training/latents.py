@@ -19,13 +19,12 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.shard_reader import Column, ShardSet, open_clips
-from mi2v_lite.data.store import ClipStore
+from mi2v_lite.data.clips import Clips, open_clips
+from mi2v_lite.data.shards import Column, ShardSet
 from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import encode
 
-Clips = ClipStore | ShardSet
 BATCH = 16
 
 
@@ -78,11 +77,11 @@ def cached_latents(folder: str | Path, vae: AutoencoderKL, kind: str, precision:
         raise ValueError(f"kind is {kind!r}, expected one of {sorted(READERS)}.")
     clips, suffix = open_clips(folder), f"latents_{kind}_{encoder_hash(vae)}.npy"
     if isinstance(clips, ShardSet):
-        paths = [Path(folder) / f"{name}.{suffix}" for name, _ in clips.shards]
+        paths = [clips.folder / f"{name}.{suffix}" for name, _ in clips.shards]
         ends = np.cumsum([count for _, count in clips.shards])
         ranges = [range(end - count, end) for end, (_, count) in zip(ends, clips.shards, strict=True)]
     else:
-        paths, ranges = [Path(folder) / suffix], [range(len(clips))]
+        paths, ranges = [clips.folder / suffix], [range(len(clips))]
     state = PartialState()
     missing = [pair for pair in zip(paths, ranges, strict=True) if not pair[0].is_file()]
     state.wait_for_everyone()  # all have looked before one writes

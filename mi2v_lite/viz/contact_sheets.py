@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mi2v_lite.data.source import Clip
+from mi2v_lite.data.clips import Clip
 from mi2v_lite.viz.flow import colour_wheel, flow_to_rgb, longest
 from mi2v_lite.viz.pictures import INK, PAPER, Pictured, to_image
 
