@@ -10,8 +10,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mi2v_lite.control import Drag, MotionControl
-from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.clips import ClipSource
+from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.evaluation.detail import reduced
 from mi2v_lite.evaluation.stages import flow_tensor, middle_square, noise
 from mi2v_lite.evaluation.table import painting_with

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.data.clips import Clip, ClipSource
+from mi2v_lite.data.samples import SAMPLES
 from mi2v_lite.evaluation import control, stages
 from mi2v_lite.evaluation import video as restyling
 from mi2v_lite.evaluation.detail import detail
