@@ -880,5 +880,7 @@ def test_a_folder_of_videos_needs_nothing_but_its_name(tmp_path: Path) -> None:
     assert trainer.train(config, "flow_vae", tmp_path).is_dir()
     clips = open_clips(tmp_path / "my_videos.shards")
     assert clips.frames.shape == (3, 16, 128, 128, 3) and list(clips.strides) == [1, 1, 1]
-    found = latents.cached_latents(tmp_path / "my_videos", build_models(config, config.steps[0])["flow_vae"], "flow")
+    found = latents.cached_latents(
+        tmp_path / "my_videos", build_models(config, config.steps[0], tmp_path)["flow_vae"], "flow"
+    )
     assert found.shape == (3, 15, 2, 64, 64) and list((tmp_path / "my_videos.shards").glob("shard-000000.latents_*"))
