@@ -50,8 +50,7 @@ class FieldsInTime:
         if not 0 <= index <= self._count:
             return None
         if index not in self._held:
-            field = self._fields(max(index - 1, 0))
-            self._held[index] = field if index else np.zeros_like(field)
+            self._held[index] = self._fields(index - 1) if index else np.zeros_like(self._at(1))
         return self._held[index]
 
 
