@@ -1,4 +1,4 @@
-"""What sampling and training cost, measured where there is a device for it, estimated where not (notebook 06)."""
+"""What sampling and training cost, measured where there is a device for it and estimated elsewhere (notebook 06)."""
 
 from tools.benchmark.document import costs
 from tools.benchmark.fitting import Options, sampling_memory

@@ -1,4 +1,4 @@
-"""`python -m tools.benchmark`: what sampling or training costs, before it is paid for (notebook 06)."""
+"""`python -m tools.benchmark`: what sampling or training will cost (notebook 06)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,49 @@ CONFIGS = Path(mi2v_lite.__file__).parent / "configs"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options."""
-    each = argparse.ArgumentParser(
+    """Returns the parser of the options."""
+    options = argparse.ArgumentParser(
         prog="python -m tools.benchmark",
-        description="Parameters, operations, memory and time of sampling a clip or of a training update. Operations "
-        "are counted; memory and time are measured on --device, otherwise estimated and marked so. With sampling "
-        "comes what its options save. --what all is the document docs/COSTS.md.",
+        description="Prints parameters, operations, memory and time of sampling a clip or of a training update. "
+        "Operations are counted; memory and time are measured on --device, or else estimated and marked with a star. "
+        "For sampling it also prints what the memory-saving options save. --what all prints docs/COSTS.md.",
     )
-    each.add_argument("--scale", choices=("lite", "full"), default="full", help="which models (default: full)")
-    each.add_argument("--config", type=Path, metavar="YAML", help="a curriculum of your own instead")
-    each.add_argument("--what", choices=("sample", "train", "all"), default="sample", help="(default: sample)")
-    each.add_argument("--height", type=common.whole(8), metavar="PX", help="(default: 320 full, 128 lite)")
-    each.add_argument("--width", type=common.whole(8), metavar="PX", help="(default: 512 full, 128 lite)")
-    each.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="of the clip (default: 16)")
-    each.add_argument("--device", metavar="NAME", help="measure there, e.g. cuda or cpu")
-    each.add_argument(
-        "--tflops", type=common.number(0.001), metavar="T", help="10^12 operations a second to estimate the time with"
+    options.add_argument("--scale", choices=("lite", "full"), default="full", help="which models (default: full)")
+    options.add_argument("--config", type=Path, metavar="YAML", help="a curriculum of your own instead")
+    options.add_argument(
+        "--what", choices=("sample", "train", "all"), default="sample", help="what to print (default: sample)"
     )
-    each.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write it there too: report.json as figures, else as Markdown"
+    options.add_argument(
+        "--height", type=common.whole(8), metavar="PX", help="height of the clip (default: 320 for full, 128 for lite)"
     )
-    return each
+    options.add_argument(
+        "--width", type=common.whole(8), metavar="PX", help="width of the clip (default: 512 for full, 128 for lite)"
+    )
+    options.add_argument(
+        "--frames", type=common.whole(2), default=16, metavar="N", help="frames of the clip (default: 16)"
+    )
+    options.add_argument("--device", metavar="NAME", help="measure on this device, for instance cuda or cpu")
+    options.add_argument(
+        "--tflops",
+        type=common.number(0.001),
+        metavar="T",
+        help="estimate the time with T * 10^12 operations per second",
+    )
+    options.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="also write it to this file: figures if it ends in .json, else Markdown",
+    )
+    return options
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Prints a Markdown table.
+
+    Args:
+        arguments: the words of the command line, by default those of this process.
 
     Raises:
         ValueError: for a config that cannot be read or an output that cannot be written.
@@ -46,7 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.output is not None:
         common.check_writable([options.output])
         if options.what == "all" and options.output.suffix == ".json":
-            raise ValueError("--what all is a document, not figures; give a name that ends in .md.")
+            raise ValueError("--what all prints a document, not figures; give a name that ends in .md.")
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config or CONFIGS / f"{options.scale}.yaml")

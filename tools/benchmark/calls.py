@@ -1,4 +1,4 @@
-"""The calls that sampling and training consist of, on any device: meta to count them, a real one to time them."""
+"""The calls of which sampling and training consist, on the meta device to count them or on a real one to time them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,15 @@ from tools.benchmark.meter import ShapesOnly
 
 @dataclass
 class Call:
-    """`run()` does it once; it is done `count` times in all. `models` are those that it needs, by name; `moments` the
-    optimiser's bytes for a parameter that trains."""
+    """A call of which sampling or training consists.
+
+    Attributes:
+        name: what the table calls it.
+        models: the models that it needs, by name.
+        run: makes the call once.
+        count: how often it is made in all.
+        moments: the optimiser's bytes for each parameter that trains.
+    """
 
     name: str
     models: nn.ModuleDict
@@ -33,7 +40,15 @@ class Call:
 
 @dataclass(frozen=True)
 class Clip:
-    """Size in pixels and frames with the reference; where and in which precision tensors are made."""
+    """The size of a clip and where its tensors are made.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        frames: their number, with the reference.
+        device: where tensors are made.
+        dtype: their precision.
+    """
 
     height: int
     width: int
@@ -43,10 +58,10 @@ class Clip:
 
 
 def build(config: Config, name: str, clip: Clip) -> nn.Module:
-    """A model with random weights; on the meta device with none."""
-    model = nn.Module.to(shell(config, name), clip.dtype)  # diffusers' own `to` warns where there is nothing to warn of
+    """Builds a model with random weights, or without any on the meta device."""
+    model = nn.Module.to(shell(config, name), clip.dtype)  # diffusers' own `to` would warn
     if clip.device == "meta":
-        # The autoencoders' first and last convolutions switch autocast off, which knows no meta device.
+        # The autoencoders' first and last convolutions switch autocast off, which does not know the meta device.
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 module.__class__ = nn.Conv2d
@@ -60,8 +75,10 @@ def build(config: Config, name: str, clip: Clip) -> nn.Module:
 
 
 def sampling_calls(config: Config, clip: Clip) -> list[Callable[[], Call]]:
-    """Makers of the calls of one clip: both UNets with guidance in one batch of two, the decoders. One at a time, so
-    that not all models need be there at once."""
+    """Returns functions that make the calls of one clip: both UNets, with guidance in a batch of two, and the decoders.
+
+    They are made one at a time, so that the models need not all be in memory at once.
+    """
 
     def stage1() -> Call:
         models = _models(config, clip, "stage1_unet", "controlnet")
@@ -91,10 +108,10 @@ def sampling_calls(config: Config, clip: Clip) -> list[Callable[[], Call]]:
 
 
 def training_call(config: Config, step: Step, clip: Clip) -> Call:
-    """One batch of a step of the curriculum, checkpointing as it says: forward and backward on the meta device, a whole
-    update with AdamW and the average on a real one.
+    """Returns the call for one batch of a step of the curriculum, with gradient checkpointing if the step has it.
 
-    In the diffusion steps the autoencoders are not in it: their latents are computed once and kept. Neither is the text
+    On the meta device it is forward and backward, on a real one a whole update with AdamW and the average. The
+    diffusion steps are counted without the autoencoders, whose latents are computed once and kept, and without the text
     encoder, which is small beside the UNet.
     """
     trunk = ("stage1_unet",) if step.objective == "trajectory_control" else ()
@@ -139,7 +156,7 @@ def _backward(forward: Callable[[], Tensor]) -> Tensor:
 
 
 def _as_in(config: Config, step: Step, trunk: tuple[str, ...]) -> Config:
-    """The config with its models as this step has them: 2-D ones, where it trains or starts from such."""
+    """The config with the models as this step has them: 2-D ones where it trains or starts from such."""
     models = config.models | {step.model: config.models[step.model] | step.model_overrides}
     for name in trunk:
         for origin, _ in step.earlier(name):
@@ -148,7 +165,7 @@ def _as_in(config: Config, step: Step, trunk: tuple[str, ...]) -> Config:
 
 
 def parts(config: Config) -> dict[str, int]:
-    """Parameters of each part of the pipeline."""
+    """Counts the parameters of each part of the pipeline."""
     return {part: sum(p.numel() for p in shell(config, name).parameters()) for part, name in PARTS.items()}
 
 

@@ -1,4 +1,4 @@
-"""The whole table of costs as one document: what is estimated, and what was measured on which device (notebook 06).
+"""All costs as one document, which says what is estimated and what was measured on which device (notebook 06).
 
 python -m tools.benchmark --what all --device cpu -o docs/COSTS.md
 """
@@ -11,16 +11,20 @@ from mi2v_lite.training.curriculum import Config
 from tools.benchmark.fitting import sampling_memory
 from tools.benchmark.table import benchmark, device_name, markdown, options_markdown
 
-CPU_SIDE = 256  # pixels: on a CPU the full size would take minutes a call
+CPU_SIDE = 256  # pixels; at full size a call would take minutes on a CPU
 
 
 def costs(config: Config, height: int, width: int, frames: int = 16, device: str | None = None,
           tflops: float | None = None) -> str:  # fmt: skip
-    """The document, Markdown.
+    """Writes the document in Markdown.
 
     Args:
-        config: the curriculum. height, width, frames: of the clip, pixels. tflops: see `benchmark`.
-        device: where to measure; a CPU measures sampling at `CPU_SIDE`, a GPU both at the size asked for.
+        config: the curriculum.
+        height: of the clip in pixels.
+        width: of the clip in pixels.
+        frames: of the clip.
+        device: where to measure; a CPU measures only sampling, at `CPU_SIDE`, a GPU both at the given size.
+        tflops: see `benchmark`.
     """
     cuda = device is not None and torch.device(device).type == "cuda"
     lines = ["# What it costs", "", *_preface(device, cuda, tflops), ""]

@@ -1,4 +1,4 @@
-"""What fits: the most memory that sampling holds at once, by the options that lower it (notebook 06).
+"""The most memory that sampling holds at once, depending on the options that lower it (notebook 06).
 
     pipe = MotionI2VPipeline.from_pretrained(folder, dtype={"default": torch.bfloat16, "flow_vae": torch.float32})
     pipe.enable_model_cpu_offload()      # instead of .to("cuda"): one UNet at a time
@@ -6,8 +6,8 @@
     pipe.flow_vae.enable_slicing()
     pipe.enable_attention_slicing()      # some pixels at a time
 
-All is counted, nothing is measured here. The flow autoencoder stays in float32: bfloat16 has steps of 1/256 where unit
-flow lives, two pixels of 512.
+Everything here is counted and nothing is measured. The flow autoencoder stays in float32, since bfloat16 has steps of
+1/256 in the range of unit flow, which are two pixels of 512.
 """
 
 from __future__ import annotations
@@ -21,21 +21,28 @@ from mi2v_lite.training.curriculum import Config
 from tools.benchmark.calls import Clip, parts, sampling_calls
 from tools.benchmark.meter import Meter
 
-# What is on the device during each call of `sampling_calls` when models are offloaded: Accelerate's hooks leave a model
-# there until the next of the pipeline's `model_cpu_offload_seq` comes, or the stage ends.
+# The models on the device during each call of `sampling_calls` when models are offloaded. Accelerate's hooks leave a
+# model there until the next one of the pipeline's `model_cpu_offload_seq` is called or the stage ends.
 OFFLOADED = (
     ("motion_unet", "controlnet"),
     ("animation_unet", "vae"),
     ("motion_unet", "controlnet", "flow_vae"),
     ("animation_unet", "vae"),
 )
-LEFT_FREE = 1.0  # GiB that the driver, its context and the gaps of the allocator may take: a guess
+LEFT_FREE = 1.0  # GiB, a guess at what the driver, its context and the gaps of the allocator take
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to sample: weights in bfloat16 (but for the flow autoencoder's), one model on the device at a time, frames
-    decoded one by one or in tiles, `slice_size` of the attention."""
+    """How to sample.
+
+    Attributes:
+        bf16: weights in bfloat16, except for the flow autoencoder's.
+        offload: only the models of the present call on the device.
+        vae_slicing: frames decoded one by one.
+        vae_tiling: frames decoded in tiles.
+        attention_slice: the `slice_size` of the attention.
+    """
 
     bf16: bool = False
     offload: bool = False
@@ -52,7 +59,7 @@ ON_TOP = (
 
 
 def ladder() -> dict[str, Options]:
-    """The options one on top of the other, by name: first with all models on the device, then offloaded."""
+    """Returns the options by name, each added to those before, first with all models on the device, then offloaded."""
     rungs = {"float32": Options()}
     for start, options in {
         "bf16": Options(bf16=True),
@@ -67,13 +74,17 @@ def ladder() -> dict[str, Options]:
 
 
 def sampling_memory(config: Config, height: int, width: int, frames: int = 16, card_gib: float = 8.0) -> list[dict]:
-    """The most that sampling holds, for each rung of the ladder.
+    """Counts the most memory that sampling holds, for each rung of the ladder.
 
     Args:
-        config: the curriculum. height, width, frames: of the clip, pixels. card_gib: memory of the device, GiB.
+        config: the curriculum.
+        height: of the clip in pixels.
+        width: of the clip in pixels.
+        frames: of the clip.
+        card_gib: the memory of the device in GiB.
 
     Returns:
-        rows with `name`, `memory_gib`, `at` (the call that needs most), and `fits`: with `LEFT_FREE` to spare.
+        rows with `name`, `memory_gib`, `at` (the call that needs most) and `fits` (whether `LEFT_FREE` stays free).
     """
     counts, peaks = parts(config), {}
     rows = []
@@ -97,21 +108,21 @@ def _width(part: str, options: Options) -> int:
 
 
 def _relevant(options: Options, index: int) -> tuple:
-    """The options that change what call number `index` of `sampling_calls` holds beside the weights."""
+    """The options that change what a call of `sampling_calls` holds beside the weights."""
     unet = index < 2
     return (options.bf16, options.attention_slice) if unet else (options.bf16, options.vae_slicing, options.vae_tiling)
 
 
 def _peak(config: Config, clip: Clip, index: int, options: Options) -> tuple[str, int]:
-    """Name of the call, and bytes that it holds beside weights."""
-    precise = not options.bf16 or index == 2  # the third is the flow autoencoder's
+    """The name of a call and the bytes that it holds beside the weights."""
+    precise = not options.bf16 or index == 2  # the third call decodes the motion
     call = sampling_calls(config, replace(clip, dtype=torch.float32 if precise else torch.bfloat16))[index]()
     for model in call.models.values():
         if index < 2:
             model.set_attention_slice(options.attention_slice)
             continue
         model.use_slicing = options.vae_slicing
-        if options.vae_tiling and not isinstance(model, PatchAutoencoderKL):  # which has none
+        if options.vae_tiling and not isinstance(model, PatchAutoencoderKL):  # which has no tiling
             model.enable_tiling()
     with Meter() as meter, torch.no_grad():
         call.run()

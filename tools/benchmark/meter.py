@@ -1,9 +1,8 @@
-"""Counts what a computation costs without doing it: operations and memory of tensors on the meta device.
+"""Counts the operations and the memory of a computation without doing it.
 
-`Meter` counts, `Resident` measures what a process on the CPU really holds.
-
-A tensor on the meta device has a shape and no numbers. Everything runs, in seconds even at full size, and every
-multiplication and every byte that would be held is seen.
+A tensor on the meta device has a shape but no numbers. A computation with such tensors takes only seconds at full size,
+and `Meter` sees every multiplication and every byte that would be held. `Resident` measures what a process on the CPU
+really holds.
 """
 
 from __future__ import annotations
@@ -29,17 +28,24 @@ from mi2v_lite.flow.splat_cache import SplatCache
 
 @dataclass(frozen=True)
 class Cost:
-    """`flops`: floating-point operations, two a multiplication with addition. `peak`: bytes held at the worst moment
-    beside what was there before."""
+    """What a computation costs.
+
+    Attributes:
+        flops: floating-point operations; a multiplication with an addition counts as two.
+        peak: the bytes held at the worst moment, beside what was there before.
+    """
 
     flops: int
     peak: int
 
 
 class Meter:
-    """A context in which meta tensors are metered; `cost` afterwards.
+    """A context in which the work with meta tensors is counted.
 
-    Attention counts as the fused kernels do it, which never hold the attention matrix.
+    Attention is counted as the fused kernels compute it, which never hold the attention matrix.
+
+    Attributes:
+        cost: the result, after the context.
     """
 
     def __init__(self) -> None:
@@ -60,9 +66,9 @@ class Meter:
 
 
 class Resident:
-    """Bytes that this process holds beyond those it held when this was made: measured, on the CPU.
+    """Measures the bytes that this process holds beyond those that it held when the object was made.
 
-    Linux tells the highest mark; elsewhere `peak` is None.
+    Only Linux reports the highest mark; elsewhere `peak` is None.
     """
 
     _process = Path("/proc/self")
@@ -71,47 +77,48 @@ class Resident:
         gc.collect()
         with suppress(AttributeError, OSError):
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory; what came before must not hide what comes
-        self._before = self._told("VmRSS")
+        self._before = self._read("VmRSS")
 
     def restart(self) -> None:
-        """The highest mark counts from here."""
+        """Lets the highest mark count from now on."""
         if self._before is not None:
             (self._process / "clear_refs").write_text("5")
 
     @property
     def peak(self) -> int | None:
-        """Bytes at the highest mark since `restart`."""
-        highest = self._told("VmHWM")
+        """The bytes at the highest mark since `restart`."""
+        highest = self._read("VmHWM")
         return None if highest is None or self._before is None else max(0, highest - self._before)
 
-    def _told(self, key: str) -> int | None:
+    def _read(self, key: str) -> int | None:
         try:
             lines = (self._process / "status").read_text().splitlines()
         except OSError:
             return None
-        found = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
-        return 1024 * int(found[0]) if found else None
+        values = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+        return 1024 * int(values[0]) if values else None
 
 
 class ShapesOnly(SplatCache):
-    """A motion field without numbers: what it gives has the right shape. The splat itself is not counted.
+    """A motion field without numbers, whose results have the right shape. The splat itself is not counted.
 
     Args:
-        frames: of the clip, with the reference.
+        batch: the number of clips.
+        frames: of a clip, with the reference.
     """
 
     def __init__(self, batch: int, frames: int) -> None:
         super().__init__(torch.empty(batch, frames - 1, 2, 1, 1, device="meta"))
 
     def warp(self, features: Tensor) -> Tensor:
-        """`(B, C, h, w)` -> `(B, N, C, h, w)`."""
+        """Returns frames of the right shape, `(B, N, C, h, w)`, for features `(B, C, h, w)`."""
         return features.new_empty(len(features), self.flow.shape[1], *features.shape[1:])
 
 
 class _Counter(TorchDispatchMode):
-    """Adds up operations by torch's own registry, and the storages that they make until those are freed.
+    """Adds up the operations by torch's own registry, and the storages that they make until these are freed.
 
-    Not FlopCounterMode: it keeps hooks on every module's tensors, and what checkpointing frees would stay.
+    FlopCounterMode would not do: it keeps hooks on every module's tensors, so what checkpointing frees would stay.
     """
 
     def __init__(self) -> None:
@@ -142,7 +149,7 @@ class _Counter(TorchDispatchMode):
 
 
 class _Attention:
-    """Stands in for scaled_dot_product_attention: counts, and gives an output of the right shape."""
+    """Replaces scaled_dot_product_attention: it counts and returns an output of the right shape."""
 
     def __init__(self) -> None:
         self.flops = 0
@@ -152,8 +159,10 @@ class _Attention:
 
 
 class _Fused(torch.autograd.Function):
-    """What a fused kernel keeps for the way back: its inputs and its output. Backward is 2.5 times forward, as it
-    computes the attention matrix again."""
+    """Keeps what a fused kernel keeps for the backward pass, its inputs and its output.
+
+    The backward pass costs 2.5 times the forward one, since it computes the attention matrix again.
+    """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, counter: _Attention) -> Tensor:

@@ -1,4 +1,4 @@
-"""The table of costs: each figure with how it came about."""
+"""The table of costs, which says of every figure whether it was measured or estimated."""
 
 from __future__ import annotations
 
@@ -16,27 +16,31 @@ from tools.benchmark.meter import Meter, Resident
 
 GIB = 2**30
 MODES = ("sample", "train")
-WARM_UP = 5.0  # seconds: in a first call longer than this, the choice of kernels does not count
+WARM_UP = 5.0  # seconds; a first call that takes longer needs no warm-up before it is timed
 
 
 def benchmark(
     config: Config, what: str, height: int, width: int, frames: int = 16, device: str | None = None,
     tflops: float | None = None,
 ) -> dict:  # fmt: skip
-    """What one clip or one update of each step of the curriculum costs.
+    """Returns what one clip costs, or one update of each step of the curriculum.
 
     Args:
-        config: the curriculum. what: "sample" or "train". height, width, frames: of the clip, pixels.
-        device: where to measure time and memory, in bfloat16; None estimates all.
-        tflops: 10^12 operations a second that a device sustains, to estimate time where none is measured.
+        config: the curriculum.
+        what: "sample" or "train".
+        height: of the clip in pixels.
+        width: of the clip in pixels.
+        frames: of the clip.
+        device: where to measure time and memory, in bfloat16; None estimates everything.
+        tflops: the 10^12 operations per second that a device sustains, to estimate the time where it is not measured.
 
     Returns:
-        `{"what", "size", "device", "parameters": {part: n}, "rows": [...]}`; a row has `name`, `count`, `tflop` of one
-        call (counted), `memory_gib` and `seconds` of one call, `memory`, `time`: "measured", "estimated", or "unknown",
-        and `estimated_gib`.
+        `{"what", "size", "device", "parameters": {part: n}, "rows": [...]}`. A row has the `name` and `count` of a
+        call; for one call its `tflop` (counted), `memory_gib`, `estimated_gib` and `seconds`; in `memory` and `time`
+        whether these are "measured", "estimated" or "unknown".
 
     Raises:
-        ValueError: for another `what`.
+        ValueError: if `what` is anything else.
     """
     if what not in MODES:
         raise ValueError(f"what is {what!r}, expected one of {MODES}.")
@@ -59,7 +63,7 @@ def benchmark(
 
 
 def markdown(report: dict) -> str:
-    """The report as a Markdown table, a star at what is estimated."""
+    """Writes the report as a Markdown table, with a star at what is estimated."""
     width, height, frames = report["size"]
     total = sum(report["parameters"].values())
     listed = ", ".join(f"{name} {count / 1e6:.1f} M" for name, count in report["parameters"].items())
@@ -83,7 +87,7 @@ def markdown(report: dict) -> str:
 
 
 def _one_clip(rows: list[dict]) -> str:
-    """The last line of sampling's table: all calls together."""
+    """Writes the last line of the table of sampling, for all calls together."""
     tflop = sum(row["count"] * row["tflop"] for row in rows)
     memory = max(row["memory_gib"] for row in rows)
     times = [row["seconds"] for row in rows]
@@ -92,7 +96,7 @@ def _one_clip(rows: list[dict]) -> str:
 
 
 def options_markdown(rows: list[dict]) -> str:
-    """The rows of `fitting.sampling_memory` as a Markdown table."""
+    """Writes the rows of `fitting.sampling_memory` as a Markdown table."""
     card = rows[0]["card_gib"]
     lines = [
         f"The most that sampling holds, by its options, all estimated; fits: {LEFT_FREE:g} GiB of {card:g} stay free.",
@@ -111,7 +115,7 @@ def _counted(call: Call, train: bool) -> dict:
         call.run()
     held = sum(p.numel() for p in call.models.parameters()) * 2
     if train:
-        # As the trainer holds them: float32 weights whose bfloat16 copies autocast makes; for what trains the
+        # The trainer holds float32 weights, of which autocast makes bfloat16 copies, and for what trains also the
         # optimiser's moments, the average and float32 gradients, of which the meter saw half.
         held *= 3
         held += sum(p.numel() for p in call.models.parameters() if p.requires_grad) * (call.moments + 4 + 2)
@@ -121,9 +125,9 @@ def _counted(call: Call, train: bool) -> dict:
 
 
 def _measured(make: Callable[[], Call], device: str, train: bool) -> dict:
-    """Time and memory of one call; after a first one, unless that is so long that a warm-up does not matter.
+    """Measures time and memory of one call, after a first one unless that took so long that a warm-up does not matter.
 
-    On a CPU the time is the process's own, by its threads: what else the machine does then counts little.
+    On a CPU the time is the process's own, divided by its threads, so what else the machine does counts little.
     """
     cuda = torch.device(device).type == "cuda"
     resident = Resident()
@@ -140,20 +144,20 @@ def _measured(make: Callable[[], Call], device: str, train: bool) -> dict:
             if cuda:
                 torch.cuda.synchronize(device)
             seconds = (clock() - start) / threads
-            if seconds > WARM_UP and not train:  # the optimiser makes its moments in the first update
+            if seconds > WARM_UP and not train:  # the first update creates the optimiser's moments
                 break
-    found = {"seconds": seconds, "time": "measured"}
+    measured = {"seconds": seconds, "time": "measured"}
     peak = torch.cuda.max_memory_allocated(device) if cuda else resident.peak
-    return found if peak is None else found | {"memory_gib": peak / GIB, "memory": "measured"}
+    return measured if peak is None else measured | {"memory_gib": peak / GIB, "memory": "measured"}
 
 
 def device_name(device: str | None) -> str:
-    """What a person calls the device; "none" for None."""
+    """Returns the name of a device as people know it, or "none" for None."""
     if device is None:
         return "none"
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.is_file() else []
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{device}, {names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
