@@ -1,4 +1,8 @@
-"""Files and folders that are written whole or not at all; every floor writes its files through this."""
+"""Files and folders that are written whole or not at all.
+
+A program may be killed at any moment. What is written here first gets another name beside its own, and is renamed when
+it is complete, so that nobody ever reads half a file. The whole package writes its files in this way.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What a kill may leave beside NAME: .NAME.<random>.part is unfinished or half removed, .NAME.<random>.old is whole.
+# What a killed program may leave beside NAME: .NAME.<random>.part is unfinished or half removed, and
+# .NAME.<random>.old is a whole folder that was moved aside.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")
 
 
@@ -21,10 +26,18 @@ def _beside(path: Path, kind: str) -> Path:
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` when the block ends well and is removed when it does not.
+    """Gives a block a temporary name to write to; the file gets its own name when the block ends well.
+
+    If the block raises an error, the unfinished file is removed and an older file of that name stays as it was.
+
+    Args:
+        path: the file to write.
+
+    Yields:
+        The temporary name, in the same folder.
 
     Raises:
-        OSError: the folder is missing or cannot be written, or `path` is a folder.
+        OSError: if the folder is missing or cannot be written, or `path` is a folder.
     """
     path = Path(path)
     beside = _beside(path, "part")
@@ -37,21 +50,21 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """A new folder beside `path` to fill; it takes the place of `path` when the block ends well.
+    """Gives a block a new folder to fill, which takes the place of `path` when the block ends well.
 
-    An old folder `path` is moved aside, the new one moved to its place, and only then the old one removed. When the
-    block or a move fails, the old folder stays or comes back. A kill at any moment leaves the old or the new folder
-    whole, if need be under the name of one moved aside; `recover_folders`, with which the next call begins, gives it
-    its own name back. Two writers of one `path` at once are not provided for.
+    The old folder is moved aside, the new one is moved to its place, and only then is the old one removed. If the block
+    or a move fails, the old folder stays or comes back. If the program is killed, the old or the new folder is whole,
+    possibly under the name of a folder that was moved aside; `recover_folders`, with which the next call begins, gives
+    it its own name back. Only one program at a time may write a folder.
 
     Args:
         path: the folder to write; whatever it holds is replaced.
 
     Yields:
-        the new folder, empty.
+        The new folder, which is empty.
 
     Raises:
-        OSError: the folder above is missing or cannot be written, or `path` is a file or a symbolic link.
+        OSError: if the parent folder is missing or cannot be written, or `path` is a file or a symbolic link.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -69,44 +82,46 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def recover_folders(parent: str | os.PathLike, name: str | None = None) -> None:
-    """Ends what `atomic_folder` and `remove_folder` left half done in `parent` when they were killed or failed.
+    """Finishes what `atomic_folder` and `remove_folder` left half done when they failed or were killed.
 
-    A folder that was moved aside and not replaced gets its name back; one that was replaced, and what is unfinished,
-    is removed. Nothing else is touched: no file, and no folder whose name is not of the form of `LEFTOVER`.
+    A folder that was moved aside and not replaced gets its name back. A folder that was replaced is removed, and so is
+    an unfinished one. Files are not touched, and neither are folders whose names do not match `LEFTOVER`.
 
     Args:
-        parent: the folder to look in; it may be missing. name: of the only folder to do it for, otherwise for all.
+        parent: the folder to look in; it may be missing.
+        name: the only folder to recover; all of them if None.
 
     Raises:
-        OSError: a folder cannot be renamed.
+        OSError: if a folder cannot be renamed.
     """
     parent = Path(parent)
-    found: dict[str, list[Path]] = {"part": [], "old": []}
+    leftovers: dict[str, list[Path]] = {"part": [], "old": []}
     for entry in os.scandir(parent) if parent.is_dir() else ():
         match = LEFTOVER.fullmatch(entry.name)
         if match and name in (None, match["name"]) and entry.is_dir(follow_symlinks=False):
-            found[match["kind"]].append(parent / entry.name)
-    for aside in sorted(found["old"], key=lambda each: each.stat().st_mtime, reverse=True):
+            leftovers[match["kind"]].append(parent / entry.name)
+    for aside in sorted(leftovers["old"], key=lambda folder: folder.stat().st_mtime, reverse=True):
         path = parent / LEFTOVER.fullmatch(aside.name)["name"]
         if os.path.lexists(path):
-            found["part"].append(aside.rename(_beside(path, "part")))  # before its files go one by one
+            # Renamed first: if the removal is interrupted, what is left must not pass for a whole folder.
+            leftovers["part"].append(aside.rename(_beside(path, "part")))
         else:
             aside.rename(path)
-    for part in found["part"]:
-        shutil.rmtree(part, ignore_errors=True)  # what resists is tried again by the next call
+    for part in leftovers["part"]:
+        shutil.rmtree(part, ignore_errors=True)  # the next call tries again what cannot be removed now
 
 
 def folder_names(parent: str | os.PathLike) -> set[str]:
-    """The names of the folders in `parent`, also of those that are moved aside and that `recover_folders` brings back.
+    """Lists the folders in `parent`, including those that `recover_folders` would give their names back.
 
     Args:
-        parent: the folder to look in, which is left as it is.
+        parent: the folder to look in, in which nothing is changed.
 
     Returns:
-        the names, without those of unfinished folders.
+        The names of all folders but the unfinished ones.
 
     Raises:
-        OSError: `parent` is missing or cannot be read.
+        OSError: if `parent` is missing or cannot be read.
     """
     names = [entry.name for entry in os.scandir(parent) if entry.is_dir()]
     matches = {name: LEFTOVER.fullmatch(name) for name in names}
@@ -114,17 +129,17 @@ def folder_names(parent: str | os.PathLike) -> set[str]:
 
 
 def remove_folder(path: str | os.PathLike) -> None:
-    """Removes a folder; a kill in the middle of it leaves no half of it under its name.
+    """Removes a folder in such a way that never half of it can be found under its name.
 
     Args:
-        path: the folder; of a symbolic link only the link is removed.
+        path: the folder. If it is a symbolic link, only the link is removed.
 
     Raises:
-        OSError: it is missing or cannot be renamed.
+        OSError: if the folder is missing or cannot be renamed.
     """
     path = Path(path)
     if path.is_symlink():
         path.unlink()
         return
     part = path.rename(_beside(path, "part"))
-    shutil.rmtree(part, ignore_errors=True)  # what resists is tried again by `recover_folders`
+    shutil.rmtree(part, ignore_errors=True)  # `recover_folders` tries again what cannot be removed now

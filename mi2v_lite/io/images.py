@@ -1,7 +1,6 @@
-"""Pictures in files: read a photo, find photos in a folder, write stills and animated PNG (notebook 00).
+"""Pictures in files: reads a photo, finds photos in a folder, gives them a size, and writes stills and animated PNGs.
 
-What is written appears under its name only when it is whole: it is made beside the target and then moved over it, so a
-failure leaves no half-written file and the old one as it was.
+It works without torch, so it is also the home of the defaults that the command line shows in its help.
 """
 
 from __future__ import annotations
@@ -26,10 +25,17 @@ Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
 
 
 def read_image(path: str | os.PathLike, background: str = "white") -> Image.Image:
-    """Read a picture upright: RGB, its EXIF orientation applied, transparent parts laid on `background`.
+    """Reads a picture as people see it: upright, whatever its EXIF orientation, and in RGB.
+
+    Args:
+        path: a PNG, a JPEG, or another format that Pillow reads.
+        background: the colour behind transparent parts.
+
+    Returns:
+        The picture, in RGB.
 
     Raises:
-        ValueError: the file is missing, no picture, damaged, or too large to be meant as one.
+        ValueError: if the file is missing, damaged, not a picture, or so large that Pillow suspects an attack.
     """
     path = Path(path)
     try:
@@ -40,20 +46,27 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
         raise ValueError(f"{path} does not exist; give the path of a picture.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or the like.") from error
-    if image.mode.startswith("I;16"):  # Pillow cuts 16 bits at 255 instead of scaling them
+    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit values off at 255 instead of scaling them
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, background), over)
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     return image.convert("RGB")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every image below `folder` (recursive), sorted. One picture is kept of several sizes of it in the same folder.
+    """Finds all images in a folder and the folders below it.
 
-    Wallpaper packages hold the same picture as `1080x1920.png` and `5120x2880.png`; the largest file stays.
+    Packages of wallpapers hold one picture in several sizes, as `1080x1920.png` and `5120x2880.png`. Of such files in
+    one folder only the largest is listed.
+
+    Args:
+        folder: where to look.
+
+    Returns:
+        The paths, sorted.
     """
-    sized: dict[Path, Path] = {}
+    sized: dict[Path, Path] = {}  # the largest of the files that are named after their size, by folder
     images = []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file() or path.stem == "screenshot":
@@ -110,7 +123,7 @@ def bounded(photo: Image.Image, short: int) -> Image.Image:
 
 
 def frames_array(frames: Frames) -> np.ndarray:
-    """A clip as one array.
+    """Puts the frames of a clip into one array.
 
     Args:
         frames: uint8 `(F, H, W, 3)`, or a sequence of PIL images or uint8 `(H, W, 3)` arrays of one size.
@@ -119,23 +132,32 @@ def frames_array(frames: Frames) -> np.ndarray:
         uint8 `(F, H, W, 3)`.
 
     Raises:
-        ValueError: no frames, several sizes, or another type or layout.
+        ValueError: if there are no frames, or they have several sizes or another type or layout.
     """
     if not isinstance(frames, np.ndarray):
-        parts = [np.asarray(f.convert("RGB") if isinstance(f, Image.Image) else f) for f in frames]
-        shapes = {part.shape for part in parts}
+        arrays = [np.asarray(f.convert("RGB") if isinstance(f, Image.Image) else f) for f in frames]
+        shapes = {array.shape for array in arrays}
         if len(shapes) != 1:
             raise ValueError(f"A clip needs frames of one size, at least one; got {sorted(shapes)}.")
-        frames = np.stack(parts)
+        frames = np.stack(arrays)
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise ValueError(f"A clip must be uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}.")
     return frames
 
 
 def write_animated_png(path: str | os.PathLike, frames: Frames, fps: float = NETWORK_FPS) -> None:
-    """Write an endless animated PNG: exact pixels, and a clip that also shows where video does not.
+    """Writes a clip as an animated PNG, which repeats for ever.
 
-    Args and errors: as `write_video`, without the even sides.
+    It keeps every pixel exactly, and is shown in places where a video is not.
+
+    Args:
+        path: the file to write.
+        frames: see `frames_array`.
+        fps: frames a second.
+
+    Raises:
+        ValueError: if the frames are not a clip.
+        OSError: if the file cannot be written.
     """
     first, *rest = (Image.fromarray(frame) for frame in frames_array(frames))
     with atomic(path) as beside:
@@ -143,13 +165,15 @@ def write_animated_png(path: str | os.PathLike, frames: Frames, fps: float = NET
 
 
 def write_image(path: str | os.PathLike, image: Image.Image | np.ndarray) -> None:
-    """Write a still in the format of the suffix (.png, .jpg, .webp, ...).
+    """Writes a still in the format that its suffix names (.png, .jpg, .webp, ...).
 
     Args:
-        path: where to. image: PIL, or uint8 `(H, W, 3)`.
+        path: the file to write.
+        image: a PIL image, or uint8 `(H, W, 3)`.
 
     Raises:
-        ValueError: unknown suffix, or an array that is no picture. OSError: it cannot be written.
+        ValueError: if the suffix is unknown or the array is not a picture.
+        OSError: if the file cannot be written.
     """
     if not isinstance(image, Image.Image):
         image = Image.fromarray(frames_array([image])[0])

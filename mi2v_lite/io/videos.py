@@ -1,8 +1,8 @@
-"""Video files: write a clip, read a few frames at the size asked for, and the sound to go with them (notebook 05).
+"""Video files: reads frames at the size that is asked for, writes a clip, and copies the sound (notebook 05).
 
-Frames are taken by their times, not by their numbers, so a clip of variable rate plays as fast as it should. They are
-turned upright, made smaller one by one as they are decoded, and decoding ends with the last frame asked for: memory
-follows what is asked, not what the file holds.
+Frames are found by their times and not by their numbers, so that a video of variable rate plays at its true speed. Each
+frame is made smaller as soon as it is decoded, and the decoding ends with the last frame asked for. The memory needed
+therefore depends on what is asked for, not on how long or how large the video is.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mi2v_lite.io.images import NETWORK_FPS, Frames, fitted_size, frames_array
 if TYPE_CHECKING:
     import av
 
-RATE_LIMITS = (1, 240)  # frames a second; what a file says outside of it is taken for a mistake
-USUAL_RATE = Fraction(25)
-AUDIO_RATE = 48_000
-LARGE_FRAME = 4_000_000  # pixels
+RATE_LIMITS = (1, 240)  # frames a second; a file that states another rate is not believed
+USUAL_RATE = Fraction(25)  # what is assumed then
+AUDIO_RATE = 48_000  # samples a second of the sound that is written
+LARGE_FRAME = 4_000_000  # pixels; the encoder looks less far ahead in clips of larger frames
 
 
 @dataclass(frozen=True)
 class Video:
-    """Part of a video.
+    """Some frames of a video.
 
     Attributes:
-        frames: uint8 `(F, H, W, 3)`, RGB, upright, square pixels.
-        fps: frames a second at which these frames play as fast as the source.
-        start: seconds from the source's beginning to the first of them.
+        frames: uint8 `(F, H, W, 3)`, RGB, upright, with square pixels.
+        fps: the rate at which these frames play as fast as the source.
+        start: seconds from the beginning of the source to the first of them.
     """
 
     frames: np.ndarray
@@ -68,26 +68,30 @@ def read_video(
     multiple: int = 1,
     enlarge: bool = True,
 ) -> Video:
-    """Read some frames of a video.
+    """Reads some frames of a video.
 
     Args:
-        path: anything that FFmpeg reads. num_frames: how many at most. start: seconds to leave out.
-        step: every step-th frame, of the file's mean rate. size: what the shorter side becomes, pixels; by default as
-            it is. multiple: of which both sides must be, the autoencoder's factor; the aspect ratio is kept as far as
-            it allows. enlarge: whether a video smaller than `size` is enlarged to it.
+        path: a file of any format that FFmpeg reads.
+        num_frames: the largest number of frames to read.
+        start: seconds to skip at the beginning.
+        step: take every step-th frame, counted at the mean rate of the file.
+        size: what the shorter side becomes, in pixels; its own length if None.
+        multiple: what both sides become multiples of, for example the autoencoder's downsampling factor.
+        enlarge: whether a video that is smaller than `size` is enlarged to it.
 
     Returns:
-        `Video`; fewer frames where the file ends before.
+        `Video`. It has fewer frames if the file ends before.
 
     Raises:
-        ValueError: the file is missing, no video, or holds no frame after `start`.
+        ValueError: if the file is missing, is not a video, or holds no frame after `start`.
+        ImportError: if PyAV is not installed.
     """
     av, path = import_av(), Path(path)
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the path of a video file.")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; give a video file.")
-    kept: list[np.ndarray] = []
+    frames: list[np.ndarray] = []
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -97,21 +101,21 @@ def read_video(
             rate = _rate(stream)
             try:
                 for picture in _at_rate(container, stream, start, rate, step):
-                    kept.append(_upright(picture, stream, size, multiple, enlarge))
-                    if len(kept) == num_frames:
+                    frames.append(_upright(picture, stream, size, multiple, enlarge))
+                    if len(frames) == num_frames:
                         break
             except av.error.FFmpegError as error:
-                # What was decoded before the damage is good, if it is a clip.
-                if len(kept) < 2:
+                # The frames before the damage are good, if they make a clip.
+                if len(frames) < 2:
                     raise ValueError(
-                        f"{path} is damaged: only {len(kept)} frame(s) can be decoded ({error})"
+                        f"{path} is damaged: only {len(frames)} frame(s) can be decoded ({error})"
                     ) from error
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be read as a video ({error}); is it whole?") from error
-    if not kept:
+    if not frames:
         after = f" after {start:g} s" if start else ""
         raise ValueError(f"{path} has no frame{after} that can be decoded.")
-    return Video(np.stack(kept), rate / step, start)
+    return Video(np.stack(frames), rate / step, start)
 
 
 def _rate(stream: av.VideoStream) -> Fraction:
@@ -124,14 +128,14 @@ def _rate(stream: av.VideoStream) -> Fraction:
 def _at_rate(
     container: av.container.InputContainer, stream: av.VideoStream, start: float, rate: Fraction, step: int
 ) -> Iterator[av.VideoFrame]:
-    """The picture that is seen at start, start + step / rate, ...; one that is seen twice comes twice."""
+    """Yields the frame seen at each of the times start, start + step / rate, ...; it may be the same frame twice."""
     if start > 0:
         container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream, backward=True)
     zero = (stream.start_time or 0) * stream.time_base if start > 0 else None
-    # Time stamps are rounded: a frame may be a little late and still count as in time.
+    # Time stamps are rounded, so a frame may come a little late and still be in time.
     due, late, last = Fraction(start), Fraction(2, 5) / rate, None
     for number, frame in enumerate(container.decode(stream)):
-        # Without time stamps frames are counted at the usual rate.
+        # Frames without time stamps are counted.
         time = Fraction(frame.pts) * frame.time_base if frame.pts is not None else number / rate
         zero = time if zero is None else zero
         while last is not None and time - zero > due + late:
@@ -146,7 +150,7 @@ def _at_rate(
 def _upright(
     frame: av.VideoFrame, stream: av.VideoStream, size: int | None, multiple: int, enlarge: bool
 ) -> np.ndarray:
-    """One frame as uint8 `(H, W, 3)`: scaled while it is still YUV, then turned."""
+    """One frame as uint8 `(H, W, 3)`. It is scaled while it is still YUV, which is fast, and then turned upright."""
     aspect = float(stream.sample_aspect_ratio or 1)
     own = frame.width * aspect, float(frame.height)
     if size is not None and not enlarge:
@@ -162,15 +166,19 @@ def _upright(
 def write_video(
     path: str | os.PathLike, frames: Frames | Iterator[np.ndarray], fps: float | Fraction = NETWORK_FPS
 ) -> None:
-    """Write an MP4: H.264, yuv420p, so that it plays everywhere.
+    """Writes an MP4 that plays everywhere: H.264, yuv420p.
+
+    This format needs even sides. If a side is odd, the last row or column is doubled.
 
     Args:
-        path: where to. frames: see `frames_array`, or an iterator of uint8 `(H, W, 3)`, of which one frame is held at a
-            time; an odd side is made even by doubling the last row or column, which yuv420p needs. fps: frames per
-            second.
+        path: the file to write.
+        frames: see `frames_array`; or an iterator of uint8 `(H, W, 3)`, of which one frame at a time is held in memory.
+        fps: frames a second.
 
     Raises:
-        ValueError: frames that are no clip. OSError: it cannot be written.
+        ValueError: if the frames are not a clip.
+        OSError: if the file cannot be written.
+        ImportError: if PyAV is not installed.
     """
     av = import_av()
     frames = _even(frames if isinstance(frames, Iterator) else iter(frames_array(frames)))
@@ -180,11 +188,11 @@ def write_video(
     with atomic(path) as beside:
         try:
             with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
-                # One thread: the same frames give the same bytes on every machine.
                 rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
+                # With one thread the same frames give the same bytes on every machine.
                 options = {"crf": "12", "threads": "1"}
                 if first.shape[0] * first.shape[1] > LARGE_FRAME:
-                    options["rc-lookahead"] = "5"  # the encoder holds so many frames; 40 of them would not fit
+                    options["rc-lookahead"] = "5"  # frames that the encoder holds; its usual 40 would not fit in memory
                 stream = container.add_stream("libx264", rate, options=options)
                 stream.height, stream.width = first.shape[:2]
                 stream.pix_fmt = "yuv420p"
@@ -197,7 +205,7 @@ def write_video(
 
 
 def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Each frame with even sides. Raises ValueError where one is no picture, or not of the first one's size."""
+    """Each frame with even sides. Raises ValueError if one is not a picture or differs from the first in size."""
     shape = None
     for frame in frames:
         frame = frames_array(frame[None])[0]
@@ -208,13 +216,21 @@ def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _tag_colours(codec: av.VideoCodecContext) -> None:
-    """Says what the conversion from RGB does, BT.601 of limited range: players otherwise guess by the size."""
+    """States how RGB was converted, by BT.601 with limited range; otherwise players guess it from the size."""
     codec.color_range, codec.colorspace = 1, 6
     codec.color_primaries, codec.color_trc = 1, 13  # those of sRGB
 
 
 def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 `(F, H, W, 3)` at another (height, width): area means when it gets smaller, cubic when larger."""
+    """Resizes a clip, by area means if it gets smaller and by cubic interpolation if it gets larger.
+
+    Args:
+        frames: uint8 `(F, H, W, 3)`.
+        size: the new (height, width).
+
+    Returns:
+        uint8 `(F, height, width, 3)`.
+    """
     height, width = size
     mode = cv2.INTER_AREA if height * width < frames.shape[1] * frames.shape[2] else cv2.INTER_CUBIC
     return np.stack([cv2.resize(frame, (width, height), interpolation=mode) for frame in frames])
@@ -223,18 +239,22 @@ def resize_frames(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def copy_with_sound(
     clip: str | os.PathLike, source: str | os.PathLike, output: str | os.PathLike, start: float = 0.0
 ) -> bool:
-    """Write `clip` again with the sound of `source` from `start` on, as long as the clip is.
+    """Writes a clip again, together with the sound of the video that it was made from.
 
-    The pictures are copied bit by bit; the sound becomes AAC, whatever it was.
+    The pictures are copied bit by bit. The sound becomes AAC and is cut to the length of the clip.
 
     Args:
-        clip: an MP4 without sound. source: where the sound is from. output: the MP4 to write, not `clip`.
+        clip: an MP4 without sound.
+        source: the video that has the sound.
+        output: the MP4 to write, another file than `clip`.
+        start: the time in `source`, in seconds, at which the clip begins.
 
     Returns:
-        False where the source has no sound (nothing is written then), else True.
+        Whether the source has sound; if it has none, nothing is written.
 
     Raises:
-        ValueError: the sound cannot be decoded.
+        ValueError: if the sound cannot be decoded.
+        ImportError: if PyAV is not installed.
     """
     av = import_av()
     with av.open(str(source)) as sound, av.open(str(clip)) as pictures:
@@ -261,7 +281,7 @@ def copy_with_sound(
 def _sound(
     container: av.container.InputContainer, heard: av.AudioStream, audio: av.AudioStream, start: float, length: float
 ) -> Iterator[av.AudioFrame]:
-    """The samples from `start` on, `length` seconds of them, as float planes at AUDIO_RATE."""
+    """Yields `length` seconds of sound from `start` on, resampled to `AUDIO_RATE`."""
     av, layout = import_av(), audio.layout.name
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=AUDIO_RATE)
     skip, left, written = round(start * AUDIO_RATE), round(length * AUDIO_RATE), 0

@@ -1,4 +1,4 @@
-"""Floor 3: the pipelines that users call. Import it before `from_pretrained`: diffusers then finds our classes."""
+"""The pipelines that users call. Importing this package also makes its classes known to `from_pretrained`."""
 
 from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline
 from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline

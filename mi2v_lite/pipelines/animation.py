@@ -1,7 +1,7 @@
-"""Stage 2: a photo, its motion field and a prompt to frames (notebook 03).
+"""Stage 2: from a photo, its motion field and a prompt to frames (notebook 03).
 
-Motion-I2V, section 3.3. Frame 0 stays the photo's clean latent; its features reach the other frames along the flow,
-inside the UNet's motion-augmented temporal attention. The motion brush keeps what it leaves out as in the photo.
+Motion-I2V, section 3.3. Frame 0 stays the photo's clean latent. Its features travel along the flow to the other frames,
+inside the UNet's motion-augmented temporal attention. Outside the motion brush every frame stays as the photo is.
 """
 
 from __future__ import annotations
@@ -40,12 +40,17 @@ class AnimationOutput(BaseOutput):
 
 
 class AnimationPipeline(VideoPipeline):
-    """Image + flow + prompt -> frames.
+    """From an image, a flow and a prompt to frames.
 
     Args:
-        vae: image autoencoder. text_encoder, tokenizer: of the prompt; may be None if embeddings are given.
-        unet: Stage 2's. scheduler: any of diffusers' with `add_noise`.
-        num_inference_steps, guidance_scale, hold_control: the defaults of `__call__`.
+        vae: the image autoencoder.
+        text_encoder: encodes the prompt; may be None if embeddings are given.
+        tokenizer: that of the text encoder.
+        unet: the UNet of Stage 2.
+        scheduler: any of diffusers' with `add_noise`.
+        num_inference_steps: the default of `__call__`.
+        guidance_scale: the default of `__call__`.
+        hold_control: the default of `__call__`.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->unet"
@@ -88,26 +93,31 @@ class AnimationPipeline(VideoPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
     ) -> AnimationOutput | tuple:
-        """Move the photo along the flow.
+        """Moves the photo along the flow.
 
         Args:
             image: PIL, uint8 `(H, W, 3)`, float tensor `(3, H, W)` in [-1, 1], or a batch of one of these.
-            flow: f_{0->i}, `(B, N, 2, Hf, Wf)` or `(N, 2, Hf, Wf)`, pixels of its own grid, which has the image's
-                aspect ratio. It gives N + 1 frames.
-            prompt, negative_prompt: one for all or one each; so may the image and the flow be.
-            brush: bool `(H, W)`, True = may move. Outside, every frame stays as in the photo: the latents there are
-                the photo's, noised to the next timestep, after each step but the last.
-            height, width: resize the image to this; its own size, to the nearest multiple, if None.
-            num_inference_steps, guidance_scale: the pipeline's config if None. A guidance_scale of 1 or less runs
-                the positive prompt alone.
-            hold_control: also after the last step, so that nothing is left of the network's own picture outside the
-                brush. The release does not. The pipeline's config if None.
-            generator: for exact repeats; a list has one for each item.
-            prompt_embeds, negative_prompt_embeds: `(B, L, D)`, instead of text.
+            flow: f_{0->i}, `(B, N, 2, Hf, Wf)` or `(N, 2, Hf, Wf)` in pixels of its own grid, which has the image's
+                aspect ratio. It makes N + 1 frames.
+            prompt: what happens; one for all or one for each. There may also be one image or one flow for all.
+            negative_prompt: what shall not happen, likewise.
+            brush: bool `(H, W)`, True = may move. Outside it every frame stays as the photo is: after each step but
+                the last, the latents there are set to the photo's, as noisy as the others.
+            height: resize the image to this height; its own, to the nearest multiple, if None.
+            width: likewise.
+            num_inference_steps: the number of denoising steps; the pipeline's config if None.
+            guidance_scale: guidance by the text. With 1 or less the positive prompt runs alone. The pipeline's config
+                if None.
+            hold_control: whether the brush also holds after the last step, so that nothing of the network's own picture
+                is left outside it. In the release it does not. The pipeline's config if None.
+            generator: for exact repeats; a list holds one for each item.
+            prompt_embeds: `(B, L, D)`, instead of the text.
+            negative_prompt_embeds: `(B, L, D)`, instead of the text.
             latents: the noise to start from, `(B, C, N + 1, h, w)`.
-            callback_on_step_end: diffusers' `f(pipe, step, timestep, {"latents": ...}) -> dict`. Frame 0 comes as
-                the step left it; it is set to the photo's again before the next.
+            callback_on_step_end: diffusers' `f(pipe, step, timestep, {"latents": ...}) -> dict`. It sees frame 0 as the
+                step left it; before the next step frame 0 is set to the photo's latent again.
             output_type: "pil", "np", "pt" or "latent", see `AnimationOutput`.
+            return_dict: whether to return an output object instead of a tuple.
 
         Returns:
             `AnimationOutput`, or `(frames,)` if not `return_dict`.

@@ -1,9 +1,9 @@
-"""The photo without its things, continued behind them and beyond its border (serves `pipelines/detail.py`).
+"""The photo without its things, continued behind them and beyond its border (used by `pipelines/detail.py`).
 
-What a thing uncovers, and what comes in at the border as the camera moves, no photo knows. One picture for the whole
-clip, made once and moved with the camera, cannot flicker. Near to what is known it is the photo's continuation (Telea,
-"An Image Inpainting Technique Based on the Fast Marching Method", 2004), further in more of what Stage 2 painted there,
-and it has the photo's grain.
+No photo shows what a moving thing uncovers, or what comes into view at the border when the camera moves. A single
+picture of it, made once for the whole clip and moved with the camera, cannot flicker. Near the known parts it continues
+the photo (Telea, "An Image Inpainting Technique Based on the Fast Marching Method", 2004), and further away it turns
+into what Stage 2 painted there. It has the grain of the photo.
 """
 
 from __future__ import annotations
@@ -17,40 +17,44 @@ import numpy as np
 from mi2v_lite.flow.preimage import Preimage, bands
 from mi2v_lite.pipelines.layers import Layers, grid
 
-# Lengths are in cells of the field's grid, colours in levels of 255, unless they say otherwise.
-MOST_THINGS = 0.98  # of the photo
-MOST_BEYOND = 0.75  # of the shorter side: how far the backdrop is continued beyond the photo
+# Lengths are in cells of the field's grid and colours in levels from 0 to 255, unless it says otherwise.
+MOST_THINGS = 0.98  # if things cover a larger part of the photo, there is no backdrop to continue
+MOST_BEYOND = 0.75  # how far the backdrop is continued beyond the photo, as a part of its shorter side
 INPAINT_RADIUS = 4
-PAINTED_FROM = 24.0  # how far from what the photo knows Stage 2's picture counts as much as its continuation
-GRAIN_SIGMA, GRAIN_LEVELS = 0.75, 30.0  # fine detail is what a blur of so many cells takes away, softly cut at a level
-GRAIN_REACH = 0.3  # of the shorter side: how far in the grain fades to a third
-FEATHER = 1.0  # pixels: the soft edge of what is known
+PAINTED_FROM = 24.0  # at this distance from the known parts, Stage 2's picture and the continuation count equally
+GRAIN_SIGMA, GRAIN_LEVELS = 0.75, 30.0  # the grain is what a blur of this width removes, softly limited to these levels
+GRAIN_REACH = 0.3  # the distance at which the grain has faded to a third, as a part of the shorter side
+FEATHER = 1.0  # width in pixels of the soft edge of what is known
 
 
 def blurred(picture: np.ndarray, weight: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian mean of `(h, w, C)` over what has weight, and how much weight there is about each cell."""
+    """Gaussian mean of a picture `(h, w, C)` with weights `(h, w)`, and the mean of the weights."""
     there = cv2.GaussianBlur(weight, (0, 0), sigma)
     total = cv2.GaussianBlur(picture * weight[..., None], (0, 0), sigma)
     return total / np.maximum(there, 1e-6)[..., None], there
 
 
 def softened(seen: np.ndarray, sigma: float) -> np.ndarray:
-    """1 inside a region, 0 outside, and less than 1 inside along its border: `(H, W)` float32."""
+    """1 inside a region and 0 outside, falling to 0 along the inner side of its border: `(H, W)` float32."""
     soft = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.where(seen, (2 * soft - 1).clip(0, 1), 0)
 
 
 def read(picture: np.ndarray, x: np.ndarray, y: np.ndarray, mode: int, border: int) -> np.ndarray:
-    """The picture at points, float32."""
+    """The picture at the points (x, y), float32."""
     return cv2.remap(picture, x, y, mode, borderMode=border).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """The photo without its things, continued beyond its border.
+    """The photo without its things, continued beyond its border, and how it moves.
 
-    picture: uint8 `(H + 2 Y, W + 2 X, 3)`. corner: (X, Y) in pixels. flow: its motion on the small grid with `beyond`
-    more cells on each side, `(N, 2, h + 2 beyond, w + 2 beyond)` in cells.
+    Attributes:
+        picture: uint8 `(H + 2 Y, W + 2 X, 3)`.
+        corner: where the photo's corner lies in it, (X, Y) in pixels.
+        flow: the motion of the picture on the field's grid, with `beyond` more cells on each side:
+            `(N, 2, h + 2 beyond, w + 2 beyond)` in cells.
+        beyond: the number of these cells.
     """
 
     picture: np.ndarray
@@ -59,24 +63,31 @@ class Backdrop:
     beyond: int
 
     def places(self, flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """Which point (x, y) of the picture is seen at each pixel of a frame of `size` when the backdrop has moved by
-        `flow` (on its own grid): float32 `(2, H, W)`."""
+        """Finds the point of the picture that is seen at each pixel of a frame.
+
+        Args:
+            flow: how far the backdrop has moved, `(2, h + 2 beyond, w + 2 beyond)` in cells.
+            size: (H, W) of the frame.
+
+        Returns:
+            (x, y) in pixels of the picture, float32 `(2, H, W)`.
+        """
         (height, width), beyond = size, self.beyond
         h, w = flow.shape[1] - 2 * beyond, flow.shape[2] - 2 * beyond
         y, x = np.mgrid[:h, :w].astype(np.float32)
         back = -flow[:, beyond : beyond + h, beyond : beyond + w]
-        for _ in range(8):  # the point p that lands at q: p = q - f(p)
+        for _ in range(8):  # a fixed point: the p that lands at q is q - f(p)
             place = x + back[0] + beyond, y + back[1] + beyond
             back = -np.stack(
                 [cv2.remap(part, *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for part in flow]
             )
-        found = np.empty((2, height, width), np.float32)
-        for part, there, side, small, corner in zip(found, back, (width, height), (w, h), self.corner, strict=True):
+        places = np.empty((2, height, width), np.float32)
+        for part, there, side, small, corner in zip(places, back, (width, height), (w, h), self.corner, strict=True):
             part[:] = cv2.resize(there * np.float32(side / small), (width, height), interpolation=cv2.INTER_LINEAR)
             part += corner
-        found[0] += np.arange(width, dtype=np.float32)
-        found[1] += np.arange(height, dtype=np.float32)[:, None]
-        return found
+        places[0] += np.arange(width, dtype=np.float32)
+        places[1] += np.arange(height, dtype=np.float32)[:, None]
+        return places
 
 
 def make_backdrop(
@@ -88,12 +99,19 @@ def make_backdrop(
     painted: np.ndarray,
     light: np.ndarray,
 ) -> Backdrop:
-    """Continue the photo behind its things and beyond its border.
+    """Continues the photo behind its things and beyond its border.
 
     Args:
-        photo: uint8 `(H, W, 3)`. thing: bool `(H, W)`, what of the photo must not be continued. layers: see there.
-        flow: f_{0->i}, `(N, 2, h, w)` in cells. seen: the way back along each of them. painted, light: Stage 2's
-            frames and what they change in light, on that grid, `(N + 1, h, w, 3)`, 0 to 255.
+        photo: uint8 `(H, W, 3)`.
+        thing: bool `(H, W)`, the part of the photo that must not be continued.
+        layers: the backdrop and the things, see `sort_layers`.
+        flow: f_{0->i}, `(N, 2, h, w)` in cells.
+        seen: where the cells of each frame come from.
+        painted: Stage 2's frames on that grid, `(N + 1, h, w, 3)`, 0 to 255.
+        light: the change of light in them, of the same shape.
+
+    Returns:
+        `Backdrop`.
     """
     (height, width), (h, w) = photo.shape[:2], flow.shape[-2:]
     reach = np.abs(np.einsum("ncA,Ayx->ncyx", layers.backdrop, grid(h, w)[:, :: h - 1, :: w - 1])).max()
@@ -113,7 +131,7 @@ def make_backdrop(
     continued = _inpainted(whole, hidden)
     shown, share = _painted_backdrop(layers, seen, motion, painted - light, beyond)
     offset = np.where(hidden[..., None] > 0, 0, whole - shown)
-    matched = shown + _inpainted(offset + 128, hidden) - 128  # Stage 2's picture, without a step at the hole's border
+    matched = shown + _inpainted(offset + 128, hidden) - 128  # Stage 2's picture joins on at the border of the hole
     far = cv2.distanceTransform(hidden, cv2.DIST_L2, 5) ** 2
     weight = (share * far / (far + PAINTED_FROM**2))[..., None]
     filled = np.where(hidden[..., None] > 0, continued + weight * (matched - continued), whole).clip(0, 255)
@@ -140,14 +158,17 @@ def make_backdrop(
 def _add_grain(
     picture: np.ndarray, known: np.ndarray, hidden: np.ndarray, scale: np.ndarray, origin: np.ndarray
 ) -> None:
-    """Gives what was continued the grain of the photo, in place: without it a hole shows as fog.
+    """Gives the continued parts the grain of the photo, in place; without grain they look like fog.
 
     The fine detail of the known part is mirrored at its border, so that it joins on there, and fades further in. Strong
-    edges count little: mirrored, they would be seen as what they are.
+    edges are weakened, since they would be recognised as mirror images.
 
     Args:
-        picture: uint8 `(H', W', 3)`. known: bool `(H', W')`. hidden: uint8 `(h', w')`, 1 in cells that are not known.
-        scale: (x, y), pixels a cell. origin: (x, y) of the first cell's corner in the picture, pixels.
+        picture: uint8 `(H', W', 3)`.
+        known: bool `(H', W')`.
+        hidden: uint8 `(h', w')`, 1 in cells that are not known.
+        scale: pixels in a cell, (x, y).
+        origin: the corner of the first cell in the picture, (x, y) in pixels.
     """
     if hidden.all() or not hidden.any():
         return
@@ -170,14 +191,14 @@ def _add_grain(
         there = 2 * nearest[row[rows]][:, column]
         x = there[..., 0] - np.arange(width, dtype=np.float32)
         y = there[..., 1] - np.arange(rows.start, rows.stop, dtype=np.float32)[:, None]
-        fine = np.subtract(*(read(each, x, y, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE) for each in (picture, smooth)))
+        fine = np.subtract(*(read(part, x, y, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE) for part in (picture, smooth)))
         fine = GRAIN_LEVELS * np.tanh(fine / GRAIN_LEVELS)
         share = cv2.remap(known.astype(np.uint8), x, y, cv2.INTER_NEAREST) * strength[row[rows]][:, column] * new
         picture[rows] = (picture[rows] + share[..., None] * fine).round().clip(0, 255)
 
 
 def _backdrop_flow(flow: np.ndarray, layers: Layers, beyond: int) -> np.ndarray:
-    """The backdrop's motion everywhere: its affine motion, and how it leaves that, continued smoothly."""
+    """The backdrop's motion everywhere: the affine motion, and its departure from it, continued smoothly."""
     (h, w), frame = flow.shape[-2:], slice(beyond, -beyond)
     affine = np.einsum("ncA,Ayx->ncyx", layers.backdrop, grid(h, w, beyond)).astype(np.float32)
     weight = np.zeros(affine.shape[-2:], np.float32)
@@ -195,7 +216,7 @@ def _backdrop_flow(flow: np.ndarray, layers: Layers, beyond: int) -> np.ndarray:
 def _painted_backdrop(
     layers: Layers, seen: Sequence[Preimage], motion: np.ndarray, painted: np.ndarray, beyond: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of what Stage 2 painted of each cell of the backdrop, `(h', w', 3)`, and whether it did, 0 to 1."""
+    """The mean of what Stage 2 painted in each cell of the backdrop, `(h', w', 3)`, and 1 where it painted anything."""
     h, w = layers.things.shape
     y, x = np.mgrid[-beyond : h + beyond, -beyond : w + beyond].astype(np.float32)
     total, weight = np.zeros((*x.shape, 3), np.float32), np.zeros(x.shape, np.float32)
@@ -212,6 +233,6 @@ def _painted_backdrop(
 
 
 def _inpainted(picture: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Telea's continuation of `(h, w, 3)`, 0 to 255, into the hidden cells."""
+    """A picture `(h, w, 3)`, 0 to 255, continued into its hidden cells by Telea's method."""
     plain = np.where(hidden[..., None] > 0, 0, picture).clip(0, 255).round().astype(np.uint8)
     return cv2.inpaint(plain, hidden, INPAINT_RADIUS, cv2.INPAINT_TELEA).astype(np.float32)

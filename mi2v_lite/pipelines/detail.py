@@ -1,13 +1,13 @@
 """Detail carried from the photo: frames of the photo's own size and of any rate (notebook 03; not in the paper).
 
-The networks work small, and what they paint is soft. But the motion is explicit, so the photo's own pixels can go along
-it; Stage 2 is needed for what the photo cannot know. A frame at time t is put together from three pictures:
+The networks work on a small picture, and what they paint is soft. But the motion is explicit, so the photo's own pixels
+can be moved along it, and Stage 2 is only needed for what the photo cannot know. A frame is composed of three pictures:
 
-    carried   the photo, read where each pixel comes from (`flow.preimage`), along the field enlarged to its grid with
-              its own edges (`flow.guided`)
-    backdrop  what is uncovered: the photo without its moving things, continued into their places and beyond its
-              border, further in more of what Stage 2 painted there (`backdrop.py`); what is a thing: `layers.py`
-    painted   Stage 2's frame, enlarged: it gives light and colour, and wins where it disagrees with what was carried
+    carried   the photo, read at the places where the pixels of the frame come from (`flow.preimage`). The field is
+              enlarged to the photo's grid for this, along the edges of the photo (`flow.guided`).
+    backdrop  what is uncovered: the photo without its moving things (`layers.py`), continued behind them and beyond
+              its border (`backdrop.py`).
+    painted   Stage 2's frame, enlarged. It gives light and colour, and wins where it contradicts what was carried.
 
 Between the frames of the networks each pixel follows its own track (`flow.between`), so a clip can have any rate.
 """
@@ -29,11 +29,11 @@ from mi2v_lite.pipelines.layers import sort_layers
 
 DETAILS = ("carry", "none")
 
-RIM_FEATHER = 0.7  # pixels: the soft edge of a thing
-# All lengths below are in cells of the field's grid, all colours in levels of 255, unless they say otherwise.
-RIM = 3  # pixels of a 512-pixel photo about a thing that mix its colours with the backdrop's
-LIGHT_SIGMA, LIGHT_LEAST = 10.0, 12.0  # light changes over wide areas; less than so many levels is Stage 2's error
-DOUBT_SIGMA, DOUBT_FROM, DOUBT_TO = 2.0, 70.0, 110.0  # where carried and painted differ by so much, painted wins
+RIM_FEATHER = 0.7  # width in pixels of the soft edge of a thing
+RIM = 3  # width of the rim of a thing, whose pixels mix its colours with the backdrop's: pixels of a 512-pixel photo
+# Lengths below are in cells of the field's grid, colours in levels from 0 to 255.
+LIGHT_SIGMA, LIGHT_LEAST = 10.0, 12.0  # light changes over wide areas; a smaller change is taken for Stage 2's error
+DOUBT_SIGMA, DOUBT_FROM, DOUBT_TO = 2.0, 70.0, 110.0  # between these differences painted takes over from carried
 
 
 def carry(
@@ -43,20 +43,20 @@ def carry(
     times: Sequence[float] | None = None,
     brush: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a clip at the photo's own size, one after the other.
+    """Makes the frames of a clip at the photo's own size, one after the other.
 
     Args:
         photo: frame 0, uint8 `(H, W, 3)`, RGB, of any size.
         flow: f_{0->i}, `(N, 2, h, w)` in pixels of its own grid.
         painted: Stage 2's frames, uint8 `(N + 1, h', w', 3)`, of any size.
-        times: rising, from 0 (the photo) to N (the last field); 0, 1, ..., N if None.
-        brush: bool `(H, W)`, True = may move; the rest of every frame is the photo's own pixels.
+        times: the times of the frames, rising, from 0 (the photo) to N (the last field); 0, 1, ..., N if None.
+        brush: bool `(H, W)`, True = may move; outside it every frame has the photo's own pixels.
 
     Yields:
-        uint8 `(H, W, 3)`, one for each time. At time 0 it is the photo.
+        uint8 `(H, W, 3)`, one for each time. At time 0 it is the photo itself.
 
     Raises:
-        ValueError: for inputs that do not fit together. At the call, not at the first frame.
+        ValueError: for inputs that do not fit together; already at the call, not only at the first frame.
     """
     count = flow.shape[0]
     if len(painted) != count + 1:
@@ -71,16 +71,18 @@ def carry(
 
 
 def frame_times(num_fields: int, fps: float, seconds: float) -> np.ndarray:
-    """The times of a clip's frames: from the photo to the last field, evenly.
+    """The times of a clip's frames, evenly from the photo to the last field.
 
     Args:
-        num_fields: N. fps: frames a second. seconds: length of the clip.
+        num_fields: N.
+        fps: frames a second.
+        seconds: length of the clip.
 
     Returns:
         `(max(2, round(fps * seconds)),)`, from 0 to N.
 
     Raises:
-        ValueError: a rate or length that is not positive and finite.
+        ValueError: if the rate or the length is not positive and finite.
     """
     for name, value in (("fps", fps), ("seconds", seconds)):
         if not (np.isfinite(value) and value > 0):
@@ -116,7 +118,7 @@ def _frames(
         back = preimage(field, order)
         under = backdrop.places(behind(time), (height, width))
         share = _share(back, solid, under, backdrop.corner)
-        shade, sure, own = (_between(each, time) for each in (light, trust, painted))
+        shade, sure, own = (_between(pictures, time) for pictures in (light, trust, painted))
         frame = np.empty_like(photo)
         for rows in bands(height, width):
             front = read(photo, back.x[rows], back.y[rows], cv2.INTER_CUBIC, cv2.BORDER_REFLECT)
@@ -131,11 +133,19 @@ def _frames(
 
 
 def _share(back: Preimage, solid: np.ndarray, under: np.ndarray, corner: tuple[int, int]) -> np.ndarray:
-    """How much the carried photo counts at each pixel, `(H, W)` float32, 0 to 1; the rest is the backdrop's.
+    """How much the carried photo counts at each pixel, from 0 to 1; the backdrop has the rest.
 
-    It fades at the border of holes, and at the rim of a thing, whose pixels hold colours of what was behind it in the
-    photo: as soon as it has left that behind. `solid`: uint8 `(H, W)`, 1 on the photo's things. `under`: the places
-    of the backdrop.
+    The photo fades at the border of holes. It also fades at the rim of a thing as soon as the thing has moved away from
+    what was behind it, since the pixels there hold colours of both.
+
+    Args:
+        back: where the pixels of the frame come from.
+        solid: uint8 `(H, W)`, 1 on the photo's things.
+        under: the places in the backdrop's picture, float32 `(2, H, W)`.
+        corner: where the photo's corner lies in that picture, (x, y).
+
+    Returns:
+        `(H, W)` float32.
     """
     share = softened(back.seen, FEATHER)
     if solid.any():
@@ -147,7 +157,7 @@ def _share(back: Preimage, solid: np.ndarray, under: np.ndarray, corner: tuple[i
 
 
 def _enlarged(picture: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarray:
-    """Some rows of what a picture of cells is at another size (height, width), bilinear."""
+    """Some rows of a picture on the field's grid when it is enlarged to (height, width), bilinearly."""
     (height, width), (h, w) = size, picture.shape[:2]
     scale = np.array([[w / width, 0, 0.5 * w / width - 0.5], [0, h / height, (rows.start + 0.5) * h / height - 0.5]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -156,19 +166,25 @@ def _enlarged(picture: np.ndarray, size: tuple[int, int], rows: slice) -> np.nda
 
 
 def _between(pictures: np.ndarray, time: float) -> np.ndarray:
-    """Pictures of whole times, `(F, ...)`, read at a time between them."""
+    """Pictures `(F, ...)` of the times 0, 1, ..., interpolated at a time between them."""
     before = min(int(time), len(pictures) - 2)
     return pictures[before] + (time - before) * (pictures[before + 1] - pictures[before])
 
 
 def _judged(small: np.ndarray, painted: np.ndarray, seen: list[Preimage]) -> tuple[np.ndarray, np.ndarray]:
-    """What Stage 2 says of the carried picture, on the small grid.
+    """Compares the photo, carried on the field's grid, with what Stage 2 painted.
+
+    Args:
+        small: the photo on that grid, uint8 `(h, w, 3)`.
+        painted: Stage 2's frames on that grid, `(N + 1, h, w, 3)`.
+        seen: where the cells of each frame come from.
 
     Returns:
-        light: `(N + 1, h, w, 3)`, to be added; trust: `(N + 1, h, w)`, 0 where the painted frame shall win.
+        The change of light to be added, `(N + 1, h, w, 3)`, and the trust in the carried picture, `(N + 1, h, w)`,
+        which is 0 where the painted frame shall win.
     """
     photo = small.astype(np.float32)
-    # What the autoencoder does to the photo is no light.
+    # What the autoencoder does to the photo itself is not a change of light.
     habit = cv2.GaussianBlur(painted[0] - photo, (0, 0), DOUBT_SIGMA)
     light, trust = np.zeros_like(painted), np.ones(painted.shape[:3], np.float32)
     for i, (way, picture) in enumerate(zip(seen, painted[1:], strict=True), start=1):
@@ -176,7 +192,7 @@ def _judged(small: np.ndarray, painted: np.ndarray, seen: list[Preimage]) -> tup
         known = cv2.erode(way.seen.astype(np.float32), np.ones((3, 3)))
         change = picture - both[..., :3] - both[..., 3:]
         wide, _ = blurred(change, known, LIGHT_SIGMA)
-        usual = known * (np.abs(change - wide).max(axis=2) < DOUBT_FROM)  # another picture is no other light
+        usual = known * (np.abs(change - wide).max(axis=2) < DOUBT_FROM)  # a larger one is no change of light
         wide, _ = blurred(change, usual, LIGHT_SIGMA)
         light[i] = np.sign(wide) * np.maximum(np.abs(wide) - LIGHT_LEAST, 0)
         near, much = blurred(change - light[i], known, DOUBT_SIGMA)

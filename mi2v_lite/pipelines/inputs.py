@@ -1,4 +1,7 @@
-"""What both stages' pipelines share: images at the door, prompts and noise (notebook 00)."""
+"""What a user gives to the pipelines: images, prompts, brushes and noise are checked here and made one batch.
+
+Each function takes one kind of input in all its forms, and `VideoPipeline` holds what needs the networks of a stage.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,23 @@ from mi2v_lite.models import text
 from mi2v_lite.models.fusion import most_frames
 from mi2v_lite.models.unet import VideoUNet
 
-DECODE_BATCH = 8  # pictures decoded at once: bounds the memory at full size, changes nothing else
+DECODE_BATCH = 8  # how many pictures are decoded at once; it bounds the memory and changes nothing else
 
 
 def prepare_images(image: ImageInput, multiple: int, height: int | None = None, width: int | None = None) -> Tensor:
-    """`image_tensor`, resized to a size that the latents divide.
+    """Images of any kind, at a size that the autoencoder can encode.
 
     Args:
         image: see `image_tensor`.
-        multiple: what height and width must be a multiple of, in pixels.
-        height, width: the size wanted, the image's own if None.
+        multiple: what both sides must be multiples of, the autoencoder's downsampling factor.
+        height: the height wanted; the image's own, to the nearest multiple, if None.
+        width: the width wanted, likewise. If the size has to change without having been asked for, a warning says so.
 
     Returns:
-        `(B, 3, H, W)` in [-1, 1]. A size nobody asked for (the nearest multiple) is warned of.
+        `(B, 3, H, W)` in [-1, 1].
 
     Raises:
-        ValueError: as `image_tensor`, or for a `height` or `width` that is no positive multiple.
+        ValueError: if `height` or `width` is not a positive multiple, or as `image_tensor`.
     """
     pixels = image_tensor(image)
     for name, value in (("height", height), ("width", width)):
@@ -62,25 +66,30 @@ def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def say(message: str) -> None:
-    """Warns of something done that nobody asked for, at the line that called the pipeline."""
+    """Warns of something that nobody asked for; the warning names the line that called the pipeline."""
     warnings.warn(message, stacklevel=4)
 
 
 def to_batch(x: Tensor, batch: int, name: str) -> Tensor:
-    """`(1, ...)` or `(batch, ...)` to `(batch, ...)`; ValueError for another first dimension."""
+    """Expands `(1, ...)` to `(batch, ...)`, and hands `(batch, ...)` back; raises ValueError for another batch."""
     if x.shape[0] not in (1, batch):
         raise ValueError(f"{name} is a batch of {x.shape[0]}, but the other inputs make a batch of {batch}.")
     return x if x.shape[0] == batch else x.expand(batch, *x.shape[1:])
 
 
 def brush_tensor(brush: np.ndarray | Tensor | Sequence | None, height: int, width: int) -> Tensor | None:
-    """A brush (True = may move) to `(B, 1, height, width)` float 0/1, or None.
+    """A motion brush of any kind, checked.
 
     Args:
-        brush: bool `(H, W)`, `(B, H, W)` or `(B, 1, H, W)`, array or tensor; another size is resized by nearest pixel.
+        brush: bool `(H, W)`, `(B, H, W)` or `(B, 1, H, W)`, an array or a tensor; True = may move.
+        height: the height wanted; a brush of another size is resized to its nearest pixels.
+        width: the width wanted.
+
+    Returns:
+        `(B, 1, height, width)` float, 0 or 1; None for None.
 
     Raises:
-        ValueError: for another layout, or values that are neither bool nor 0 and 1.
+        ValueError: if the layout is another, or there are values other than 0 and 1.
     """
     if brush is None:
         return None
@@ -95,7 +104,7 @@ def brush_tensor(brush: np.ndarray | Tensor | Sequence | None, height: int, widt
 
 
 class VideoPipeline(DiffusionPipeline):
-    """What the pipelines of both stages share. Not for use by itself."""
+    """The base of both stages' pipelines: prompts, noise and callbacks."""
 
     _callback_tensor_inputs = ["latents"]
     _optional_components = ["text_encoder", "tokenizer"]
@@ -158,7 +167,18 @@ class VideoPipeline(DiffusionPipeline):
 
 
 def batch_size(**inputs: object) -> int:
-    """The largest batch among the inputs, given as their sizes or as text, lists and tensors; None and str count 1."""
+    """The size of the batch that the inputs make together.
+
+    Args:
+        inputs: what was given, by the names that an error message shall use: sizes, texts, lists or tensors. A single
+            text and None count as 1, and 1 goes with every size.
+
+    Returns:
+        The largest size.
+
+    Raises:
+        ValueError: if there are two sizes larger than 1.
+    """
 
     def size(value: object) -> int:
         if isinstance(value, int):
@@ -175,23 +195,23 @@ def batch_size(**inputs: object) -> int:
 
 
 def check_output_type(output_type: str, known: Sequence[str]) -> None:
-    """Raises ValueError for an `output_type` that is none of the `known` ones."""
+    """Raises ValueError for an `output_type` that is not among the `known` ones."""
     if output_type not in known:
         *most, last = map(repr, known)
         raise ValueError(f"output_type must be {', '.join(most)} or {last}, got {output_type!r}.")
 
 
 def check_frames(num_frames: int, unet: VideoUNet) -> None:
-    """Raises ValueError for a number of frames that the UNet's position table does not hold."""
+    """Raises ValueError for a number of frames for which the UNet's table of positions is too short."""
     most = most_frames(unet.config.fusion, unet.config.motion_max_length)
     if int(num_frames) != num_frames or not 2 <= num_frames <= most:
         raise ValueError(f"A clip must have 2 to {most} frames (the reference and the future ones), got {num_frames}.")
 
 
 def check_prompts(prompt: str | Sequence[str], prompt_embeds: Tensor | None, name: str = "prompt") -> None:
-    """Raises ValueError for prompts that are no text, and for text and embeddings at once."""
+    """Raises ValueError for a prompt that is not text, and if both text and embeddings are given."""
     texts = [prompt] if isinstance(prompt, str) else prompt
-    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(one, str) for one in texts):
+    if not isinstance(texts, (list, tuple)) or not texts or not all(isinstance(item, str) for item in texts):
         raise ValueError(f"{name} must be a string or a list of at least one string, got {prompt!r}; '' for none.")
     if prompt_embeds is not None and any(texts):
         raise ValueError(f"Give {name} or {name}_embeds, not both.")

@@ -1,7 +1,8 @@
-"""What moves in front of what: a clip's field sorted into a backdrop and things (serves `pipelines/detail.py`).
+"""Sorts the motion of a clip into a backdrop and things in front of it (used by `pipelines/detail.py`).
 
-A field alone does not say which of two things that meet covers the other. Two guesses settle nearly all of it: what
-leaves the motion of most of the picture is in front of it, and of two things that cross the one that Stage 2 shows.
+A motion field does not say which of two things covers the other where they meet. Two guesses decide nearly all cases:
+what moves differently from most of the picture is in front of it, and of two things that cross, the one that Stage 2
+painted is in front.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ import numpy as np
 
 from mi2v_lite.flow.preimage import preimage
 
-# In cells of the field's grid.
-THING = 0.5  # what leaves the motion of the backdrop by so much, on average over the clip, is a thing
-SMALLEST_THING = 12  # cells; smaller ones belong to the backdrop
-ROBUST_ROUNDS = 12
+# Lengths are in cells of the field's grid.
+THING = 0.5  # what departs from the backdrop's motion by more than this, on average over the clip, is a thing
+SMALLEST_THING = 12  # cells; anything smaller belongs to the backdrop
+ROBUST_ROUNDS = 12  # iterations of the reweighted least squares
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What is in front of what, on the small grid.
+    """What is in front of what, on the grid of the field.
 
-    order: `(h, w)` float32, 0 to 1, larger is nearer. things: `(h, w)` bool. backdrop: the affine motion of all the
-    rest, `(N, 2, 3)`: f = backdrop @ (1, x, y), x and y counted from the middle.
+    Attributes:
+        order: `(h, w)` float32 from 0 to 1; larger is nearer.
+        things: `(h, w)` bool, True on the things.
+        backdrop: the affine motion of all the rest, `(N, 2, 3)`: f = backdrop @ (1, x, y), where x and y are counted
+            from the middle of the picture.
     """
 
     order: np.ndarray
@@ -33,13 +37,18 @@ class Layers:
 
 
 def sort_layers(flow: np.ndarray, small: np.ndarray, painted: np.ndarray) -> Layers:
-    """Most of a picture moves as one, by the camera; what leaves that motion is a thing, and in front of it.
+    """Finds the backdrop and the things, and sorts them by their distance.
 
-    Among things that cross, the one is in front under which the crossing looks more as Stage 2 painted it.
+    Most of a picture moves as one, because the camera moves. What departs from that motion is a thing and in front. Of
+    things that cross, the front one is that with which the crossing looks more like what Stage 2 painted.
 
     Args:
-        flow: f_{0->i}, `(N, 2, h, w)` in cells. small: the photo on that grid, uint8 `(h, w, 3)`. painted: Stage 2's
-            frames on it, `(N + 1, h, w, 3)`, 0 to 255.
+        flow: f_{0->i}, `(N, 2, h, w)` in cells.
+        small: the photo on that grid, uint8 `(h, w, 3)`.
+        painted: Stage 2's frames on that grid, `(N + 1, h, w, 3)`, 0 to 255.
+
+    Returns:
+        `Layers`.
     """
     motion, apart = _dominant_motion(flow)
     things = cv2.morphologyEx((apart > THING).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
@@ -49,7 +58,7 @@ def sort_layers(flow: np.ndarray, small: np.ndarray, painted: np.ndarray) -> Lay
             labels[labels == label] = 0
     kept = [label for label in range(1, count) if (labels == label).any()]
     kept.sort(key=lambda label: apart[labels == label].mean())
-    # The backdrop fills the lower half of the order by how far it leaves its motion, each thing has a place above.
+    # The backdrop lies below 0.4, ordered by how far it departs from its motion; each thing has a place above 0.5.
     order = 0.4 * (apart / max(apart.max(), 1e-6))
     ranked = _ranked(kept, labels, flow, small, painted)
     for place, label in enumerate(ranked):
@@ -72,7 +81,7 @@ def _ranked(kept: list[int], labels: np.ndarray, flow: np.ndarray, small: np.nda
         for front, back, vote in zip(names[0][cross], names[1][cross], (errors[1] - errors[0])[cross], strict=True):
             votes[front, back] = votes.get((front, back), 0.0) + float(vote)
     ranked = list(kept)
-    for i in range(len(ranked)):  # a bubble sort: few things, and votes need not be transitive
+    for i in range(len(ranked)):  # a bubble sort, since there are few things and votes need not be transitive
         for j in range(len(ranked) - 1 - i):
             if votes.get((ranked[j + 1], ranked[j]), 0.0) < 0:
                 ranked[j], ranked[j + 1] = ranked[j + 1], ranked[j]
@@ -80,15 +89,21 @@ def _ranked(kept: list[int], labels: np.ndarray, flow: np.ndarray, small: np.nda
 
 
 def grid(h: int, w: int, beyond: int = 0) -> np.ndarray:
-    """(1, x, y) of every cell, counted from the middle, float32 `(3, h + 2 beyond, w + 2 beyond)`."""
+    """(1, x, y) of every cell, counted from the middle, float32 `(3, h + 2 beyond, w + 2 beyond)`.
+
+    Args:
+        h: rows of the field's grid.
+        w: its columns.
+        beyond: how many more cells there are on each side.
+    """
     y, x = np.mgrid[-beyond : h + beyond, -beyond : w + beyond].astype(np.float32)
     return np.stack([np.ones_like(x), x - (w - 1) / 2, y - (h - 1) / 2])
 
 
 def _dominant_motion(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The affine motion that most cells follow, and how far each cell leaves it on average over the clip.
+    """The affine motion that most cells follow, and how far each cell departs from it on average over the clip.
 
-    Iteratively reweighted least squares, one weight a cell for all fields.
+    It is found by iteratively reweighted least squares, with one weight for each cell in all fields.
     """
     count, _, h, w = flow.shape
     terms = grid(h, w).reshape(3, -1).astype(np.float64)

@@ -1,7 +1,7 @@
-"""Stage 1: a photo and a prompt, and what the user drew, to a motion field (notebooks 02 and 04).
+"""Stage 1: from a photo, a prompt and what the user drew to a motion field (notebooks 02 and 04).
 
-Motion-I2V, sections 3.2 and 3.4. Diffusion in the flow autoencoder's latent space, the image latent concatenated to
-the channels, the frame stride as motion strength, and a ControlNet for sparse trajectories.
+Motion-I2V, sections 3.2 and 3.4. The flow is sampled in the latent space of its own autoencoder. The photo's latent is
+concatenated to the channels, the frame stride says how strong the motion is, and a ControlNet takes the trajectories.
 """
 
 from __future__ import annotations
@@ -45,17 +45,23 @@ class MotionFieldOutput(BaseOutput):
 
 
 class MotionFieldPipeline(VideoPipeline):
-    """Image + prompt (+ control) -> flow.
+    """From an image, a prompt and a control to a flow.
 
     Args:
-        vae, flow_vae: image and flow autoencoder, of one downsampling factor.
-        text_encoder, tokenizer: of the prompt; may be None if embeddings are given.
-        unet: Stage 1's, channels in = image latent + flow latent. controlnet: its ControlNet, or None.
-        scheduler: any of diffusers' with `add_noise`; the release: DDIM, 25 steps.
-        stage1_image_range: what the image autoencoder gets here, "signed" [-1, 1] or, for the release's
-            checkpoints, "unit" [0, 1].
-        stride, num_inference_steps, guidance_scale, control_guidance_scale, hold_control: the defaults of
-            `__call__`.
+        vae: the image autoencoder.
+        flow_vae: the flow autoencoder, of the same downsampling factor.
+        text_encoder: encodes the prompt; may be None if embeddings are given.
+        tokenizer: that of the text encoder.
+        unet: the UNet of Stage 1; its input channels are those of the image latent and the flow latent together.
+        controlnet: its ControlNet, or None.
+        scheduler: any of diffusers' with `add_noise`; the release uses DDIM.
+        stage1_image_range: what the image autoencoder gets in this stage: "signed" for [-1, 1], or "unit" for [0, 1],
+            with which the release's checkpoints were trained.
+        stride: the default of `__call__`.
+        num_inference_steps: the default of `__call__`.
+        guidance_scale: the default of `__call__`.
+        control_guidance_scale: the default of `__call__`.
+        hold_control: the default of `__call__`.
     """
 
     model_cpu_offload_seq = "text_encoder->vae->flow_vae->unet"
@@ -124,31 +130,39 @@ class MotionFieldPipeline(VideoPipeline):
         output_type: str = "pt",
         return_dict: bool = True,
     ) -> MotionFieldOutput | tuple:
-        """Predict how the photo moves.
+        """Predicts how the photo moves.
 
         Args:
             image: PIL, uint8 `(H, W, 3)`, float tensor `(3, H, W)` in [-1, 1], or a batch of one of these.
-            prompt, negative_prompt: one for all images or one each; the images may also be one for all prompts.
-            control: what the user drew, on a canvas of any size; one for all images or one each.
-            control_scale: factor on the ControlNet's residuals; 0 is no control (the brush still holds).
-            control_guidance_scale: how far the prediction goes beyond what the control changes in it, apart from the
-                text's guidance (Brooks et al. 2023 guide two conditions so). 1 is none; other values cost one more
-                evaluation of the UNet a step. The pipeline's config if None.
-            hold_control: set the latents that `control` covers wholly to its flow, noised to the next timestep, after
-                each step, as Stage 2 does with the photo outside the brush. What was drawn then holds to the pixel, and
-                the network fits the rest to it. The release leaves all to the network. The pipeline's config if None.
-            num_frames: N + 1, the reference frame included.
-            stride: source frames between two frames (larger = more motion), or the N strides themselves.
-            height, width: resize the image to this; its own size, to the nearest multiple, if None.
-            num_inference_steps, guidance_scale: the pipeline's config if None. A guidance_scale of 1 or less runs
-                the positive prompt alone.
-            generator: for exact repeats; a list has one for each item.
-            prompt_embeds, negative_prompt_embeds: `(B, L, D)`, instead of text.
-            condition: `(B, flow latent channels + 1, N, h, w)`, the ControlNet's input itself, instead of `control`'s.
-            brush: bool `(H, W)`, True = may move; overrides `control`'s. Outside, the flow is zero.
+            prompt: what happens; one for all images or one for each, and there may be one image for all prompts.
+            negative_prompt: what shall not happen, likewise.
+            control: what the user drew, on a canvas of any size; one for all images or one for each.
+            control_scale: a factor on the ControlNet's residuals; 0 is no control, though the brush still holds.
+            control_guidance_scale: guidance by the control, apart from that by the text: the difference that the
+                control makes to the prediction is multiplied by this (Brooks et al., "InstructPix2Pix", CVPR 2023,
+                guide two conditions in this way). Values other than 1 cost one more evaluation of the UNet a step. The
+                pipeline's config if None.
+            hold_control: whether, after each step, the latents that `control` covers wholly are set to its flow, as
+                noisy as the others, just as Stage 2 sets what is outside the brush to the photo. What was drawn is then
+                obeyed to the pixel, and the network fits the rest to it. The release leaves all to the network. The
+                pipeline's config if None.
+            num_frames: N + 1, the reference image included.
+            stride: how many source frames lie between two frames, so larger means more motion; or the N strides from
+                the reference image to each frame.
+            height: resize the image to this height; its own, to the nearest multiple, if None.
+            width: likewise.
+            num_inference_steps: the number of denoising steps; the pipeline's config if None.
+            guidance_scale: guidance by the text. With 1 or less the positive prompt runs alone. The pipeline's config
+                if None.
+            generator: for exact repeats; a list holds one for each item.
+            prompt_embeds: `(B, L, D)`, instead of the text.
+            negative_prompt_embeds: `(B, L, D)`, instead of the text.
+            condition: the ControlNet's input itself, `(B, flow latent channels + 1, N, h, w)`, instead of `control`'s.
+            brush: bool `(H, W)`, True = may move, instead of `control`'s. Outside it the flow is zero.
             latents: the noise to start from, `(B, flow latent channels, N, h, w)`.
             callback_on_step_end: diffusers' `f(pipe, step, timestep, {"latents": ...}) -> dict`.
             output_type: "pt", "np", or "latent" (scaled flow latents `(B, C, N, h, w)`).
+            return_dict: whether to return an output object instead of a tuple.
 
         Returns:
             `MotionFieldOutput`, or `(flow, brush)` if not `return_dict`.
@@ -294,18 +308,21 @@ class MotionFieldPipeline(VideoPipeline):
 def drawn_on(
     control: MotionControl | Sequence[MotionControl] | None, width: int, height: int
 ) -> list[MotionControl] | None:
-    """The controls as a list, resized to the image."""
+    """The controls as a list, resized to the image; None for None."""
     if control is None:
         return None
     drawn = [control] if isinstance(control, MotionControl) else list(control)
-    if not drawn or not all(isinstance(one, MotionControl) for one in drawn):
+    if not drawn or not all(isinstance(item, MotionControl) for item in drawn):
         raise ValueError("control must be a MotionControl or a list of them, one for each image; None for no control.")
-    return [one.resized(width, height) for one in drawn]
+    return [item.resized(width, height) for item in drawn]
 
 
 def brush_of(drawn: Sequence[MotionControl] | None) -> np.ndarray | None:
-    """The brushes of a batch of controls, None if nobody painted; an item without one may move everywhere."""
+    """The brushes of a batch of controls, bool `(B, H, W)`, or None if there are none.
+
+    An item without a brush may move everywhere.
+    """
     if drawn is None or all(control.brush is None for control in drawn):
         return None
     width, height = drawn[0].size
-    return np.stack([np.ones((height, width), bool) if one.brush is None else one.brush for one in drawn])
+    return np.stack([np.ones((height, width), bool) if item.brush is None else item.brush for item in drawn])

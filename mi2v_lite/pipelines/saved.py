@@ -1,6 +1,6 @@
-"""Whether a saved pipeline's folder is whole: nothing may be left at its random start without a word.
+"""Checks that the folder of a saved pipeline is whole.
 
-Libraries fill what a file lacks with random numbers and go on, some with a warning and some without one.
+The libraries fill what a file lacks with random numbers and go on, some with a warning and some without one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from mi2v_lite.models.strict import check_names
 
 
 def check_folders(folder: Path, given: Collection[str] = ()) -> None:
-    """Raises ValueError if a part that `model_index.json` lists has no folder, unless it is `given` otherwise."""
+    """Checks that each part that `model_index.json` lists has a folder with something in it.
+
+    Args:
+        folder: the folder of the pipeline.
+        given: names of parts that the caller has and that need not be there.
+
+    Raises:
+        ValueError: if a part is missing.
+    """
     parts = json.loads((folder / DiffusionPipeline.config_name).read_text(encoding="utf-8"))
     listed = [name for name, kind in parts.items() if isinstance(kind, list) and kind[0] is not None]
     missing = [name for name in listed if name not in given and not any((folder / name).glob("*"))]
@@ -29,13 +37,15 @@ def check_folders(folder: Path, given: Collection[str] = ()) -> None:
 
 
 def check_weights(pipe: DiffusionPipeline, folder: Path, given: Collection[str] = ()) -> None:
-    """Compares the names in the files with those of the loaded networks.
+    """Checks that the files and the networks that were loaded from them have tensors of the same names.
 
     Args:
-        pipe: loaded from `folder`. given: parts that were not, since the caller had them.
+        pipe: the pipeline that was loaded.
+        folder: the folder that it was loaded from.
+        given: names of parts that the caller had and that were not loaded.
 
     Raises:
-        ValueError: a network has parameters that its file lacks, or the file has some that the network lacks.
+        ValueError: if a network has parameters that its file lacks, or the other way round.
     """
     for name, part in pipe.components.items():
         files = sorted((folder / name).glob("*.safetensors"))

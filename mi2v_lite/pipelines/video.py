@@ -3,9 +3,9 @@
     source clip --tracker--> f_{0->i}  \\
     first frame --restyled-----------> Stage 2 --> the clip in another style
 
-Nothing is trained. With carried detail the painted frame's own pixels go along the motion, so the clip is as large and
-as sharp as the painting. A clip longer than Stage 2's 16 frames goes in windows that share one frame: each starts from
-the last frame of the one before, as it was rendered, so errors add up from window to window.
+Nothing is trained for it. With carried detail the painted frame's own pixels move, so the clip is as large and as sharp
+as the painting. A clip that is longer than Stage 2's 16 frames is made in windows that share one frame: each window
+starts from the last frame of the one before, as it was rendered, so that errors add up from window to window.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from mi2v_lite.pipelines.restyle import Alignment, warn_of_misalignment
 if TYPE_CHECKING:
     from mi2v_lite.pipelines.motion_i2v import MotionI2VPipeline
 
-WINDOW = 16
-TRACKED = 2  # times the size at which Stage 2 works: a finer field where detail is carried along it
+WINDOW = 16  # frames, as many as Stage 2 was trained with
+TRACKED = 2  # motion that carries detail is tracked at so many times the size at which Stage 2 works
 
 
 @dataclass
@@ -44,10 +44,10 @@ class VideoToVideoOutput(BaseOutput):
     """A clip in another style.
 
     Attributes:
-        frames: one clip, `[frames]`, as `AnimationOutput` has them: as many frames as the source.
-        tracks: the motion of each window, from its first frame.
-        starts: the source frame at which each window starts.
-        alignment: how the first frame lies over the source.
+        frames: a batch of one clip, as in `AnimationOutput`, with as many frames as the source.
+        tracks: the motion of each window, from its first frame on.
+        starts: the number of the source frame at which each window starts.
+        alignment: how well the first frame lies over the source.
     """
 
     frames: list[list[Image.Image]] | np.ndarray | Tensor
@@ -57,13 +57,17 @@ class VideoToVideoOutput(BaseOutput):
 
 
 def windows(num_frames: int, window: int = WINDOW) -> list[tuple[int, int]]:
-    """First and last frame of each window, both included; a window starts where the last one ended.
+    """Divides a clip into windows, each of which starts with the frame with which the one before ends.
 
     Args:
-        num_frames: of the clip, 2 or more. window: the most frames of one window, 2 or more.
+        num_frames: the number of frames of the clip, at least 2.
+        window: the most frames of one window, at least 2.
+
+    Returns:
+        The first and the last frame of each window.
 
     Raises:
-        ValueError: fewer than 2 of either.
+        ValueError: if there are fewer than 2 frames.
     """
     if num_frames < 2 or window < 2:
         raise ValueError(f"a clip and a window need 2 frames at least, got {num_frames} and {window}.")
@@ -81,9 +85,8 @@ def video_to_video(
     output_type: str = "pil",
     **options: object,
 ) -> VideoToVideoOutput:
-    """See `MotionI2VPipeline.video_to_video`."""
-    if output_type not in ("pil", "np", "pt"):
-        raise ValueError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}.")
+    """Lets the motion of a video drive a restyled first frame: see `MotionI2VPipeline.video_to_video`."""
+    inputs.check_output_type(output_type, ("pil", "np", "pt"))
     frames = np.stack([np.asarray(f.convert("RGB")) for f in video]) if not isinstance(video, np.ndarray) else video
     check_clip(frames)
     check_one_take(frames)
@@ -104,7 +107,7 @@ def video_to_video(
     own = image_tensor(first_frame)
     if len(own) != 1:
         raise ValueError(f"first_frame must be one picture, got {len(own)}.")
-    found = warn_of_misalignment(_picture(own[0]), Image.fromarray(frames[0]))
+    alignment = warn_of_misalignment(_picture(own[0]), Image.fromarray(frames[0]))
     if carried:
         anchor, frames = own, _for_tracking(frames, pipe.config.working_size, factor, tracker)
     else:
@@ -117,17 +120,17 @@ def video_to_video(
         flow = motions[-1].flow[None]  # (1, N, 2, H, W)
         if carried:
             options["times"] = range(flow.shape[1] + 1)  # as many frames as the source
-        made = pipe.render(anchor, flow, prompt, generator=generator, output_type="pt", **options).frames
-        rendered.append(made[:, 0 if first == 0 else 1 :].cpu())  # the shared frame comes once
-        anchor = made[:, -1].cpu()
+        clip = pipe.render(anchor, flow, prompt, generator=generator, output_type="pt", **options).frames
+        rendered.append(clip[:, 0 if first == 0 else 1 :].cpu())  # the frame that two windows share is kept once
+        anchor = clip[:, -1].cpu()
     clip = torch.cat(rendered, dim=1)  # (1, F, 3, H, W)
     if output_type != "pt":
         clip = as_output_type(to_uint8(clip), output_type)
-    return VideoToVideoOutput(frames=clip, tracks=motions, starts=[first for first, _ in parts], alignment=found)
+    return VideoToVideoOutput(frames=clip, tracks=motions, starts=[first for first, _ in parts], alignment=alignment)
 
 
 def _for_tracking(frames: np.ndarray, short: int | None, multiple: int, tracker: Tracker) -> np.ndarray:
-    """The clip no larger than a field needs to be; a file of fields is of the clip's own size."""
+    """The clip, reduced to the size at which it is tracked; a file of fields needs the clip's own size."""
     if short is None or isinstance(tracker, FieldFile) or min(frames.shape[1:3]) <= TRACKED * short:
         return frames
     height, width = fitted_size(frames.shape[1:3], short, multiple)
