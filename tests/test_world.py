@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mi2v_lite.data import captions
+from mi2v_lite.data.editions import EDITIONS
 from mi2v_lite.data.motion import (
     CAMERA_MOTIONS,
-    CAMERA_SHARES,
     DIRECTIONS,
     HABITS,
     OBJECT_MOTIONS,
-    OBJECT_SHARES,
     OBJECT_SPEEDS,
     Motion,
     draw_habit,
@@ -249,7 +248,7 @@ def test_sampled_captions_tell_direction_and_speed(world: World, edition: int) -
             assert layer.motion.direction in part, scene.caption
             checked += 1
         if scene.camera.moves:
-            words = captions.WORDS[edition].camera[scene.camera.kind]
+            words = EDITIONS[edition].words.camera[scene.camera.kind]
             told = [f"the camera {each}".format(direction=scene.camera.direction) for each in words]
             assert any(each in scene.caption for each in told), scene.caption
         else:
@@ -293,9 +292,10 @@ def test_shapes_fade_out_before_their_rim(shape: str) -> None:
 
 def test_editions_draw_every_motion_and_only_their_own(world: World) -> None:
     for edition, extra in ((1, 0), (2, 3)):
-        assert sum(OBJECT_SHARES[edition].values()) == pytest.approx(1) == sum(CAMERA_SHARES[edition].values())
-        known = set(OBJECT_SHARES[edition]) | set(CAMERA_SHARES[edition])
-        assert len(known) == len(set(OBJECT_SHARES[1]) | set(CAMERA_SHARES[1])) + extra
+        tables = EDITIONS[edition]
+        assert sum(tables.objects.values()) == pytest.approx(1) == sum(tables.camera.values())
+        known = set(tables.objects) | set(tables.camera)
+        assert len(known) == len(set(EDITIONS[1].objects) | set(EDITIONS[1].camera)) + extra
     seen, most = set(), 0
     for seed in range(200):
         scene = world.scene(seed)

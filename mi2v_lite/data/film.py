@@ -121,7 +121,7 @@ class Film:
         flow = np.stack([_smaller(f.transpose(1, 2, 0)) for f in flow.numpy()[every - 1 :: every]]) / TRACK_AT
         visibility = np.stack([_smaller(v.astype(np.float32)) > 0.5 for v in seen.numpy()[every - 1 :: every]])
         flow = np.ascontiguousarray(flow.transpose(0, 3, 1, 2), np.float32)
-        words = captions.motion_phrase(told_motion(flow[-1], visibility[-1], stride * future), rng, edition=2)
+        words = captions.motion_phrase(told_motion(flow[-1], visibility[-1], stride * future), rng)
         return Clip(frames, flow, visibility, f"{shot.caption}, it {words}", stride)
 
 

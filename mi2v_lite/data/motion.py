@@ -1,4 +1,4 @@
-"""How the things of the lite world move: affine maps as smooth functions of time. Serves the training recipes.
+"""How the things of the lite world move: affine maps that are smooth functions of time. Serves world.py.
 
 Time is tau = stride * i / 120 for frame i: with 16 frames and stride 8 the last frame is at tau = 1. A stride therefore
 scales the motion, which is what Stage 1 learns from its stride embedding (Motion-I2V, Section 3.1).
@@ -37,21 +37,12 @@ CAMERA_MOTIONS = {
     "roll": ("left", "right"),
     "parallax": ("left", "right"),
 }
-# How often each kind is drawn, by the world's edition (world.py).
+# How often each kind is drawn.
 OBJECT_SHARES = {
-    1: {
-        "stay": 0.10, "drift": 0.42, "arc": 0.08, "swoop": 0.06, "swing": 0.08, "spin": 0.12, "grow": 0.07,
-        "shrink": 0.07,
-    },
-    2: {
-        "stay": 0.10, "drift": 0.34, "arc": 0.08, "swoop": 0.06, "swing": 0.08, "bounce": 0.08, "spin": 0.10,
-        "grow": 0.05, "shrink": 0.05, "approach": 0.06,
-    },
+    "stay": 0.10, "drift": 0.34, "arc": 0.08, "swoop": 0.06, "swing": 0.08, "bounce": 0.08, "spin": 0.10,
+    "grow": 0.05, "shrink": 0.05, "approach": 0.06,
 }  # fmt: skip
-CAMERA_SHARES = {
-    1: {"still": 0.30, "pan": 0.34, "zoom": 0.20, "roll": 0.16},
-    2: {"still": 0.30, "pan": 0.24, "zoom": 0.17, "roll": 0.13, "parallax": 0.16},
-}
+CAMERA_SHARES = {"still": 0.30, "pan": 0.24, "zoom": 0.17, "roll": 0.13, "parallax": 0.16}
 # What a glyph does when the caption is silent about it: kind, direction, speed. "ahead" is where it looks: to the left
 # as drawn, to the right when mirrored.
 HABITS = {
@@ -80,10 +71,14 @@ CAMERA_SPEEDS = {"slow": (0.04, 0.08), "medium": (0.09, 0.16), "quick": (0.18, 0
 
 @dataclass(frozen=True)
 class Motion:
-    """One motion: what kind, where to, how far, and how it eases.
+    """One motion of a thing or of the camera.
 
-    kind, direction: from OBJECT_MOTIONS or CAMERA_MOTIONS. speed: "slow", "medium" or "quick". amount: how far at tau
-    = 1 as a fraction of the picture's side. ease: -0.3 (sets off slowly) to 0.3 (slows down); 0 is even.
+    Attributes:
+        kind: a key of OBJECT_MOTIONS or CAMERA_MOTIONS.
+        direction: one of the directions that the kind can have.
+        speed: "slow", "medium" or "quick".
+        amount: how far it goes until tau = 1, as a fraction of the picture's side.
+        ease: from -0.3 (it sets off slowly) to 0.3 (it slows down); 0 is even.
     """
 
     kind: str
@@ -98,16 +93,23 @@ class Motion:
         return self.kind not in ("stay", "still")
 
     def progress(self, tau: float) -> float:
-        """Share of the motion done at time tau: 0 at 0, 1 at 1, strictly rising."""
+        """The share of the motion that is done at time tau: 0 at 0, 1 at 1, and strictly rising."""
         return tau + self.ease * tau * (1 - tau)
 
     def matrix(self, tau: float, centre: tuple[float, float], radius: float, side: float) -> np.ndarray:
-        """Map from a point of frame 0 to where it is at time tau: float64 (2, 3), pixels, acts on (x, y, 1).
+        """The map from a point of frame 0 to where it is at time tau.
 
-        centre (x, y) and radius in pixels are those of the thing in frame 0; side is the picture's side. For a camera
-        they are the picture's centre and half its side, and the map is that of the *content*: when the camera pans
-        left, the content moves right; when it rolls left, the content turns clockwise. Parallax is a pan whose
-        amount differs from plane to plane (`World`).
+        For the camera it is the map of the *content*: when the camera pans left, the content moves right; when it rolls
+        left, the content turns clockwise. Parallax is a pan whose amount differs from plane to plane (`World`).
+
+        Args:
+            tau: the time.
+            centre: (x, y) of the thing in frame 0, in pixels; for the camera that of the picture.
+            radius: of the thing in frame 0, in pixels; for the camera half the picture's side.
+            side: of the picture, in pixels.
+
+        Returns:
+            float64 `(2, 3)`, which acts on (x, y, 1).
         """
         done = self.progress(tau)
         distance = self.amount * side * done
@@ -163,7 +165,7 @@ def _affine(scale: float, turn: float, centre: tuple[float, float], shift: tuple
 
 
 def draw_habit(name: str, mirrored: bool, rng: np.random.Generator) -> Motion | None:
-    """The motion that a glyph of this name has by itself, with a random amount; None if it has no habit."""
+    """The motion that a glyph of this name has by habit, with a random amount; None if it has no habit."""
     if name not in HABITS:
         return None
     kind, direction, speed = HABITS[name]
@@ -174,10 +176,15 @@ def draw_habit(name: str, mirrored: bool, rng: np.random.Generator) -> Motion | 
     return Motion(kind, direction, speed, float(rng.uniform(*OBJECT_SPEEDS[speed])), float(rng.uniform(-0.3, 0.3)))
 
 
-def draw_motion(rng: np.random.Generator, camera: bool, edition: int) -> Motion:
-    """A random motion for the camera (30 % still) or for a sprite (10 % stays), as often as the edition says."""
+def draw_motion(rng: np.random.Generator, shares: dict[str, float]) -> Motion:
+    """A random motion.
+
+    Args:
+        rng: draws kind, direction, speed, amount and ease.
+        shares: how often each kind is drawn; kinds of sprites or kinds of the camera.
+    """
+    camera = "still" in shares
     table, speeds = (CAMERA_MOTIONS, CAMERA_SPEEDS) if camera else (OBJECT_MOTIONS, OBJECT_SPEEDS)
-    shares = (CAMERA_SHARES if camera else OBJECT_SHARES)[edition]
     kind = str(rng.choice(list(shares), p=list(shares.values())))
     direction = str(rng.choice(table[kind]))
     speed = str(rng.choice(list(speeds), p=(0.25, 0.45, 0.30)))

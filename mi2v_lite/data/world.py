@@ -1,15 +1,11 @@
 """The lite world: clips with exact forward flow, exact visibility and a caption that tells the motion.
 
-Stands in for WebVid with estimated flow (Motion-I2V, Section 4.1): here the flow f_{0->i} is known. A photo under
+It stands in for WebVid with estimated flow (Motion-I2V, Section 4.1): here the flow f_{0->i} is known. A photo under
 camera motion lies behind 0 to 3 sprites; each layer has its own affine motion *in the frame*: a sprite that stays
 keeps its place in the picture even while the camera pans. When the camera moves sideways (parallax), the photo lies
 behind ridges of other photos that pass faster, the nearer the faster. Everything follows from one seed.
 
-There are two editions, since clips that once trained weights must be made again exactly:
-
-1. what the shipped weights learned from, and what the evaluation measures them on: at most two sprites, no parallax,
-   no bounce, no approach, captions that always tell the motion;
-2. all of it, with more synonyms, and with glyphs that have habits: a rocket of which the caption tells nothing climbs.
+Some glyphs have habits: a rocket climbs, even where the caption tells nothing of it.
 """
 
 from __future__ import annotations
@@ -23,7 +19,8 @@ import numpy as np
 
 from mi2v_lite.data import captions
 from mi2v_lite.data.clips import SPLITS, Clip
-from mi2v_lite.data.motion import HABITS, SOURCE_FRAMES, Motion, draw_habit, draw_motion
+from mi2v_lite.data.editions import EDITIONS
+from mi2v_lite.data.motion import SOURCE_FRAMES, Motion, draw_habit, draw_motion
 from mi2v_lite.data.scene import (
     SUPERSAMPLE,
     Layer,
@@ -41,8 +38,6 @@ STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
 # A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
 MIN_TEXTURE = 3.0
 PHOTOS_IN_MEMORY = 96
-# Edition -> how often there are 0, 1, 2, ... sprites.
-SPRITE_SHARES = {1: (0.14, 0.61, 0.25), 2: (0.12, 0.45, 0.28, 0.15)}
 # Glyphs with a habit are preferred this often, follow it this often, and then the caption is mostly silent about it.
 HABITUAL_SHARE, HABIT_SHARE, SILENT_SHARE = 0.2, 0.6, 0.7
 # Parallax: what each plane moves, as shares of the nearest one's way. The photo, the far ridge, the near ridge.
@@ -51,13 +46,20 @@ RIDGE_SIZE = 1.7  # of the side: wide enough that its ends stay out of the pictu
 
 
 class World:
-    """Draws clips from a list of photos and a folder of glyphs; the same seed gives the same clip.
+    """Draws clips from photos and glyphs; the same seed gives the same clip. A `ClipSource`.
 
-    photos: image files. sprites: a folder of glyph PNGs, or one that holds `train/` and `heldout/`. split: "train" or
-    "heldout"; it chooses the sprite folder and keeps the seeds of the splits apart (give each split its own photos,
-    too). size: the side of the square frames in pixels. edition: 1 or 2, see the module's header. objects_only: the
-    camera rests in every clip, and there is at least one sprite. Raises ValueError if there is nothing to draw from. A
-    `ClipSource`.
+    Args:
+        photos: image files.
+        sprites: a folder of glyph PNGs, or one that holds `train/` and `heldout/`.
+        split: "train" or "heldout". It chooses the folder of sprites and keeps the seeds of the splits apart; give each
+            split its own photos, too.
+        size: the side of the square frames in pixels.
+        num_frames: F of a clip.
+        edition: which tables to draw from, see editions.py.
+        objects_only: whether the camera rests in every clip, with at least one sprite.
+
+    Raises:
+        ValueError: there is nothing to draw from, or there is no such split or edition.
     """
 
     def __init__(
@@ -67,12 +69,13 @@ class World:
         split: str = "train",
         size: int = 128,
         num_frames: int = 16,
+        # first edition: goes with the weights that were trained on it
         edition: int = 2,
         objects_only: bool = False,
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
-        if edition not in SPRITE_SHARES:
+        if edition not in EDITIONS:
             raise ValueError(f"edition is {edition!r}; choose 1 (the shipped weights' world) or 2 (the whole one)")
         self.photos = sorted((Path(photo) for photo in photos), key=lambda path: (path.name, str(path)))
         if not self.photos:
@@ -81,8 +84,9 @@ class World:
         self.glyphs = sorted((folder if folder.is_dir() else Path(sprites)).glob("*.png"))
         if not self.glyphs:
             raise ValueError(f"no PNG glyphs in {sprites} or {folder}; the repository has some in data_samples/sprites")
-        self.habitual = [glyph for glyph in self.glyphs if glyph.stem.replace("_", " ") in HABITS]
-        self.split, self.size, self.num_frames, self.edition = split, size, num_frames, edition
+        self.edition = EDITIONS[edition]
+        self.habitual = [glyph for glyph in self.glyphs if glyph.stem.replace("_", " ") in self.edition.habits]
+        self.split, self.size, self.num_frames = split, size, num_frames
         self.objects_only = objects_only
         self._cache: OrderedDict[Path, np.ndarray] = OrderedDict()
 
@@ -94,18 +98,18 @@ class World:
         """The plan of the clip of this seed: photo, camera, sprites, stride, caption."""
         rng = np.random.default_rng([SPLITS[self.split], seed])
         stride = int(rng.choice(STRIDES, p=STRIDE_WEIGHTS))
-        camera = Motion("still") if self.objects_only else draw_motion(rng, camera=True, edition=self.edition)
+        camera = Motion("still") if self.objects_only else draw_motion(rng, self.edition.camera)
         far = replace(camera, amount=camera.amount * PLANES[0]) if camera.kind == "parallax" else camera
         background, origin = self._background(far, stride, rng)
         ridges = self._ridges(camera, rng) if camera.kind == "parallax" else []
         layers: list[Layer] = []
-        shares = SPRITE_SHARES[self.edition]
+        shares = self.edition.sprites
         for _ in range(max(int(rng.choice(len(shares), p=shares)), int(self.objects_only))):
             layers.append(self._layer(layers, stride, rng))
-        told = [(layer.sprite.name, None if layer.silent else layer.motion) for layer in layers]
+        named = [(layer.sprite.name, None if layer.silent else layer.motion) for layer in layers]
         if rng.random() < 0.5:
-            told.reverse()
-        words = captions.caption(told, camera, rng, self.edition)
+            named.reverse()
+        words = captions.caption(named, camera, rng, self.edition.words)
         return Scene(background, origin, far, [*ridges, *layers], stride, words)
 
     def times(self, stride: int) -> np.ndarray:
@@ -198,7 +202,7 @@ class World:
 
     def _layer(self, others: list[Layer], stride: int, rng: np.random.Generator) -> Layer:
         """A random sprite with a motion, placed to stay in view if it can and not to start behind another."""
-        side, motion, silent = self.size, draw_motion(rng, camera=False, edition=self.edition), False
+        side, motion, silent = self.size, draw_motion(rng, self.edition.objects), False
         size = float(rng.uniform(0.22, 0.5)) * side
         if motion.kind in ("grow", "approach", "shrink"):
             size = float(rng.uniform(0.36, 0.5) if motion.kind == "shrink" else rng.uniform(0.22, 0.34)) * side
@@ -207,7 +211,7 @@ class World:
             # Two things of one name: the caption could not tell which one does what.
             if all(sprite.name != other.sprite.name for other in others):
                 break
-        if self.edition > 1 and rng.random() < HABIT_SHARE:
+        if self.edition.habits and rng.random() < HABIT_SHARE:
             habit = draw_habit(sprite.name, sprite.mirrored, rng)
             motion, silent = habit or motion, habit is not None and rng.random() < SILENT_SHARE
         taus = np.linspace(0, self.times(stride)[-1], 9)
@@ -234,7 +238,7 @@ class World:
         draw = rng.random()
         if draw < 0.55:
             glyphs = self.glyphs
-            if self.edition > 1 and self.habitual and rng.random() < HABITUAL_SHARE:
+            if self.habitual and rng.random() < HABITUAL_SHARE:
                 glyphs = self.habitual
             return load_glyph(glyphs[int(rng.integers(len(glyphs)))], pixels, flip=bool(rng.random() < 0.5))
         # A disc of one colour shows no spin: spinning things get corners or a texture.

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from mi2v_lite.control import Drag, MotionControl
 from mi2v_lite.data.clips import ClipSource
-from mi2v_lite.data.samples import SAMPLES
+from mi2v_lite.data.samples import find_samples
 from mi2v_lite.evaluation.detail import reduced
 from mi2v_lite.evaluation.stages import flow_tensor, middle_square, noise
 from mi2v_lite.evaluation.table import painting_with
@@ -68,7 +68,7 @@ def drag_sheet(pipe: MotionI2VPipeline, seed: int = 0) -> Image.Image:
     """
     rows = []
     for name, drags in tqdm(DRAGS.items(), desc="drags"):
-        photo = middle_square(SAMPLES / "photos" / f"{name}.jpg", SIZE)
+        photo = middle_square(find_samples() / "photos" / f"{name}.jpg", SIZE)
         for drag in drags:
             start, end = (tuple((SIZE - 1) * share for share in point) for point in drag)
             control = MotionControl(size=(SIZE, SIZE), drags=[Drag(points=[start, end])])

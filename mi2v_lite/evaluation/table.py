@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.clips import Clip, ClipSource
-from mi2v_lite.data.samples import SAMPLES
+from mi2v_lite.data.samples import find_samples
 from mi2v_lite.evaluation import control, stages
 from mi2v_lite.evaluation import video as restyling
 from mi2v_lite.evaluation.detail import detail
@@ -170,7 +170,7 @@ def evaluate(
         if source is not None:
             take(name, measure, source, most)
     if "autoencoders" in measures:
-        for path in sorted((SAMPLES / "photos").glob("*.jpg")):
+        for path in sorted((find_samples() / "photos").glob("*.jpg")):
             for key, value in stages.image_vae(pipe, path).items():
                 numbers.setdefault(key, []).append(value)
     if "stage1" in measures and objects is not None:
