@@ -24,5 +24,5 @@ def test_what_is_no_log_is_named(tmp_path):
     with pytest.raises(ValueError, match="no training logs"):
         curves.read_logs(tmp_path)
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="x.csv is no log"):
+    with pytest.raises(ValueError, match="x.csv is not a training log"):
         curves.read_logs(tmp_path)

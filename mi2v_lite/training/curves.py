@@ -1,4 +1,4 @@
-"""Training logs as one table and one picture: `mi2v curves` (the model card; notebook 02 reads the same logs)."""
+"""Shows training logs as one table and one picture: `mi2v curves` (the model card; notebook 02 reads the same logs)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ SMOOTH = 9  # rows of the training loss that one drawn point averages
 class Log:
     """What a training step wrote to its `log.csv`.
 
-    name: the step. loss, heldout: (updates, values) of the training loss and of the held-out figure, which is named by
-    `measure`. minutes: time of the updates in the log; a resumed run logs on, so this is that of all its parts.
+    Attributes:
+        name: of the step.
+        loss: updates and values of the training loss.
+        heldout: updates and values of the held-out figure.
+        measure: the name of the held-out figure.
+        minutes: the time of all updates in the log, also of those before a run was resumed.
     """
 
     name: str
@@ -32,10 +36,10 @@ class Log:
 
 
 def read_logs(folder: Path) -> list[Log]:
-    """The logs below `folder`: `NAME.csv`, or `NAME/log.csv` as the trainer leaves them, by name.
+    """Reads the logs in a folder, `NAME.csv` or `NAME/log.csv` as the trainer leaves them, sorted by name.
 
     Raises:
-        ValueError: when there is none, or a file is no log of the trainer.
+        ValueError: if there is none, or if a file is not a log of the trainer.
     """
     paths = {path.stem: path for path in folder.glob("*.csv")}
     paths |= {path.parent.name: path for path in folder.glob("*/log.csv")}
@@ -48,7 +52,7 @@ def _read(name: str, path: Path) -> Log:
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"step", "loss", "seconds"} <= set(rows[0]):
-        raise ValueError(f"{path} is no log of a training: the columns step, loss and seconds are expected.")
+        raise ValueError(f"{path} is not a training log; expected the columns step, loss and seconds.")
     measure = next((key for key in rows[0] if key.startswith("heldout")), "")
     trained = [(int(row["step"]), float(row["loss"]), float(row["seconds"])) for row in rows if row["loss"]]
     held = [(int(row["step"]), float(row[measure])) for row in rows if measure and row[measure]]
@@ -59,7 +63,7 @@ def _read(name: str, path: Path) -> Log:
 
 
 def markdown(logs: list[Log]) -> str:
-    """The table: updates that the log spans, minutes, the last held-out figure."""
+    """Writes a Markdown table of the updates in each log, the minutes and the last held-out figure."""
     rows = ["| step | updates in the log | minutes | held out at the end |", "|---|---|---|---|"]
     for log in logs:
         last = f"{log.heldout[1][-1]:.4f} ({log.measure})" if len(log.heldout[1]) else ""
@@ -68,7 +72,7 @@ def markdown(logs: list[Log]) -> str:
 
 
 def picture(logs: list[Log]) -> Picture:
-    """One small plot a step: the training loss, averaged over some rows, and the held-out figure as dots."""
+    """Draws a small plot for each step: the training loss, averaged over some rows, and the held-out figure as dots."""
     lines = -(-len(logs) // COLUMNS)
     with style():
         plt.rcParams["font.size"] = 10
