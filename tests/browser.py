@@ -33,10 +33,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+if TYPE_CHECKING:
+    import nbformat
+    from playwright.sync_api import Browser, Locator, Page
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM_FLAGS = [
@@ -198,6 +201,7 @@ def chromium_path() -> str:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """One server for all tests."""
     chromium_path()
+    pytest.importorskip("jupyterlab")
     server = Lab(tmp_path_factory.mktemp("lab"))
     yield server
     server.close()
@@ -207,7 +211,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def chromium() -> Iterator[Browser]:
     """One browser for the tests of a file, closed after it: Playwright's event loop would disturb other files' own."""
     path = chromium_path()
-    with sync_playwright() as playwright:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
@@ -219,6 +224,7 @@ def open_notebook(lab: Lab, chromium: Browser) -> Iterator[Callable[..., Noteboo
 
     `cells`: source of each code cell, or an `nbformat` notebook, which is opened as it is. `timeout`: seconds.
     """
+    nbformat = pytest.importorskip("nbformat")
     contexts = []
 
     def opener(
