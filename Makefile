@@ -27,7 +27,7 @@ $(BIN)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is `$(PYTHON) --version 2>&1`. Try: make PYTHON=python3.12 .venv" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)" -c requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[notebooks,train,test]' -c requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[notebooks,test]' -c requirements.lock
 	@touch $@
 
 demo: .venv

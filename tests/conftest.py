@@ -1,6 +1,7 @@
 """What all tests share: a quiet OpenMP, set before torch is imported, and the folder of reference tensors."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Idle OpenMP threads spin by default; two torch processes on a small machine then slow each other many times over.
@@ -10,6 +11,8 @@ import pytest
 from browser import chromium, lab, open_notebook  # noqa: F401 - fixtures of the browser tests
 from hypothesis import settings
 
+# Without one of these, the tests that come to need it are skipped, and all others run.
+OPTIONAL = {"IPython", "anywidget", "av", "ipywidgets", "matplotlib", "nbformat", "nbgrader", "playwright", "traitlets"}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,3 +30,18 @@ def golden_dir() -> Path:
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def skipped_without_optional(item: pytest.Item) -> Iterator[None]:
+    """Turns the failed import of an optional package into a skip that names the package."""
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OPTIONAL:
+            pytest.skip(f"needs {package}, which is not installed")
+        raise
+
+
+pytest_runtest_setup = pytest.hookimpl(wrapper=True)(skipped_without_optional)
+pytest_runtest_call = pytest.hookimpl(wrapper=True)(skipped_without_optional)

@@ -6,13 +6,16 @@ import io
 import numpy as np
 import pytest
 import torch
-import traitlets
 from PIL import Image
 
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.viz.attention import Record, record
-from mi2v_lite.viz.widgets import AttentionExplorer
+
+pytest.importorskip("matplotlib")
+traitlets = pytest.importorskip("traitlets")
+
+from mi2v_lite.viz.widgets import AttentionExplorer  # noqa: E402 - imports matplotlib and anywidget
 
 SIDE, FRAMES = 32, 4
 

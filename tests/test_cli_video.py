@@ -1,6 +1,5 @@
 """`mi2v track` and `mi2v restyle` with a tiny random pipeline: what they write, and one clear line for each mistake."""
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +9,8 @@ from test_video import tone
 from mi2v_lite import cli
 from mi2v_lite.flow.trackers import read_tracks
 from mi2v_lite.io.videos import copy_with_sound, read_video, write_video
+
+av = pytest.importorskip("av")
 
 
 @pytest.fixture

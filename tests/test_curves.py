@@ -2,7 +2,9 @@
 
 import pytest
 
-from mi2v_lite.training import curves
+pytest.importorskip("matplotlib")
+
+from mi2v_lite.training import curves  # noqa: E402 - imports matplotlib
 
 ROWS = "step,loss,lr,seconds,heldout_loss\n10,2.0,1e-3,0.5,\n20,1.0,1e-3,0.7,\n20,,,,1.5\n"
 

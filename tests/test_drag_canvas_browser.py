@@ -3,13 +3,14 @@
 import base64
 import io
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.viz.widgets.drag_edits import painted
+
+nbformat = pytest.importorskip("nbformat")
 
 SETUP = """
 import time

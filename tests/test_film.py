@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -10,6 +9,8 @@ from mi2v_lite import cli
 from mi2v_lite.data.clips import ClipSource
 from mi2v_lite.data.film import BIG_BUCK_BUNNY, Film, Shot, read_square, told_motion
 from mi2v_lite.data.store import ClipStore
+
+av = pytest.importorskip("av")
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data_samples" / "clips" / "big_buck_bunny.mp4"
 SHOT = Shot(0, 48, "a fat white rabbit comes out of its burrow")

@@ -4,7 +4,6 @@ import ast
 import base64
 import io
 
-import nbformat
 import numpy as np
 import pytest
 import torch
@@ -13,6 +12,8 @@ from PIL import Image
 from mi2v_lite import viz
 from mi2v_lite.flow.warp import splat_average
 from mi2v_lite.viz.widgets.flow_explorer import FlowExplorer
+
+nbformat = pytest.importorskip("nbformat")
 
 WIDGET = ".flow-explorer"
 HEIGHT, WIDTH = 24, 32

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import nbformat
 import pytest
+
+nbformat = pytest.importorskip("nbformat")
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"

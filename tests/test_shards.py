@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import webdataset
 
 from mi2v_lite import cli
 from mi2v_lite.data import videos_to_shards
@@ -100,6 +99,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_webdataset_reads_the_same_shards(shards):
+    webdataset = pytest.importorskip("webdataset")
     read = ShardSet(shards)
     urls = sorted(str(path) for path in shards.glob("*.tar"))
     found = {sample["__key__"]: sample for sample in webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8")}
@@ -181,7 +181,8 @@ def test_killed_and_run_again(videos, shards, tmp_path):
         "make_shards(list_folder(sys.argv[1]), sys.argv[2], RECIPE, Slow)\n"
     )
     out = tmp_path / "out"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(
         [sys.executable, str(slow), str(videos), str(out)], env=environment, stderr=subprocess.DEVNULL
     )

@@ -2,11 +2,12 @@
 
 from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 
 from mi2v_lite.io.videos import copy_with_sound, read_video, write_video
+
+av = pytest.importorskip("av")
 
 SAMPLE = "data_samples/clips/big_buck_bunny.mp4"
 

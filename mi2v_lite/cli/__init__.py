@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 # Import name to extra, for what only an extra of pyproject.toml brings.
 EXTRAS = dict.fromkeys(("anywidget", "ipywidgets", "IPython", "matplotlib", "mediapy", "traitlets"), "notebooks")
-EXTRAS |= {"webdataset": "train", "tensorboard": "train", "playwright": "test"}
+EXTRAS |= {"webdataset": "test", "playwright": "test"}
 # Import name to the name under which pip knows the package, where they differ.
 PIP_NAMES = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml", "flow_vis": "flow-vis"}
 

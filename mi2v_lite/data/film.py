@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 
@@ -83,6 +82,8 @@ class Film:
         if not self.shots:
             raise ValueError(f"no shot of the split {split!r} has the {needed} frames that a clip needs")
         self.tracker = ChainTracker() if tracker is None else tracker
+        import av
+
         last = max(shot.start + shot.length for shot in self.shots)
         try:
             with av.open(str(self.video)) as container:
@@ -134,6 +135,8 @@ def read_square(video: Path, indices: range, size: int) -> np.ndarray:
 
     Raises ValueError if the video ends before.
     """
+    import av
+
     wanted, found = set(indices), []
     with av.open(str(video)) as container:
         stream = container.streams.video[0]

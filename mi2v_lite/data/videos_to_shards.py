@@ -25,7 +25,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -323,6 +322,8 @@ def read_moments(path: Path, recipe: Recipe) -> tuple[int, list[tuple[int, np.nd
 
 def _length(path: Path) -> int:
     """How many frames the file has, counted without decoding them. Raises ValueError if it should have more."""
+    import av
+
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
