@@ -191,6 +191,35 @@ def test_import_reader_sees_relative_and_late_imports(source, expected, monkeypa
     assert [name for _, name in package_imports(path)] == [expected]
 
 
+def test_package_needs_neither_tools_nor_checks_and_has_one_program():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        where = path.relative_to(PACKAGE).as_posix()
+        for line, dotted in package_imports(path):
+            assert dotted.split(".")[0] not in ("tools", "mi2v_checks"), f"{where}:{line} imports {dotted}"
+        if where != "cli/__main__.py":
+            assert not re.search(r"^if __name__ ==", path.read_text(encoding="utf-8"), re.MULTILINE), where
+
+
+def test_wheel_carries_what_its_commands_need():
+    """Compares the lists of pyproject.toml with the files, without building anything."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT) for path in PACKAGE.rglob("*.py")}
+    named = {".".join(folder.parts) for folder in folders} | set(settings["package-dir"])
+    assert sorted(settings["packages"]) == sorted(named)
+    carried = set()
+    for package, patterns in settings["package-data"].items():
+        folder = ROOT / settings["package-dir"].get(package, package)
+        for pattern in patterns:
+            # In setuptools `**` means files at any depth, in pathlib folders only.
+            files = [path for path in folder.glob(pattern.replace("**", "**/*")) if path.is_file()]
+            assert files, f"{package}: no file matches {pattern}"
+            carried |= set(files)
+    needed = [ROOT / "data_samples" / part for part in ("photos", "sprites", "clips", "flows")]
+    needed += [PACKAGE / "weights", PACKAGE / "configs", PACKAGE / "viz" / "widgets" / "static"]
+    missing = [path for path in repository_files() if set(path.parents) & set(needed) and path not in carried]
+    assert not missing, f"the wheel lacks {', '.join(str(path.relative_to(ROOT)) for path in missing)}"
+
+
 def test_every_module_says_what_it_is():
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -49,7 +49,7 @@ def test_video_round_trip(tmp_path):
 def test_video_of_odd_size_becomes_even(tmp_path):
     frames = clip(3, 33, 47)
     videos.write_video(tmp_path / "odd.mp4", frames)
-    seen, _ = read_video(tmp_path / "odd.mp4")
+    seen, *_ = read_video(tmp_path / "odd.mp4")
     assert seen.shape == (3, 34, 48, 3)
     assert np.abs(seen[:, :33, :47].astype(int) - frames).mean() < 5
 

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 from tqdm.auto import tqdm
 
@@ -54,6 +53,8 @@ def make_corpus(folder: str | Path, count: int, size: int = 64, num_frames: int 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: int = 8) -> None:
     """uint8 `(F, H, W, 3)` RGB to H.264 of good quality."""
+    import av
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "veryfast"})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
