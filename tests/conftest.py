@@ -36,8 +36,9 @@ def skipped_without_optional(item: pytest.Item) -> Iterator[None]:
     """Turns the failed import of an optional package into a skip that names the package."""
     try:
         return (yield)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
+    except ImportError as error:
+        missing = error if error.name else error.__cause__  # the package says in words of its own how to install PyAV
+        package = (getattr(missing, "name", None) or "").partition(".")[0]
         if package in OPTIONAL:
             pytest.skip(f"needs {package}, which is not installed")
         raise
