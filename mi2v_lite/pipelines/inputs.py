@@ -103,69 +103,6 @@ def brush_tensor(brush: np.ndarray | Tensor | Sequence | None, height: int, widt
     return F.interpolate(mask.float(), (height, width), mode="nearest")
 
 
-class VideoPipeline(DiffusionPipeline):
-    """The base of both stages' pipelines: prompts, noise and callbacks."""
-
-    _callback_tensor_inputs = ["latents"]
-    _optional_components = ["text_encoder", "tokenizer"]
-
-    def _setting(self, name: str, value: Any) -> Any:
-        """The value that the call gave, or the pipeline's own where it gave None."""
-        return getattr(self.config, name) if value is None else value
-
-    def _encode_one(self, prompt: str | Sequence[str], embeds: Tensor | None, name: str) -> Tensor:
-        """One side of the guidance: text or ready embeddings to `(b, L, D)`."""
-        dim = self.unet.config.cross_attention_dim
-        if embeds is not None:
-            if not isinstance(embeds, Tensor) or embeds.dim() != 3 or embeds.shape[-1] != dim:
-                got = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds)
-                raise ValueError(f"{name}_embeds must be a tensor (B, tokens, {dim}), got {got}.")
-            return embeds.to(self._execution_device, self.unet.dtype)
-        if self.text_encoder is None or self.tokenizer is None:
-            raise ValueError(f"The pipeline has no text encoder: give {name}_embeds, or load both parts.")
-        embeds = text.encode_text(self.tokenizer, self.text_encoder, prompt)
-        return embeds.to(self._execution_device, self.unet.dtype)
-
-    def _encode_prompts(
-        self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str],
-        prompt_embeds: Tensor | None,
-        negative_prompt_embeds: Tensor | None,
-        batch: int,
-        guided: bool,
-    ) -> Tensor:
-        """`(B, L, D)`, or `(2B, L, D)` as [negative, positive] when guided."""
-        positive = to_batch(self._encode_one(prompt, prompt_embeds, "prompt"), batch, "prompt")
-        if not guided:
-            return positive
-        negative = self._encode_one(negative_prompt, negative_prompt_embeds, "negative_prompt")
-        negative = to_batch(negative, batch, "negative_prompt")
-        if negative.shape != positive.shape:
-            raise ValueError(
-                f"prompt_embeds {tuple(positive.shape)} and negative_prompt_embeds {tuple(negative.shape)} must have "
-                "one shape: pad both to the same number of tokens."
-            )
-        return torch.cat([negative, positive])
-
-    def _noise(self, shape: tuple[int, ...], latents: Tensor | None, generator: Generators) -> Tensor:
-        """Unit normal noise of `shape`: the caller's, or drawn (one generator per item if a list)."""
-        device, dtype = self._execution_device, self.unet.dtype
-        if isinstance(generator, list) and len(generator) != shape[0]:
-            raise ValueError(f"The list of generators has {len(generator)} entries for a batch of {shape[0]}.")
-        if latents is None:
-            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        if tuple(latents.shape) != tuple(shape):
-            raise ValueError(f"latents must be unit normal noise of {tuple(shape)}, got {tuple(latents.shape)}.")
-        return latents.to(device, dtype)
-
-    def _call_back(self, callback: Callable | None, i: int, t: Tensor, latents: Tensor) -> Tensor:
-        """diffusers' `callback(pipe, step, timestep, {"latents": ...})`, which may hand back other latents."""
-        if callback is None:
-            return latents
-        return (callback(self, i, t, {"latents": latents}) or {}).pop("latents", latents)
-
-
 def batch_size(**inputs: object) -> int:
     """The size of the batch that the inputs make together.
 
@@ -215,3 +152,66 @@ def check_prompts(prompt: str | Sequence[str], prompt_embeds: Tensor | None, nam
         raise ValueError(f"{name} must be a string or a list of at least one string, got {prompt!r}; '' for none.")
     if prompt_embeds is not None and any(texts):
         raise ValueError(f"Give {name} or {name}_embeds, not both.")
+
+
+class VideoPipeline(DiffusionPipeline):
+    """The base of both stages' pipelines: prompts, noise and callbacks."""
+
+    _callback_tensor_inputs = ["latents"]
+    _optional_components = ["text_encoder", "tokenizer"]
+
+    def _setting(self, name: str, value: Any) -> Any:
+        """The value that was given to the call, or that of the pipeline's config if it is None."""
+        return getattr(self.config, name) if value is None else value
+
+    def _encode_one(self, prompt: str | Sequence[str], embeds: Tensor | None, name: str) -> Tensor:
+        """The prompts of one side of the guidance, as text or as embeddings, to `(b, L, D)`."""
+        dim = self.unet.config.cross_attention_dim
+        if embeds is not None:
+            if not isinstance(embeds, Tensor) or embeds.dim() != 3 or embeds.shape[-1] != dim:
+                got = tuple(embeds.shape) if isinstance(embeds, Tensor) else type(embeds)
+                raise ValueError(f"{name}_embeds must be a tensor (B, tokens, {dim}), got {got}.")
+            return embeds.to(self._execution_device, self.unet.dtype)
+        if self.text_encoder is None or self.tokenizer is None:
+            raise ValueError(f"The pipeline has no text encoder: give {name}_embeds, or load both parts.")
+        embeds = text.encode_text(self.tokenizer, self.text_encoder, prompt)
+        return embeds.to(self._execution_device, self.unet.dtype)
+
+    def _encode_prompts(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str],
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        batch: int,
+        guided: bool,
+    ) -> Tensor:
+        """The embeddings of the prompts: `(B, L, D)`, or with guidance `(2B, L, D)`, the negative prompts first."""
+        positive = to_batch(self._encode_one(prompt, prompt_embeds, "prompt"), batch, "prompt")
+        if not guided:
+            return positive
+        negative = self._encode_one(negative_prompt, negative_prompt_embeds, "negative_prompt")
+        negative = to_batch(negative, batch, "negative_prompt")
+        if negative.shape != positive.shape:
+            raise ValueError(
+                f"prompt_embeds {tuple(positive.shape)} and negative_prompt_embeds {tuple(negative.shape)} must have "
+                "one shape: pad both to the same number of tokens."
+            )
+        return torch.cat([negative, positive])
+
+    def _noise(self, shape: tuple[int, ...], latents: Tensor | None, generator: Generators) -> Tensor:
+        """Unit normal noise of `shape`: the caller's, or newly drawn; a list has one generator for each item."""
+        device, dtype = self._execution_device, self.unet.dtype
+        if isinstance(generator, list) and len(generator) != shape[0]:
+            raise ValueError(f"The list of generators has {len(generator)} entries for a batch of {shape[0]}.")
+        if latents is None:
+            return randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        if tuple(latents.shape) != tuple(shape):
+            raise ValueError(f"latents must be unit normal noise of {tuple(shape)}, got {tuple(latents.shape)}.")
+        return latents.to(device, dtype)
+
+    def _call_back(self, callback: Callable | None, i: int, t: Tensor, latents: Tensor) -> Tensor:
+        """Calls diffusers' `callback(pipe, step, timestep, {"latents": ...})`, which may return other latents."""
+        if callback is None:
+            return latents
+        return (callback(self, i, t, {"latents": latents}) or {}).pop("latents", latents)
