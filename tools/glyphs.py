@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 GLYPH_SIZE = 72
 
 # Glyph and caption name. Faces, people and flags are left out, and so is what is too thin to read at 28 pixels.
-# No camera either: captions speak of "the camera".
+# There is no camera either: captions speak of "the camera".
 TRAIN_GLYPHS = """
 🐱 cat face|🐶 dog face|🐹 hamster face|🐰 rabbit face|🦊 fox face|🐻 bear face|🐼 panda face|🐨 koala|
 🐯 tiger face|🦁 lion face|🐷 pig face|🐸 frog face|🐵 monkey face|🐔 chicken|🐧 penguin|🐦 blue bird|
@@ -51,10 +51,18 @@ def glyph_names(text: str) -> dict[str, str]:
 
 
 def extract_glyphs(font: Path, out: Path, size: int = GLYPH_SIZE) -> int:
-    """Draw the glyphs of both lists from a colour bitmap font into `out/train` and `out/heldout`; returns their number.
+    """Draw the glyphs of both lists into `out/train` and `out/heldout`, as palette PNGs with alpha.
 
-    The font holds 136 x 128 bitmaps at size 109. Files are palette PNGs with alpha, `size` x `size`, cropped and
-    centred.
+    Args:
+        font: a colour bitmap font, with bitmaps of 136 x 128 pixels at size 109.
+        out: the folder to write to.
+        size: side of the pictures in pixels; the glyphs are cropped and centred.
+
+    Returns:
+        how many were drawn.
+
+    Raises:
+        ValueError: the font lacks one of the glyphs.
     """
     face = ImageFont.truetype(str(font), 109)
     count = 0

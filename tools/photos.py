@@ -1,7 +1,6 @@
-"""Prepare the photos that the lite world uses as backgrounds and textures. Serves the training recipes; no paper
-equation.
+"""Prepare the photos that the lite world uses as backgrounds and textures.
 
-No network code: the sources are image files, folders of images and videos that are already on the disk.
+Nothing is downloaded: the sources are image files, folders of images and videos that are already on the disk.
 
     python -m tools.photos --out runs/photos/train mate-backgrounds/ kodak/kodim01.png bbb.mp4
 
@@ -99,10 +98,23 @@ def prepare(
     end: float | None = None,
     short_side: int = 512,
 ) -> int:
-    """Write the photos of `sources` (image files, folders, videos) to `out` as JPEG; returns how many were written.
+    """Write the photos of all sources to a folder, as JPEG.
 
     Pictures without contrast are left out, and so are video frames that hardly differ from the last one kept.
-    `every`, `start`, `end` are seconds and concern videos. Raises ValueError for a source that is none of these.
+
+    Args:
+        sources: image files, folders of images, and videos.
+        out: the folder to write to.
+        every: seconds between two frames of a video.
+        start: the first second of a video.
+        end: the last second of a video, by default its end.
+        short_side: what the shorter side is scaled down to, in pixels.
+
+    Returns:
+        how many photos were written.
+
+    Raises:
+        ValueError: a source is none of these.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = 0

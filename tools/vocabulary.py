@@ -2,8 +2,8 @@
 
     python -m tools.vocabulary --out mi2v_lite/weights/tokenizer
 
-All 256 bytes are in it, so every prompt tokenizes, and the merges of a list of words about things that move. BPE runs
-until each listed word is one token.
+It has all 256 bytes, so that every prompt can be tokenized, and the merges of a list of words about things that move.
+BPE runs until each of these words is one token.
 """
 
 from __future__ import annotations
@@ -92,8 +92,13 @@ def vocabulary_words() -> list[str]:
 def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
     """Byte-pair encoding (Sennrich et al. 2016) run until every word is one token.
 
-    words: lower case ASCII words. Returns merges in order of rank; `</w>` marks a word's end, as in CLIP.
     Ties go to the alphabetically first pair, so the result is the same on every machine.
+
+    Args:
+        words: lower case ASCII words.
+
+    Returns:
+        the merges in the order of their rank; `</w>` marks the end of a word, as in CLIP.
     """
     pieces = [[*word[:-1], word[-1] + "</w>"] for word in sorted(set(words))]
     merges: list[tuple[str, str]] = []
@@ -119,11 +124,16 @@ def _merge(piece: list[str], pair: tuple[str, str]) -> list[str]:
 def build_tokenizer(folder: str | Path, words: Iterable[str] | None = None) -> CLIPTokenizer:
     """Write the lite tokenizer into `folder` and return it.
 
-    folder: is made when missing; gets vocab.json, merges.txt and transformers' own files, so
-    `CLIPTokenizer.from_pretrained(folder)` loads it.
-    words: what shall be single tokens; None takes `vocabulary_words()`.
-    Ids: 256 bytes, the same 256 with `</w>`, the merges, start, end. At most 32 tokens a prompt.
-    Errors: ValueError when a word is not made of lower case ASCII letters.
+    The ids are those of 256 bytes, of the same 256 with `</w>`, of the merges, and of start and end. A prompt has at
+    most 32 tokens.
+
+    Args:
+        folder: is made if it is missing; it gets vocab.json, merges.txt and the files of transformers, so that
+            `CLIPTokenizer.from_pretrained(folder)` loads it.
+        words: which words are single tokens; None takes `vocabulary_words()`.
+
+    Raises:
+        ValueError: a word is not made of lower case ASCII letters.
     """
     words = vocabulary_words() if words is None else sorted(set(words))
     for word in words:

@@ -1,1 +1,1 @@
-"""Training and test data made by the package itself: a world with exact flow, and stores of its clips."""
+"""Clips to train on and to measure with: a world with exact flow, films and videos with tracked flow, their files."""

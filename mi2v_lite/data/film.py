@@ -1,14 +1,14 @@
-"""Clips of a real film beside those of the world: how things move that nobody drew. Serves the training recipes.
+"""Clips of a real film: how things move that nobody drew. The training recipes use them beside those of the world.
 
     film = Film("bbb.mp4"); clip = film.clip(7)
 
 Only shots with a still camera are taken: there the caption can tell the motion without a word on the camera. A clip is
-16 frames of a shot at a random stride, some mirrored, cut to the middle square. Its flow is an estimate, by the chained
-tracker of `flow/tracking.py` through the frames in between too. Its caption is what is to be seen, written by a person
-for each shot, and what moves where and how fast, in the words of captions.py, read off the flow (Motion-I2V,
-Section 4.1, has captions from the data set and flow from a tracker).
+16 frames of a shot at a random stride, cut to the middle square and mirrored half of the time. Its flow is an estimate
+by the chained tracker of `flow/tracking.py`, which also sees the frames in between. Its caption says what is to be
+seen, as a person wrote it for each shot, and then what moves where and how fast, as read off the flow, in the words of
+captions.py. (In Motion-I2V, Section 4.1, captions come from the data set and flow from a tracker.)
 
-`BIG_BUCK_BUNNY` are the shots of that film, of which whole shots are held out; another film needs a list of its own.
+`BIG_BUCK_BUNNY` lists the shots of that film, some of which are held out whole; another film needs its own list.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from mi2v_lite.data.motion import DIRECTIONS, SOURCE_FRAMES, Motion
 from mi2v_lite.flow.tracking import ChainTracker, Tracker
 
 STRIDES = (2, 4, 8)
-LINK = 4  # film frames: the tracker sees a frame this often at least, whatever the stride
+LINK = 4  # the tracker sees at least every fourth frame of the film, whatever the stride
 TRACK_AT = 2  # the tracker sees pictures this many times larger than the clip's
-# A part of a shot where less than this share of frame 0 is still seen in the last frame (somebody walks out of the
-# picture or in front of everything) has hardly a flow to learn from: another is drawn, so many times.
+# Where less than this share of frame 0 is still seen in the last frame, since somebody walks out of the picture or in
+# front of everything, there is hardly a flow to learn from: another part is drawn, at most so many times.
 LEAST_SEEN, TRIES = 0.5, 4
 # In the last frame: a pixel moves from this share of the side on, a clip from this share of its pixels on, and it has
 # a direction when its mean displacement is this share of the mean length.
@@ -41,7 +41,14 @@ SLOW_BELOW, QUICK_ABOVE = 0.11, 0.25
 
 @dataclass(frozen=True)
 class Shot:
-    """One take of a film: first frame and number of frames (counted from 0), split, and what is to be seen."""
+    """One take of a film.
+
+    Attributes:
+        start: its first frame, counted from 0.
+        length: its number of frames.
+        caption: what is to be seen.
+        split: "train" or "heldout".
+    """
 
     start: int
     length: int
@@ -50,7 +57,7 @@ class Shot:
 
 
 def read_shots(path: Path) -> tuple[Shot, ...]:
-    """The shots of a JSON file `{"shots": [{"start", "length", "split", "caption"}, ...]}`."""
+    """Read the shots of a JSON file, `{"shots": [{"start", "length", "split", "caption"}, ...]}`."""
     return tuple(Shot(**shot) for shot in json.loads(path.read_text(encoding="utf-8"))["shots"])
 
 
@@ -58,11 +65,18 @@ BIG_BUCK_BUNNY = read_shots(Path(__file__).with_name("big_buck_bunny.json"))
 
 
 class Film:
-    """Draws clips from the shots of one video file; the same seed gives the same clip. A `ClipSource`.
+    """Draws clips from the shots of a video; the same seed gives the same clip. A `ClipSource`.
 
-    video: the file. shots: where to take clips from. split: "train" or "heldout": which of them. size: side of the
-    square frames in pixels. tracker: gives flow and visibility, `ChainTracker` by default. Raises ValueError for
-    a file that is no video or no shot that is long enough.
+    Args:
+        video: the file.
+        shots: where to take clips from.
+        split: "train" or "heldout", which of the shots.
+        size: side of the square frames in pixels.
+        num_frames: F of a clip.
+        tracker: gives flow and visibility, `ChainTracker` by default.
+
+    Raises:
+        ValueError: the file cannot be read as a video, it is another film than the shots', or no shot is long enough.
     """
 
     def __init__(
@@ -92,7 +106,7 @@ class Film:
             raise ValueError(f"{self.video} cannot be read as a video ({error})") from error
         if length and length < last:
             raise ValueError(
-                f"{self.video} has {length} frames, its shots go to {last}: these are another film's shots"
+                f"{self.video} has {length} frames, but the shots go to {last}: these are another film's shots"
             )
 
     def clip(self, seed: int) -> Clip:
@@ -108,7 +122,7 @@ class Film:
         lengths = np.array([shot.length for shot in self.shots], np.float64)
         shot = self.shots[int(rng.choice(len(self.shots), p=lengths / lengths.sum()))]
         future = self.num_frames - 1
-        stride = int(rng.choice([each for each in STRIDES if each * future < shot.length]))
+        stride = int(rng.choice([stride for stride in STRIDES if stride * future < shot.length]))
         start = shot.start + int(rng.integers(shot.length - stride * future))
         mirrored = bool(rng.random() < 0.5)
 
@@ -131,13 +145,22 @@ def _smaller(picture: np.ndarray) -> np.ndarray:
 
 
 def read_square(video: Path, indices: range, size: int) -> np.ndarray:
-    """The middle square of these frames (rising, counted from 0), uint8 `(len(indices), size, size, 3)` RGB.
+    """The middle square of some frames of a video.
 
-    Raises ValueError if the video ends before.
+    Args:
+        video: the file.
+        indices: rising numbers of frames, counted from 0.
+        size: side of the square in pixels.
+
+    Returns:
+        uint8 `(len(indices), size, size, 3)`, RGB.
+
+    Raises:
+        ValueError: the video ends before.
     """
     import av
 
-    wanted, found = set(indices), []
+    wanted, squares = set(indices), []
     with av.open(str(video)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -150,19 +173,21 @@ def read_square(video: Path, indices: range, size: int) -> np.ndarray:
                 shape = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
                 picture = frame.reformat(**shape, format="rgb24", interpolation="AREA").to_ndarray()
                 top, left = (picture.shape[0] - size) // 2, (picture.shape[1] - size) // 2
-                found.append(picture[top : top + size, left : left + size])
+                squares.append(picture[top : top + size, left : left + size])
             if number >= indices[-1]:
                 break
-    if len(found) != len(indices):
-        raise ValueError(f"{video} gave {len(found)} of the {len(indices)} frames from {indices[0]} to {indices[-1]}")
-    return np.stack(found)
+    if len(squares) != len(indices):
+        raise ValueError(f"{video} gave {len(squares)} of the {len(indices)} frames from {indices[0]} to {indices[-1]}")
+    return np.stack(squares)
 
 
 def told_motion(flow: np.ndarray, seen: np.ndarray, frames: int) -> Motion:
     """What a caption tells of a motion: a drift in one of eight directions (or "around") at a speed, or a stay.
 
-    flow: f_{0->last} `(2, H, W)` pixels. seen: bool `(H, W)`, the pixels whose flow is no guess. frames: how many film
-    frames it took; speeds are those of motion.py.
+    Args:
+        flow: f_{0->last} `(2, H, W)`, pixels.
+        seen: bool `(H, W)`, where the flow is more than a guess.
+        frames: how many film frames the motion took; the speeds are those of motion.py.
     """
     length = np.linalg.norm(flow, axis=0)
     moving = seen & (length > MOVES_FROM * flow.shape[-1])

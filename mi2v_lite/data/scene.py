@@ -16,9 +16,15 @@ SUPERSAMPLE = 2
 
 @dataclass(frozen=True)
 class Layer:
-    """A sprite in a scene: picture, centre (x, y) and size in frame 0 (pixels), tilt (radians), motion.
+    """A sprite in a scene.
 
-    silent: the caption names it and leaves its motion to the reader, who knows its habit.
+    Attributes:
+        sprite: its picture.
+        centre: (x, y) in frame 0, in pixels.
+        size: in frame 0, in pixels.
+        tilt: in radians.
+        motion: how it moves.
+        silent: whether the caption only names it and leaves its motion to the reader, who knows its habit.
     """
 
     sprite: Sprite
@@ -31,9 +37,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """The plan of a clip before it is drawn. Later layers are nearer.
+    """The plan of a clip before it is drawn.
 
-    background: uint8 photo, SUPERSAMPLE photo pixels a frame pixel. origin: (x, y) of frame 0's top-left corner in it.
+    Attributes:
+        background: a photo, uint8 `(h, w, 3)`, with SUPERSAMPLE photo pixels to a frame pixel.
+        origin: (x, y) of frame 0's top-left corner in it.
+        camera: how the camera moves.
+        layers: the sprites; later ones are nearer.
+        stride: source frames between two frames.
+        caption: what moves, and how.
     """
 
     background: np.ndarray
@@ -45,18 +57,18 @@ class Scene:
 
 
 def camera_matrix(camera: Motion, tau: float, size: int) -> np.ndarray:
-    """Frame-0 point -> point at tau under the camera, pixels, (2, 3)."""
+    """The map `(2, 3)` of the background from frame 0 to the time tau, in pixels."""
     middle = (size - 1) / 2
     return camera.matrix(tau, (middle, middle), size / 2, size)
 
 
 def layer_matrix(layer: Layer, tau: float, size: int) -> np.ndarray:
-    """Frame-0 point -> point at tau on this layer, pixels, (2, 3)."""
+    """The map `(2, 3)` of a layer from frame 0 to the time tau, in pixels."""
     return layer.motion.matrix(tau, layer.centre, layer.size / 2, size)
 
 
 def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Affine (2, 3) on points (2, ...)."""
+    """Apply an affine map `(2, 3)` to points `(2, ...)`."""
     return np.einsum("ij,j...->i...", matrix[:, :2], points) + matrix[:, 2].reshape(2, *[1] * (points.ndim - 1))
 
 
@@ -73,7 +85,7 @@ _FROM_SUPER = np.linalg.inv(_TO_SUPER)
 
 
 def draw_background(scene: Scene, camera: np.ndarray, size: int) -> np.ndarray:
-    """The photo seen by the camera, uint8 (S*size, S*size, 3). Beyond the photo's edge it is mirrored."""
+    """The photo as the camera sees it, uint8 `(S*size, S*size, 3)`. Beyond its edges the photo is mirrored."""
     shift = np.array([[1, 0, -scene.origin[0]], [0, 1, -scene.origin[1]], [0, 0, 1]], np.float64)
     matrix = _TO_SUPER @ _square(camera) @ _FROM_SUPER @ shift
     side = size * SUPERSAMPLE
@@ -83,7 +95,7 @@ def draw_background(scene: Scene, camera: np.ndarray, size: int) -> np.ndarray:
 
 
 def draw_sprite(picture: np.ndarray, layer: Layer, moved: np.ndarray, size: int) -> np.ndarray:
-    """Lay the sprite over `picture` in place; returns its alpha in frame pixels, float32 (size, size)."""
+    """Lay a sprite over `picture`, in place; returns its alpha in frame pixels, float32 `(size, size)`."""
     pixels = layer.sprite.pixels
     middle, scale = (pixels.shape[0] - 1) / 2, layer.size / pixels.shape[0]
     cos, sin = scale * np.cos(layer.tilt), scale * np.sin(layer.tilt)
@@ -107,5 +119,5 @@ def draw_sprite(picture: np.ndarray, layer: Layer, moved: np.ndarray, size: int)
 
 
 def average_down(picture: np.ndarray, size: int) -> np.ndarray:
-    """From supersampled to frame pixels, (size, size, ...)."""
+    """Average from supersampled to frame pixels, `(size, size, ...)`."""
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)

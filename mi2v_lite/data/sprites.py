@@ -1,12 +1,12 @@
-"""Sprites of the lite world: emoji glyphs and textured shapes, as colour with soft alpha. Serves the training recipes.
+"""Sprites of the lite world: emoji glyphs and textured shapes, as colour with soft alpha. Serves world.py.
 
 The glyphs are small PNG files named after what they show (`red_apple.png`), drawn from Noto Color Emoji (SIL Open Font
-License 1.1). They were extracted once by
+License 1.1). They were drawn once by
 
     python -m tools.glyphs --font NotoColorEmoji.ttf --out data_samples/sprites
 
 The shapes are made on the spot from a plain colour or from a piece of a photo: they teach the models to move things
-that are no clip art.
+that are not clip art.
 """
 
 from __future__ import annotations
@@ -44,9 +44,11 @@ SHAPES = {
 class Sprite:
     """A picture that can be laid over a scene.
 
-    name: what a caption calls it, without article; "" for scenery, of which no caption tells. pixels: float32
-    (n, n, 4), colour already multiplied by alpha; colour 0 to 255, alpha 0 to 1. Nothing opaque touches the rim, so
-    that a linear warp fades out softly. mirrored: a glyph that looks to the right (as drawn they look to the left).
+    Attributes:
+        name: what a caption calls it, without an article; "" for scenery, which no caption mentions.
+        pixels: float32 `(n, n, 4)`, colour 0 to 255, already multiplied by alpha, and alpha 0 to 1. Nothing opaque
+            touches the rim, so that a linear warp fades out softly.
+        mirrored: whether it looks to the right; as drawn, glyphs look to the left.
     """
 
     name: str
@@ -61,10 +63,19 @@ def with_article(name: str) -> str:
 
 
 def load_glyph(path: Path, size: int, flip: bool = False) -> Sprite:
-    """The glyph file at `path` as a Sprite of `size` x `size` pixels; its name is the file's name with spaces."""
+    """A glyph from its file, named after the file.
+
+    Args:
+        path: a PNG with alpha.
+        size: side of the sprite in pixels.
+        flip: whether to mirror it left and right.
+
+    Raises:
+        ValueError: the file is not such a PNG.
+    """
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
-        raise ValueError(f"{path} is no PNG with alpha; sprites need four channels (make them with tools.glyphs)")
+        raise ValueError(f"{path} is not a PNG with alpha; sprites need four channels (tools.glyphs makes them)")
     pixels = cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA).astype(np.float32)
     pixels[..., 3] /= 255
     pixels[..., :3] *= pixels[..., 3:]
@@ -113,7 +124,7 @@ def shape_alpha(shape: str, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def plain_shape(shape: str, colour: str, size: int, rng: np.random.Generator) -> Sprite:
-    """A shape in one colour with a faint gradient (`colour` is a key of COLOURS), `size` x `size` pixels."""
+    """A shape in a colour of COLOURS with a faint gradient, `size` x `size` pixels."""
     alpha = shape_alpha(shape, size, rng)
     base = np.array(COLOURS[colour], np.float32) + rng.normal(0, 8, 3).astype(np.float32)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
