@@ -11,7 +11,7 @@ DEMO_ARGS ?= --seed 0
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lab lint lock clean notebooks exercises gallery
+.PHONY: help .venv demo test lab lint lock versions clean notebooks exercises gallery
 
 help:
 	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,flow.png}"
@@ -53,6 +53,10 @@ exercises: .venv
 # Six clips of what was drawn on the shipped photos: data_samples/controls/*.json -> data_samples/gallery.png
 gallery: .venv
 	$(BIN)/python notebooks/gallery.py
+
+# The unit tests with the oldest, the pinned and the newest dependencies: about 15 GB in runs/versions.
+versions: .venv
+	$(BIN)/python -m tools.versions
 
 lab: .venv
 	$(BIN)/jupyter lab notebooks
