@@ -11,6 +11,7 @@ from PIL import Image
 
 from mi2v_lite import MotionControl, MotionI2VPipeline
 from mi2v_lite.control import Drag
+from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.flow.warp import SplatOperator, splat_average
 from mi2v_lite.models.autoencoder import decode, encode
 
@@ -113,3 +114,19 @@ def test_a_clip_is_that_of_the_cpu(pipe, photo, device):
     pipe.to("cpu")
     for ours, theirs in zip(result, expected, strict=True):
         assert_near(ours, theirs, torch.float32)
+
+
+@pytest.mark.parametrize("stage", ["motion", "animation"])
+def test_the_unet_is_one_graph(pipe, stage):
+    """`torch.compile` finds no place where it would have to interrupt the network."""
+    unet = getattr(pipe, f"{stage}_unet")
+    side, frames = SIZE // 8, FRAMES - (stage == "motion")
+    sample, text = noise(1, unet.config.in_channels, frames, side, side), noise(1, 32, unet.config.cross_attention_dim)
+    given = {"stride": torch.arange(1, frames + 1)[None]}
+    if stage == "animation":
+        given = {"flow": unet.prepare(SplatCache(3 * noise(1, FRAMES - 1, 2, SIZE, SIZE)), (side, side))}
+    compiled = torch.compile(unet, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            compiled(sample, torch.tensor([500]), text, **given), unet(sample, torch.tensor([500]), text, **given)
+        )

@@ -21,7 +21,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from mi2v_lite.flow.splat_cache import SplatCache
-from mi2v_lite.flow.warp import travelled
+from mi2v_lite.flow.warp import SplatOperator, travelled
 from mi2v_lite.models.fusion import FUSIONS, ignore
 
 MOTION_NORM_GROUPS = 32  # AnimateDiff's motion modules always use 32 groups, whatever the UNet itself uses
@@ -138,6 +138,21 @@ class TemporalAttention(Attention):
             and `"attention"` that is M = 2F - 1 entries z0, z'1, z1, ..., z'N, zN.
         """
         return self._sequences(z, num_frames, self._warped_with_extras(z, num_frames, size, motion))
+
+    def prepare(self, motion: SplatCache, size: tuple[int, int]) -> None:
+        """Compute what this layer will ask of a motion field, so that it is there when the layer runs.
+
+        Args:
+            motion: the motion field, which keeps it.
+            size: `(h, w)` of the features.
+        """
+        if self.fusion == "none" or motion.official_batch_quirk:
+            return
+        motion.at(size, SplatOperator)
+        if self.offset_code is not None:
+            motion.at(size, offset_waves)
+        if self.piece_warp is not None:
+            motion.at((size[0] * self.piece_warp.pieces, size[1] * self.piece_warp.pieces), SplatOperator)
 
     def warp(self, z: Tensor, num_frames: int, size: tuple[int, int], motion: SplatCache) -> Tensor:
         """Splat the reference features to every later frame: z'[i] = splat(z[0], f_{0->i}).

@@ -445,6 +445,26 @@ class VideoUNet(VideoEncoder):
                 x = block.upsamplers[0](x, output_size=skips[-1].shape[-2:])  # sides may be odd: take the next skip's
         return unfold_frames(self.conv_out(self.conv_act(self.conv_norm_out(x))), frames)
 
+    def prepare(self, motion: SplatCache, size: tuple[int, int]) -> SplatCache:
+        """Compute what all layers will ask of a motion field before the first of them runs.
+
+        Building a splat operator depends on the values of the field. On a GPU that stops the sampling loop until they
+        are known, and `torch.compile` cannot put it into one graph with the layers.
+
+        Args:
+            motion: the motion field, which keeps what is computed.
+            size: `(h, w)` of the latents.
+
+        Returns:
+            The motion field.
+        """
+        attentions = [module for module in self.modules() if isinstance(module, TemporalAttention)]
+        for _ in self.config.block_out_channels:
+            for attention in attentions:
+                attention.prepare(motion, size)
+            size = (-(-size[0] // 2), -(-size[1] // 2))  # each level has half the resolution of the one above
+        return motion
+
     def _motion(self, flow: Tensor | SplatCache | None) -> SplatCache | None:
         """The motion field ready for warping; None where the network does not warp."""
         if self.config.fusion == "none" or not self.config.motion_modules:

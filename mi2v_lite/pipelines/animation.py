@@ -157,6 +157,7 @@ class AnimationPipeline(VideoPipeline):
             inputs.to_batch(flow.to(photo.device), batch, "flow"),
             official_batch_quirk=self.unet.config.official_batch_quirk,
         )
+        self.unet.prepare(motion, tuple(photo.shape[-2:]))
         noise = self._noise((batch, photo.shape[1], num_frames, *photo.shape[2:]), latents, generator)
         # Frame 0 starts without noise, as in the release, so that the latents between the steps can be compared.
         noise = _with_first_frame(noise, photo)
