@@ -180,7 +180,7 @@ def sampling(
         name: what the row is called.
         dtype: of the weights.
         offload: one model at a time on the device, attention in slices, frames decoded one by one.
-        backend: with which `torch.compile` compiles both UNets; None leaves them as they are.
+        backend: with which `torch.compile` compiles both UNets, each as one graph; None leaves them as they are.
     """
     clip = replace(clip, dtype=dtype)
     with fresh_memory(clip.device):
@@ -193,7 +193,7 @@ def sampling(
                 pipe.enable_model_cpu_offload()
         if backend:
             for unet in (pipe.motion_unet, pipe.animation_unet):
-                unet.compile(backend=backend)
+                unet.compile(backend=backend, fullgraph=True)
         width = pipe.motion_unet.config.cross_attention_dim
         text = torch.zeros(1, 77, width, device=clip.device, dtype=dtype)
         image = torch.zeros(3, clip.height, clip.width)
