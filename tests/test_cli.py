@@ -268,7 +268,7 @@ MISTAKES = {
     "brush of another size": (["animate", "photo.png", "--brush", "long.png", *OUT], "100x40 px but the photo 90x60"),
     "black brush": (["animate", "photo.png", "--brush", "black.png", *OUT], "brush has no pixel that may move"),
     "no such control": (["animate", "photo.png", "--control", "none.json", *OUT], "none.json: No such file"),
-    "control is no JSON": (["animate", "photo.png", "--control", "text.txt", *OUT], "text.txt: .* no valid JSON"),
+    "control is no JSON": (["animate", "photo.png", "--control", "text.txt", *OUT], "text.txt: .* not valid JSON"),
     "control of another photo": (
         ["animate", "photo.png", "--control", "long.json", *OUT],
         "long.json was drawn on 100x40 px but the photo photo.png has 90x60",
