@@ -10,58 +10,70 @@ from . import common
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Register `train`, `curves` and `export`."""
-    each = commands.add_parser("train", help="train one step", description="Trains one step of a curriculum.")
-    each.set_defaults(run=train)
-    each.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, e.g. mi2v_lite/configs/lite.yaml")
-    each.add_argument("--step", required=True, metavar="NAME", help="the step's name in CONFIG")
-    each.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)")
-    old = each.add_mutually_exclusive_group()
+    """Registers `train`, `curves` and `export`."""
+    parser = commands.add_parser("train", help="train one step", description="Trains one step of a curriculum.")
+    parser.set_defaults(run=train)
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, e.g. mi2v_lite/configs/lite.yaml")
+    parser.add_argument("--step", required=True, metavar="NAME", help="the step's name in CONFIG")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)"
+    )
+    old = parser.add_mutually_exclusive_group()
     old.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     old.add_argument("--restart", action="store_true", help="remove the step's old results and start anew")
 
-    each = commands.add_parser("curves", help="training logs at a glance", description="Table and picture of the logs.")
-    each.set_defaults(run=curves)
-    each.add_argument("logs", metavar="FOLDER", type=Path, help="with NAME.csv or NAME/log.csv, e.g. runs")
-    each.add_argument("-o", "--output", type=Path, metavar="curves.png", help="draw the losses there")
+    parser = commands.add_parser(
+        "curves", help="training logs at a glance", description="Table and picture of the logs."
+    )
+    parser.set_defaults(run=curves)
+    parser.add_argument("logs", metavar="FOLDER", type=Path, help="with NAME.csv or NAME/log.csv, e.g. runs")
+    parser.add_argument("-o", "--output", type=Path, metavar="curves.png", help="draw the losses there")
 
-    each = commands.add_parser(
+    parser = commands.add_parser(
         "export", help="results to a pipeline", description="The results of a curriculum become one pipeline folder."
     )
-    each.set_defaults(run=export)
-    each.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, e.g. mi2v_lite/configs/lite.yaml")
-    each.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)")
-    each.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the pipeline's folder")
+    parser.set_defaults(run=export)
+    parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, e.g. mi2v_lite/configs/lite.yaml")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="the pipeline's folder")
 
 
 def train(options: argparse.Namespace) -> None:
-    """`mi2v train`: one step of a curriculum."""
+    """Runs `mi2v train`: one step of a curriculum, in this process and in others that `accelerate launch` started."""
     from mi2v_lite.training.curriculum import load_config
 
-    config = load_config(options.config)
-    config.step(options.step)  # refuses a wrong name before torch loads
-    from mi2v_lite.training.trainer import train as train_step
+    speaks = os.environ.get("RANK", "0") == "0"  # the first process speaks for all
+    try:  # refuses a wrong config or name before torch loads
+        config = load_config(options.config)
+        config.step(options.step)
+    except ValueError:
+        if speaks:
+            raise
+        raise SystemExit(2) from None
+    from mi2v_lite.training import trainer
 
-    result = train_step(config, options.step, options.runs, options.resume, options.restart)
-    if os.environ.get("RANK", "0") == "0":  # of the processes of `accelerate launch`, the first one says it
+    result = trainer.train(config, options.step, options.runs, options.resume, options.restart)
+    if speaks:
         print(f"wrote {result}")
 
 
 def curves(options: argparse.Namespace) -> None:
-    """`mi2v curves`: updates, minutes and losses of the training logs; Markdown on stdout, the curves in a picture."""
+    """Runs `mi2v curves`: prints updates, minutes and losses of the training logs as Markdown, and draws the curves."""
     if options.output is not None:
         common.check_writable([options.output])
-    from mi2v_lite.training import curves as drawn
+    from mi2v_lite.training import curves as training_curves
 
-    logs = drawn.read_logs(options.logs)
-    print(drawn.markdown(logs))
+    logs = training_curves.read_logs(options.logs)
+    print(training_curves.markdown(logs))
     if options.output is not None:
-        drawn.picture(logs).save(options.output)
+        training_curves.picture(logs).save(options.output)
         print(f"\nwrote {options.output}")
 
 
 def export(options: argparse.Namespace) -> None:
-    """`mi2v export`: the results of a curriculum as one pipeline folder."""
+    """Runs `mi2v export`: the results of a curriculum become the folder of a pipeline."""
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config)

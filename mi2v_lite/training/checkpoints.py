@@ -1,6 +1,8 @@
 """Checkpoints and the moving average, of a training in one process or of one sharded over many (notebook 06).
 
 A file always holds whole tensors, so a training goes on with any number of processes, its parameters sharded or not.
+`torch.distributed.checkpoint.state_dict` gathers models and optimisers in the same way, but not the moving average, for
+which the four helpers here would be needed all the same.
 """
 
 from __future__ import annotations
@@ -24,24 +26,29 @@ KEEP_CHECKPOINTS = 2
 
 
 def local(value: Tensor) -> Tensor:
-    """This process' part of a sharded tensor; any other as it is."""
+    """This process's part of a sharded tensor; any other tensor as it is."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
 def full(value: Any) -> Any:
-    """The whole of a sharded tensor, gathered: all processes must ask; anything else as it is."""
+    """A sharded tensor gathered from all processes, which must all call this; anything else as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def spread(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor sharded as `like` is."""
+    """A whole tensor sharded in the way that `like` is."""
     if not isinstance(like, DTensor):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
 class Ema:
-    """Exponential moving average of named parameters in float32, with the usual warm-up (1 + k) / (10 + k)."""
+    """Exponential moving average of named parameters in float32, with the usual warm-up (1 + k) / (10 + k).
+
+    Args:
+        parameters: the parameters by name; the average starts from them.
+        decay: how much of the average an update keeps after the warm-up, 0 to below 1.
+    """
 
     def __init__(self, parameters: dict[str, Tensor], decay: float) -> None:
         self.decay = decay
@@ -71,7 +78,7 @@ def is_sharded(parameters: dict[str, Tensor]) -> bool:
 
 
 def whole(tensors: dict[Any, Any], keep: bool) -> dict[Any, Any]:
-    """The whole tensors, on the CPU if they were sharded. All processes must ask; who need not `keep` them gets {}."""
+    """Gathers tensors, to the CPU if they were sharded. All processes must call it; without `keep` it returns {}."""
     gathered = {}
     for name, value in tensors.items():
         value = full(value).cpu() if isinstance(value, DTensor) else value
@@ -89,9 +96,19 @@ def write_checkpoint(
     ema: Ema,
     writes: bool = True,
 ) -> Path:
-    """Writes a checkpoint, under another name first: a folder `checkpoint-<n>` is always whole. Removes old ones.
+    """Writes a checkpoint, whole or not at all, and removes old ones.
 
-    All processes call it, since a sharded tensor is gathered from all; the one that `writes` writes.
+    Args:
+        folder: the step's folder.
+        step: the step.
+        done: the number of updates so far.
+        parameters: what trains, by name.
+        optimizer: its optimiser.
+        ema: its moving average.
+        writes: whether this process writes. All processes call the function, since sharded tensors come from all.
+
+    Returns:
+        The folder `checkpoint-<done>`.
     """
     target = folder / f"checkpoint-{done}"
     files = {name: whole(tensors, writes) for name, tensors in (("weights", parameters), ("ema", ema.shadow))}
@@ -111,11 +128,25 @@ def write_checkpoint(
 
 
 def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: Ema) -> int:
-    """Loads the newest checkpoint; returns how many updates it holds, 0 if there is none."""
-    found = _checkpoints(folder)
-    if not found:
+    """Loads the newest checkpoint of a step's folder into the parameters, the optimiser and the moving average.
+
+    Args:
+        folder: the step's folder.
+        step: the step.
+        parameters: what trains, by name.
+        optimizer: its optimiser.
+        ema: its moving average.
+
+    Returns:
+        The number of updates that the checkpoint holds; 0 if there is none.
+
+    Raises:
+        ValueError: If the checkpoint was written with another seed or for other parameters.
+    """
+    checkpoints = _checkpoints(folder)
+    if not checkpoints:
         return 0
-    newest = found[-1]
+    newest = checkpoints[-1]
     state = json.loads((newest / "step.json").read_text())
     weights = load_file(newest / "weights.safetensors")
     if state["seed"] != step.seed or weights.keys() != parameters.keys():
@@ -135,7 +166,7 @@ def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: 
 
 
 def write_final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dict[str, Tensor]) -> None:
-    """Writes every model that trained, as float32 safetensors with its config.json."""
+    """Writes every model that has one of the trained `parameters`: float32 safetensors with a config.json."""
     with atomic_folder(folder / "final") as partial:
         for key, model in models.items():
             if any(name.startswith(f"{key}.") for name in parameters):
@@ -143,15 +174,16 @@ def write_final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dic
 
 
 def check_start(folder: Path, resume: bool, restart: bool) -> None:
-    """Refuses a training that would lose what an earlier one left in a step's folder, or mix with it.
+    """Refuses a training that would overwrite the results of an earlier one, or mix with them.
 
     Args:
-        folder: the step's.
-        resume, restart: as in `trainer.train`.
+        folder: the step's folder.
+        resume: whether the training goes on from the newest checkpoint.
+        restart: whether it removes the old results.
 
     Raises:
-        ValueError: when there are checkpoints or a `final` and neither is asked for, or when `resume` finds a `final`
-            and no checkpoint to go on from.
+        ValueError: If there are checkpoints or a `final` and neither is asked for, or if `resume` finds a `final` and
+            no checkpoint to go on from.
     """
     names = folder_names(folder)
     checkpoints, final = _numbered(names), "final" in names
@@ -172,10 +204,10 @@ def check_start(folder: Path, resume: bool, restart: bool) -> None:
 def remove_results(folder: Path) -> None:
     """Removes checkpoints, `final`, `validation` and `log.csv` from a step's folder, after a line on stderr."""
     others = [path for name in ("final", "validation", "log.csv") if (path := folder / name).exists()]
-    if not (found := [*_checkpoints(folder), *others]):
+    if not (results := [*_checkpoints(folder), *others]):
         return
-    print(f"{folder}: removing {', '.join(path.name for path in found)} of an earlier training", file=sys.stderr)
-    for path in found:
+    print(f"{folder}: removing {', '.join(path.name for path in results)} of an earlier training", file=sys.stderr)
+    for path in results:
         if path.is_dir():
             remove_folder(path)
         else:
@@ -187,14 +219,14 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _numbered(names: Iterable[str]) -> list[str]:
-    """Those of the names that are a checkpoint's, by their updates."""
+    """The names that are those of checkpoints, in the order of their updates."""
     numbers = {name: name.removeprefix("checkpoint-") for name in names if name.startswith("checkpoint-")}
     return sorted((name for name, number in numbers.items() if number.isdecimal()), key=lambda name: int(numbers[name]))
 
 
 @torch.no_grad()
 def copy_all(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
-    """Sets every tensor of `target`, sharded or not, to that of `source`, which is whole or sharded likewise."""
+    """Sets every tensor of `target`, sharded or not, to that of `source`, which is whole or sharded in the same way."""
     for name, value in target.items():
-        given = source[name]
-        local(value).copy_(local(given if isinstance(given, DTensor) else spread(given, value)))
+        new = source[name]
+        local(value).copy_(local(new if isinstance(new, DTensor) else spread(new, value)))

@@ -1,7 +1,7 @@
-"""What a mean over latents does not see: how far wrong they put what they decode to (told in `weights/README.md`).
+"""The error of latents measured by what they decode to (`weights/README.md` tells what it brought).
 
-A channel of the latents that holds the light of a whole block, or its whole displacement, moves the result far more
-than one of its finest grain; a plain mean over channels counts them alike.
+A channel of the latents that holds the brightness of a whole block, or its whole displacement, changes the decoded
+result far more than a channel of fine grain. A plain mean over the channels counts both alike.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mi2v_lite.flow.warp import travelled
 from mi2v_lite.models.autoencoder import decode, encode
 from mi2v_lite.training.schema import Measure
 
-NUDGE = 0.35  # of scaled latents, about as far as a trained network errs
+NUDGE = 0.35  # how far scaled latents are changed: about as far as a trained network errs
 MEASURES = get_args(Measure)
 BATCH = 4  # pictures at once: bounds the memory at full size
 
@@ -39,21 +39,21 @@ def weighted_mean(x: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 class DecodedError:
-    """Estimates the square error after decoding from that of the latents.
+    """Estimates the squared error after decoding from the squared error of the latents.
 
     Args:
         vae: the autoencoder of the latents.
         samples: `(B, C, H, W)` in its range: frames in [-1, 1] or unit flow in [0, 1].
         measure: one of `MEASURES`, see `__call__`.
-        seed: of the noise that nudges one channel of their latents after the other.
+        seed: of the noise by which one channel of their latents after the other is changed.
 
     Attributes:
-        channels: `(latent_channels,)`: the mean square of what the decoded values change by, for a mean square of 1 in
-            that channel of the scaled latents.
-        floor: mean square error of the autoencoder's own reconstruction, in the same unit.
+        channels: `(latent_channels,)`: by how much the decoded values change, as a mean square, for a mean square of 1
+            in that channel of the scaled latents.
+        floor: the mean squared error of the autoencoder's own reconstruction, in the same unit.
 
     Raises:
-        ValueError: for another measure.
+        ValueError: If there is no such measure.
     """
 
     @torch.no_grad()
@@ -67,23 +67,25 @@ class DecodedError:
         latents = encode(vae, samples, batch=BATCH)
         rebuilt = decode(vae, latents, batch=BATCH)
         self.floor = F.mse_loss(rebuilt, samples).item()
-        found = []
+        changes = []
         for channel in range(latents.shape[1]):
             nudged = latents.clone()
             noise = torch.randn(latents[:, channel].shape, generator=generator).to(device)
             nudged[:, channel] += NUDGE * noise
-            found.append(F.mse_loss(decode(vae, nudged, batch=BATCH), rebuilt) / (NUDGE * noise).square().mean())
-        self.channels = torch.stack(found)
+            changes.append(F.mse_loss(decode(vae, nudged, batch=BATCH), rebuilt) / (NUDGE * noise).square().mean())
+        self.channels = torch.stack(changes)
 
     def __call__(self, error: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Each sample's error after decoding, the autoencoder's own included: `(B,)`.
-
-        "log": the logarithm of the mean square over all places. It falls alike for 10 % less error on a quiet sample
-        and on a busy one, as PSNR does. "root": the mean over places of the root, as an end-point error is.
+        """The error of each sample after decoding, which includes the autoencoder's own.
 
         Args:
-            error: square errors of clean scaled latents, `(B, C, N, h, w)`.
-            weight: `(B, 1, N, h, w)`, 0 or more: how much a place counts. All alike if None.
+            error: squared errors of the clean scaled latents, `(B, C, N, h, w)`.
+            weight: `(B, 1, N, h, w)`, 0 or more: how much a place counts. All count alike if None.
+
+        Returns:
+            `(B,)`. By the measure "log" the logarithm of the mean square over all places: like PSNR, it falls equally
+            for 10 % less error on a quiet sample and on a busy one. By "root" the mean over places of the root, as in
+            an endpoint error.
         """
         decoded = torch.einsum("bcnhw,c->bnhw", error, self.channels.to(error))[:, None]
         if self.measure == "root":
@@ -92,7 +94,7 @@ class DecodedError:
 
 
 def seen_share(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """What part of each latent's block frame 0 shows: where something lands.
+    """The share of each latent's block of pixels that frame 0 shows, that is, where something lands.
 
     Args:
         flow: f_{0->i}, `(B, N, 2, H, W)` in pixels.

@@ -1,8 +1,8 @@
-"""From the results of a curriculum to one pipeline folder, as it ships.
+"""From the results of a curriculum to the folder of one pipeline, as it ships.
 
     mi2v export mi2v_lite/configs/lite.yaml --runs runs -o mi2v_lite/weights/lite
 
-Every model comes from the last step that trained it, or is the imported one. Weights are written as float16.
+Every model comes from the last step that trained it, or else is the imported one. Weights are written as float16.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.curriculum import FOLDER, Config
 from mi2v_lite.training.step_models import load_model, load_tokenizer, make_scheduler, newest
 
-# What the pipeline calls the curriculum's models.
+# The parts of the pipeline, and the models of the curriculum that they are.
 PARTS = {
     "vae": "image_vae",
     "flow_vae": "flow_vae",
@@ -30,27 +30,27 @@ PARTS = {
 
 
 def _half(model: nn.Module) -> nn.Module:
-    """Float16 weights. Tables that are computed, not learned (position codes), keep their digits."""
+    """Turns the weights to float16. Tables that are computed and not learned (position codes) keep their precision."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(torch.float16)
     return model
 
 
 def export(config: Config, runs: str | Path, output: str | Path) -> Path:
-    """Write the pipeline folder ``output`` (whole or not at all) from the results in ``runs``.
+    """Writes the folder of a pipeline, whole or not at all, from the results of a training.
 
     Args:
-        config: the curriculum; its section ``pipeline`` gives the pipeline's defaults.
-        runs: where the trainer put its results.
-        output: the folder to write. An earlier pipeline there, or an empty folder, is replaced; nothing else is.
+        config: the curriculum; its section `pipeline` gives the defaults of the pipeline.
+        runs: the folder with the results of its steps.
+        output: the folder to write. An earlier pipeline or an empty folder there is replaced, and nothing else is.
 
     Returns:
-        ``output``.
+        `output`.
 
     Raises:
-        ValueError: before any model is loaded, when ``output`` is something that must not be replaced; when a model
-            has not been trained.
-        OSError: when ``output`` cannot be written.
+        ValueError: If `output` is something that must not be replaced, before any model is loaded; or if a model has
+            not been trained.
+        OSError: If `output` cannot be written.
     """
     runs, output = Path(runs), Path(output)
     _check_output(config, runs, output)
@@ -69,7 +69,7 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
 
 
 def _check_output(config: Config, runs: Path, output: Path) -> None:
-    """Refuses an output whose replacement would take something away that is not a pipeline."""
+    """Refuses an output whose replacement would remove something that is not a pipeline."""
     if output.is_symlink():
         raise ValueError(
             f"The output {output} is a symbolic link to {output.readlink()}, expected a folder: name that itself."

@@ -1,7 +1,7 @@
-"""What the ControlNet sees in training: the true flow where something is known, and where (section 3.4).
+"""What the ControlNet sees in training: the true flow at some places, and a mask of these places (section 3.4).
 
-The release keeps random 8x8 blocks of dense tracks. A person gives something else: a few square blocks that move as a
-whole, points that stay, a brushed region. Each sample draws one of these, so that the network has seen all.
+The release keeps random 8x8 blocks of dense tracks. People draw something else: a few squares that move as a whole,
+points that stay, a brushed region. Each sample draws one of these kinds, so the network gets to know all of them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 8
-STILL = 0.5  # pixels: what moves less over the whole clip counts as staying
-CLOSE = 1.0  # pixels: what is off by no more tells the truth
+STILL = 0.5  # pixels: what moves less than this over the whole clip counts as staying
+CLOSE = 1.0  # pixels: a displacement that is wrong by less counts as true
 
 
 def _uniform(generator: torch.Generator, low: float, high: float) -> float:
@@ -26,14 +26,14 @@ def _integer(generator: torch.Generator, low: int, high: int) -> int:
 
 
 def blocks(flow: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The true flow in a random share U(0, 0.5) of the 8x8 blocks, the same ones in all frames (the paper's way).
+    """The true flow in a random share U(0, 0.5) of the 8x8 blocks, the same ones in all frames, as in the paper.
 
     Args:
         flow: `(N, 2, H, W)` pixels.
         generator: the source of all randomness.
 
     Returns:
-        flow `(N, 2, H, W)`, zero where nothing is known, and mask `(N, 1, H, W)`, 1 where it is.
+        The flow `(N, 2, H, W)`, zero where nothing is known, and the mask `(N, 1, H, W)`, 1 where it is known.
     """
     height, width = flow.shape[-2:]
     grid = torch.rand(-(-height // BLOCK), -(-width // BLOCK), generator=generator) < _uniform(generator, 0, 0.5)
@@ -44,8 +44,8 @@ def blocks(flow: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 def drags(flow: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """1 to 8 drags, each a square that moves as its centre does, and in half of the samples up to 3 anchors.
 
-    Half of the drags start where motion is large, as a person's would. Half-sizes are 4 to 14 px of a 128 px image.
-    Arguments and results as in `blocks`.
+    Half of the drags start where motion is large, as people's do. Half the side of a square is 4 to 14 pixels in an
+    image of 128 pixels. Arguments and results are those of `blocks`.
     """
     height, width = flow.shape[-2:]
     speed = flow.square().sum(1).sqrt().amax(0)
@@ -70,9 +70,10 @@ def drags(flow: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def brush(flow: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A brush round all that moves, 0 to 16 px wider: outside it the flow is known to be zero.
+    """A brush over everything that moves and a margin of 0 to 16 pixels: outside it the flow is known to be zero.
 
-    Falls back to `drags` where hardly anything or nearly everything moves. Arguments and results as in `blocks`.
+    Where hardly anything or nearly everything moves there are `drags` instead. Arguments and results are those of
+    `blocks`.
     """
     moving = (flow.square().sum(1).sqrt().amax(0) >= STILL).float()
     margin = _integer(generator, 0, max(1, min(flow.shape[-2:]) // 8))
@@ -91,18 +92,18 @@ KINDS: dict[str, Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]] = {
 
 
 def draw(flow: Tensor, generator: torch.Generator, shares: dict[str, float]) -> tuple[Tensor, Tensor]:
-    """One kind of control for each item of a batch.
+    """Draws one kind of control for each item of a batch.
 
     Args:
         flow: `(B, N, 2, H, W)` pixels.
         generator: the source of all randomness.
-        shares: how often each of `blocks`, `drags`, `brush` is drawn; in any unit.
+        shares: how often each of `blocks`, `drags` and `brush` is drawn, in any unit.
 
     Returns:
-        flow `(B, N, 2, H, W)` and mask `(B, N, 1, H, W)` float 0/1.
+        The flow `(B, N, 2, H, W)` and the mask `(B, N, 1, H, W)`, float 0 or 1.
 
     Raises:
-        ValueError: for a kind that does not exist.
+        ValueError: If there is no such kind.
     """
     unknown = sorted(set(shares) - set(KINDS))
     if unknown:
@@ -114,20 +115,21 @@ def draw(flow: Tensor, generator: torch.Generator, shares: dict[str, float]) -> 
 
 
 def told(flow: Tensor, sparse: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where the control tells the truth. A drag's square moves as its centre does: where it laps over the edge of the
-    thing, what it says of the background is wrong.
+    """Where the control tells the truth. The square of a drag moves as its centre does, so where it reaches beyond the
+    edge of the thing, what it says about the background is wrong.
 
     Args:
-        flow: the true one, `(B, N, 2, H, W)` pixels.
-        sparse, mask: the control, as of `draw`.
+        flow: the true flow, `(B, N, 2, H, W)` pixels.
+        sparse: the flow of the control, from `draw`.
+        mask: the mask of the control, from `draw`.
         size: `(h, w)` of the result.
 
     Returns:
-        `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and whose told displacement
-        is off by less than `CLOSE` pixels plus a twentieth of its length.
+        `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and whose displacement is wrong
+        by less than `CLOSE` pixels plus a twentieth of its length.
     """
-    off = (flow - sparse).norm(dim=2, keepdim=True)
-    right = mask * (off < CLOSE + sparse.norm(dim=2, keepdim=True) / 20)
+    error = (flow - sparse).norm(dim=2, keepdim=True)
+    right = mask * (error < CLOSE + sparse.norm(dim=2, keepdim=True) / 20)
     return F.adaptive_avg_pool2d(right.flatten(0, 1), size).unflatten(0, flow.shape[:2])
 
 

@@ -29,20 +29,24 @@ _Widths = Annotated[list[Count], Rule(len, "that is not empty")]
 _Beta = Annotated[float, Rule(lambda x: 0 < x < 1, "above 0 and below 1")]
 
 
-class Autoencoder(TypedDict, total=False):
-    """diffusers' `AutoencoderKL`; with `patch_size` it is a `PatchAutoencoder`."""
-
+class _Autoencoder(TypedDict, total=False):
     in_channels: Count
     out_channels: Count
     down_block_types: list[str]
     up_block_types: list[str]
     block_out_channels: _Widths
     layers_per_block: Count
-    act_fn: str
     latent_channels: Count
     norm_num_groups: Count
     sample_size: Count
     scaling_factor: Positive
+    patch_size: Count
+
+
+class Autoencoder(_Autoencoder, total=False):
+    """diffusers' `AutoencoderKL`; one with `patch_size` is a `PatchAutoencoder` instead."""
+
+    act_fn: str
     shift_factor: float | None
     latents_mean: list[float] | None
     latents_std: list[float] | None
@@ -50,25 +54,13 @@ class Autoencoder(TypedDict, total=False):
     use_quant_conv: bool
     use_post_quant_conv: bool
     mid_block_add_attention: bool
-    patch_size: Count
 
 
-class PatchAutoencoder(TypedDict, total=False):
+class PatchAutoencoder(_Autoencoder, total=False):
     """`models.autoencoder.PatchAutoencoderKL`."""
 
-    patch_size: Count
     data_mean: float
     data_std: Positive
-    in_channels: Count
-    out_channels: Count
-    down_block_types: list[str]
-    up_block_types: list[str]
-    block_out_channels: _Widths
-    layers_per_block: Count
-    latent_channels: Count
-    norm_num_groups: Count
-    sample_size: Count
-    scaling_factor: Positive
 
 
 class TextEncoder(TypedDict, total=False):
@@ -173,11 +165,13 @@ KINDS: dict[str, type] = {
 class PhotoData(Settings):
     """Where photos come from and how crops are cut out of them, see `batches.PhotoCrops`.
 
+    All paths here and below are relative to the folder of the runs, or absolute.
+
     Attributes:
-        folder: holds the photos, also in its subfolders.
-        heldout: holds the photos to validate with; without it nothing is validated.
+        folder: the folder of the photos; its subfolders count, too.
+        heldout: the folder of the photos to validate with; without it nothing is validated.
         size: side of the crops in pixels.
-        scale: smallest and largest side of a crop as a share of the photo's short side, each above 0 and at most 1.
+        scale: smallest and largest side of a crop as a share of the photo's shorter side, above 0 and at most 1.
         jitter: brightness, contrast and saturation vary by up to this share, 0 to 1.
         frames_from: clips whose frames are mixed in.
         frames_share: the share of the crops that are whole frames of these clips, 0 to 1.
@@ -202,8 +196,8 @@ class FieldData(Settings):
     """Where single motion fields come from, see `batches.FlowFields`.
 
     Attributes:
-        clips: the clips, anything that `open_clips` opens. Of shards each clip comes once an epoch; of anything else a
-            random one is drawn each time.
+        clips: a store, shards, a folder of videos or a table of them: whatever `open_clips` opens. Of a store a random
+            clip is drawn each time; of anything else each clip comes once an epoch.
         heldout: clips to validate with; without them nothing is validated.
         amplitude: each field is multiplied by a random number between these two, both above 0.
     """
@@ -220,8 +214,8 @@ class ClipData(Settings):
     Attributes:
         clips: the clips, as in `FieldData`.
         heldout: clips to validate with; without them nothing is validated.
-        mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. None
-            of them may be shards, of which some clips would then miss their turn.
+        mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. All
+            must be stores then, since some clips of shards would miss their turn.
     """
 
     clips: str
@@ -236,13 +230,13 @@ class ClipData(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderOptions(Settings):
-    """Of both autoencoders, `image_autoencoder` and `flow_autoencoder`.
+    """The options of `image_autoencoder` and `flow_autoencoder`.
 
     Attributes:
         start: "pca" sets a fresh model that cuts patches to the principal components of training patches.
-        edge_weight: weight of the L1 error of differences between neighbouring pixels, 0 or more.
-        kl_weight: weight of the divergence of the posterior from N(0, 1), 0 or more.
-        keep_scale: leave the latents' `scaling_factor` as it is instead of estimating it at the end.
+        edge_weight: the weight of the absolute error of differences between neighbouring pixels, 0 or more.
+        kl_weight: the weight of the divergence of the posterior from N(0, 1), 0 or more.
+        keep_scale: leaves the `scaling_factor` of the latents as it is, instead of estimating it at the end.
     """
 
     start: Literal["random", "pca"] = "random"
@@ -253,17 +247,17 @@ class AutoencoderOptions(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class DenoisingOptions(Settings):
-    """What all denoising objectives share.
+    """The options that all denoising objectives share.
 
     Attributes:
-        noise_from: least share of the noise schedule to train on, 0 to below 1. The noisier, the more a prediction must
-            rest on its conditions.
-        noise_emphasis: above 1, the density of the drawn timesteps t grows as t ** (noise_emphasis - 1): 2 doubles it
-            at the end. Above 0.
+        noise_from: the training uses the noise schedule from this share on, 0 to below 1. The more noise there is, the
+            more a prediction must rest on its conditions.
+        noise_emphasis: the density of the drawn timesteps t grows as t ** (noise_emphasis - 1). 1 draws all alike; 2
+            doubles the density at the end. Above 0.
         own_guess: how often the noise hides the network's own first guess instead of the truth, as it does in sampling,
-            0 to 1.
-        decoded_error: measure the error after decoding, "log" or "root", see `decoded_error.DecodedError`; None leaves
-            the mean over latents.
+            0 to 1; see `objectives.noised`.
+        decoded_error: measures the error after decoding, "log" or "root", see `decoded_error.DecodedError`; None leaves
+            the mean over the latents.
     """
 
     noise_from: PartialShare = 0.0
@@ -274,10 +268,10 @@ class DenoisingOptions(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TextToVideoOptions(DenoisingOptions):
-    """Of `text_to_video`; the others as in `DenoisingOptions`.
+    """The options of `text_to_video`; more are in `DenoisingOptions`.
 
     Attributes:
-        single: train on one random frame of each clip, a text-to-image model.
+        single: trains a text-to-image model, on one random frame of each clip.
     """
 
     single: bool = False
@@ -285,12 +279,12 @@ class TextToVideoOptions(DenoisingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class MotionFieldOptions(DenoisingOptions):
-    """Of `motion_field`; the others as in `DenoisingOptions`.
+    """The options of `motion_field`; more are in `DenoisingOptions`.
 
     Attributes:
-        single: train on one random future frame (curriculum step 1), otherwise on all N.
-        object_weight: the error counts up to this many times more where something moves otherwise than most of the
-            picture, 0 or more.
+        single: trains on one random future frame (step 1 of the curriculum), otherwise on all N.
+        object_weight: up to how many times more the error counts where something moves otherwise than most of the
+            picture does, 0 or more.
     """
 
     single: bool = False
@@ -299,13 +293,13 @@ class MotionFieldOptions(DenoisingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryControlOptions(DenoisingOptions):
-    """Of `trajectory_control`; the others as in `DenoisingOptions`.
+    """The options of `trajectory_control`; more are in `DenoisingOptions`.
 
     Attributes:
-        shares: how often each kind of control is drawn, see `masks.draw`: of "blocks", "drags" and "brush" those that
+        shares: how often each kind of control is drawn, see `masks.draw`: those of "blocks", "drags" and "brush" that
             are wanted, with weights of 0 or more in any unit.
-        single: train on one random future frame, as curriculum step 1 does.
-        told_share: what part of the loss is the error where the control tells the true flow, 0 (the paper) to 1.
+        single: trains on one random future frame, as step 1 of the curriculum does.
+        told_share: the part of the loss that is the error where the control tells the true flow, 0 (the paper) to 1.
     """
 
     shares: Annotated[dict[ControlKind, Amount], Rule(lambda shares: sum(shares.values()) > 0, "that are not all 0")]
@@ -315,12 +309,12 @@ class TrajectoryControlOptions(DenoisingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AnimationOptions(DenoisingOptions):
-    """Of `animation`; the others as in `DenoisingOptions`.
+    """The options of `animation`; more are in `DenoisingOptions`.
 
     Attributes:
-        start: how fresh motion modules begin: "zero", or "warped", looking at the warped feature
-            (`models.motion_start`).
-        hole_weight: what an error counts where frame 0 shows nothing, 0 to 1.
+        start: how fresh motion modules begin: "zero" changes nothing at first, "warped" copies the warped features
+            (`starts.start_warped`).
+        hole_weight: how much an error counts where frame 0 shows nothing, 0 to 1.
     """
 
     start: Literal["zero", "warped"] = "zero"

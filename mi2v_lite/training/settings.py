@@ -1,7 +1,7 @@
-"""Settings from a YAML file to typed values; each error says where, what was found and what is expected.
+"""Settings from a YAML file to typed values; each error says where it is, what was found and what was expected.
 
 What a part of a config may say is declared once: as a frozen dataclass that inherits `Settings`, or as a `TypedDict`
-where another class takes it as keyword arguments. The annotations are the whole truth: `int`, `float`, `bool`, `str`,
+where another class takes it as keyword arguments. The annotations say everything: `int`, `float`, `bool`, `str`,
 `Literal`, lists, tuples, mappings, unions of these, and `Annotated[..., Rule]` for a range.
 """
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Rule(NamedTuple):
-    """What a value must fulfil beside its type.
+    """A condition on a value beside its type.
 
     Attributes:
         accepts: whether a value of the right type may be used.
@@ -61,16 +61,16 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 60, 60
 
 
 class SettingError(ValueError):
-    """A setting that cannot be used; `inside` says where it stands."""
+    """A setting that cannot be used. `inside` adds to the message where it stands."""
 
 
 class _Misfit(Exception):
-    """A value that does not fit its annotation; holds advice for the error's end."""
+    """A value does not fit its annotation; the message is advice for the end of the error."""
 
 
 @contextmanager
 def inside(where: str) -> Iterator[None]:
-    """Puts `where` before the words of a `SettingError` that is raised in it."""
+    """Puts `where` before the message of a `SettingError` that is raised in this context."""
     try:
         yield
     except SettingError as error:
@@ -78,35 +78,35 @@ def inside(where: str) -> Iterator[None]:
 
 
 class Settings:
-    """A base of frozen dataclasses that hold no value which does not fit its annotation.
+    """A base class for frozen dataclasses whose values all fit their annotations.
 
-    Numbers become of the annotated type, lists become tuples where the annotation says so. This holds in whichever way
-    an instance is made, by `read`, by its constructor or by `dataclasses.replace`.
+    Numbers get the annotated type, and lists become tuples where the annotation says so. This holds however an instance
+    is made: by `read`, by its constructor or by `dataclasses.replace`.
     """
 
     def __post_init__(self) -> None:
-        """Refuses what does not fit.
+        """Checks and converts all values.
 
         Raises:
-            SettingError: naming the setting, what it is and what is expected.
+            SettingError: If one does not fit; it names the setting, its value and what was expected.
         """
         for key, hint in _hints(type(self)).items():
             object.__setattr__(self, key, _fitting(key, getattr(self, key), hint))
         self.check()
 
     def check(self) -> None:
-        """What only several settings together show; raises SettingError."""
+        """Raises `SettingError` for what only several settings together show to be wrong."""
 
 
 def given(cls: type, content: Any) -> dict[str, Any]:
-    """The settings that a mapping gives, each as `cls` declares it; those that it leaves out stay out.
+    """The settings that a mapping gives, each as `cls` declares it. What the mapping leaves out stays out.
 
     Args:
         cls: a `Settings` class or a `TypedDict`.
         content: a mapping, or None for an empty section.
 
     Raises:
-        SettingError: for what is no mapping, an unknown key, or a value that does not fit.
+        SettingError: If `content` is no mapping, or has an unknown key or a value that does not fit.
     """
     if not isinstance(content, Mapping | None):
         raise SettingError(f"expected a mapping of names to values, found {shown(content)}.")
@@ -118,10 +118,14 @@ def given(cls: type, content: Any) -> dict[str, Any]:
 
 
 def read(cls: type[T], content: Any) -> T:
-    """An instance of the `Settings` class `cls` from a mapping; an instance is handed on.
+    """Makes an instance of the `Settings` class `cls` from a mapping; an instance of it is returned as it is.
+
+    Args:
+        cls: the class.
+        content: a mapping, None for an empty section, or an instance.
 
     Raises:
-        SettingError: see `given`; also for a setting that is missing.
+        SettingError: As `given` does, and if a setting is missing.
     """
     if isinstance(content, cls):
         return content
@@ -133,10 +137,10 @@ def read(cls: type[T], content: Any) -> T:
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file; numbers, texts, lists and mappings only, never an object of Python's.
+    """Reads a YAML file: numbers, texts, lists and mappings only, never an object of Python's.
 
     Raises:
-        SettingError: for a file that cannot be read, is not YAML, or gives a key twice in one mapping.
+        SettingError: If the file cannot be read, is not YAML, or gives a key twice in one mapping.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
@@ -151,14 +155,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def nearest(name: Any, known: Iterable[str]) -> str:
-    """The end of an error on a name that does not exist: the known one that is near, or else all."""
+    """The end of an error about an unknown name: the known name that is nearest to it, or all of them."""
     known = list(known)
     close = get_close_matches(str(name).lower().replace("-", "_"), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known) or 'none'}."
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: as YAML has it, and never long."""
+    """A value as an error shows it: written as in YAML, and never long."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -170,7 +174,7 @@ def shown(value: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which YAML keeps the last without a word; merging (`<<`) may override."""
+    """Refuses a key that is given twice, where YAML silently keeps the last; merging (`<<`) may override."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -190,7 +194,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _fitting(key: str, value: Any, hint: Any) -> Any:
-    """The value as its annotation has it; SettingError if it does not fit."""
+    """The value converted to its annotation; raises `SettingError` if it does not fit."""
     try:
         return _converted(value, hint)
     except _Misfit as misfit:
@@ -212,7 +216,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _without_quotes(text: str) -> bool | float | str:
-    """What YAML would have read without them."""
+    """What YAML would have read if the text had no quotes."""
     try:
         return {"true": True, "false": False}.get(text.lower(), text) if text.isalpha() else float(text)
     except ValueError:
@@ -263,7 +267,7 @@ def _converted(value: Any, hint: Any) -> Any:
 
 
 def _number(value: Any) -> int | float | None:
-    """A finite number, also one that YAML takes for text; None for anything else."""
+    """A finite number, also one that YAML takes for text, and None for anything else."""
     if isinstance(value, str) and _EXPONENT.fullmatch(value):
         value = float(value)
     if isinstance(value, float):

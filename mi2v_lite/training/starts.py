@@ -1,10 +1,4 @@
-"""Starts for models that are trained from nothing, in closed form or from another model (notebooks 01 and 03).
-
-Motion modules: the paper's start from AnimateDiff's, which have learned to look along time. Fresh ones would first have
-to find, among 2F - 1 keys, the one that matters. Here frame i's query begins by looking for the position code of z'[i],
-which is one step before its own, and the values pass through unchanged. It is a start, not a constraint: everything in
-it is trained on.
-"""
+"""Starts for models that are trained from nothing, in closed form or from another model (notebooks 01 and 03)."""
 
 from __future__ import annotations
 
@@ -25,27 +19,31 @@ SHARPNESS = 4.0  # by how much the wanted key's score begins above its neighbour
 
 @torch.no_grad()
 def start_warped(model: nn.Module) -> None:
-    """Sets every motion module of a Stage 2 UNet so that frame i begins by copying z'[i]. In place.
+    """Sets every motion module of a Stage 2 UNet so that frame i begins by copying its warped feature z'[i]. In place.
+
+    The paper's motion modules start from AnimateDiff's, which have learned to look along time. Fresh ones would first
+    have to find, among 2F - 1 keys, the one that matters. Here the query of frame i begins by looking for the position
+    code of z'[i], which is one step before its own, and the values pass through unchanged. This is a start and not a
+    constraint: all of it is trained on.
 
     Args:
-        model: holds temporal transformers with ``fusion="attention"``; their other parts keep their random start.
+        model: holds temporal transformers with `fusion="attention"`; their other parts keep their random start.
 
     Raises:
-        ValueError: it holds none, or others beside them.
+        ValueError: If it holds none, or others beside them.
     """
-    found = [module for module in model.modules() if isinstance(module, TemporalTransformer)]
-    if not found or any(
-        block.attention_blocks[0].fusion != "attention" for m in found for block in m.transformer_blocks
-    ):
-        raise ValueError("start 'warped' needs motion modules with fusion 'attention': set it, or another start")
-    for module in (module for module in model.modules() if isinstance(module, TemporalTransformer)):
+    modules = [module for module in model.modules() if isinstance(module, TemporalTransformer)]
+    blocks = [block for module in modules for block in module.transformer_blocks]
+    if not blocks or any(block.attention_blocks[0].fusion != "attention" for block in blocks):
+        raise ValueError("start 'warped' needs motion modules with fusion 'attention': set it, or another start.")
+    for module in modules:
         nn.init.eye_(module.proj_in.weight)
         nn.init.zeros_(module.proj_in.bias)
         nn.init.eye_(module.proj_out.weight)
         for block in module.transformer_blocks:
             first, *others = block.attention_blocks
             _look_one_step_back(first, block.norms[0])
-            for attention in others:  # at first these shall not blur what the first one brought
+            for attention in others:  # at first they must not blur what the first one brings
                 attention.to_out[0].weight.mul_(0.1)
 
 
@@ -66,26 +64,29 @@ def _look_one_step_back(attention: TemporalAttention, norm: nn.LayerNorm) -> Non
 
 
 def _turn(angle: float) -> Tensor:
-    """Takes (sin wp, cos wp) to (sin w(p - 1), cos w(p - 1)) for w = angle."""
+    """The matrix that takes (sin wp, cos wp) to (sin w(p - 1), cos w(p - 1)), where w is the angle."""
     return torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 @torch.no_grad()
 def start_pca(vae: PatchAutoencoderKL, pictures: Iterable[Tensor], whitening: float = 0.5) -> PatchAutoencoderKL:
-    """Sets a fresh autoencoder to the principal components of its patches: the best linear one, in closed form.
+    """Sets a fresh autoencoder to the principal components of patches: the best linear one, in closed form.
 
-    The network beside the linear maps begins at zero, the noise of the posterior at about 1 % of a latent.
+    The network beside the linear maps begins at zero, and the noise of the posterior at about 1 % of a latent.
 
     Args:
-        vae: freshly built.
-        pictures: batches `(B, C, H, W)` in the autoencoder's range; together at least as many patches as a patch has
-            values.
-        whitening: a component of standard deviation s becomes a latent of s ** (1 - whitening). At 0 an error of a
-            latent weighs alike in pixels whichever it is, at 1 by how much it varies; halfway neither brightness nor
-            detail drowns in a denoiser's errors.
+        vae: a freshly built autoencoder. It is changed in place.
+        pictures: batches `(B, C, H, W)` in the autoencoder's range, which together have at least as many patches as a
+            patch has values.
+        whitening: a component with standard deviation s becomes a latent with s ** (1 - whitening). At 0 the same error
+            in any latent costs the same in pixels, at 1 it costs as much as this latent varies; halfway, neither
+            brightness nor detail drowns in the errors of a denoiser.
+
+    Returns:
+        `vae`.
 
     Raises:
-        ValueError: if there are too few pictures.
+        ValueError: If there are too few pictures.
     """
     side = factor(vae)
     total, square, count = 0.0, 0.0, 0
@@ -120,21 +121,26 @@ def start_pca(vae: PatchAutoencoderKL, pictures: Iterable[Tensor], whitening: fl
 
 @torch.no_grad()
 def flow_vae_from_image_vae(image_vae: AutoencoderKL, config: dict, gain: float = 16.0) -> AutoencoderKL:
-    """A flow autoencoder that starts from an image autoencoder (notebook 01 compares it with one from scratch).
+    """Makes a flow autoencoder that starts from an image autoencoder (notebook 01 compares it with one from scratch).
 
-    Equal shapes are copied. A field is shown to the image network as a picture with x in red, y in blue and their mean
-    in green, and read from red and blue. Of the latents those are kept that the decoder's first layer weighs most.
-    Unit flow hardly leaves 0.5 where pictures fill [-1, 1], so the first layer sees `gain * (unit - 0.5)` and the last
-    gives `0.5 + picture / gain`; both are folded into the weights. With patches `data_mean` and `data_std` do that.
+    Weights of equal shape are copied. The image network sees a field as a picture with x in red, y in blue and their
+    mean in green, and the field is read from red and blue. Those latents are kept that the first layer of the decoder
+    weighs most. Unit flow stays near 0.5 while pictures fill [-1, 1], so the first layer sees `gain * (unit - 0.5)` and
+    the last one gives `0.5 + picture / gain`; both are folded into the weights. With patches, `data_mean` and
+    `data_std` do that.
 
     Args:
-        image_vae: the trained autoencoder, same `block_out_channels` and `layers_per_block`, at least as many latents.
-        config: the flow autoencoder's config, see `make_vae`.
-        gain: how much flow is spread before the image network sees it; 16 makes 1/8 of the image fill [-1, 1]. Not used
-            with patches.
+        image_vae: the trained autoencoder, with the same `block_out_channels` and `layers_per_block` and at least as
+            many latents.
+        config: the config of the flow autoencoder, see `make_vae`.
+        gain: by how much flow is spread before the image network sees it; with 16, a displacement of 1/8 of the image
+            fills [-1, 1]. Not used with patches.
+
+    Returns:
+        The flow autoencoder.
 
     Raises:
-        ValueError: if the topologies differ.
+        ValueError: If the two networks are not built alike.
     """
     vae = make_vae(config)
     source, target = image_vae.state_dict(), vae.state_dict()
@@ -176,13 +182,13 @@ def flow_vae_from_image_vae(image_vae: AutoencoderKL, config: dict, gain: float 
 
 
 def _flow_from_colours(weight: Tensor, area: int) -> Tensor:
-    """Weights `(O, 3 area, kh, kw)` that read colours, to `(O, 2 area, kh, kw)`: red to x, blue to y, green to both."""
+    """Weights `(O, 3 area, kh, kw)` that read colours, made to read flow `(O, 2 area, kh, kw)`; green goes to both."""
     red, green, blue = weight.split(area, dim=1)
     return torch.cat([red + green / 2, blue + green / 2], 1)
 
 
 def _weightiest_latents(vae: AutoencoderKL, count: int) -> Tensor:
-    """Indices, in order, of the latents with the largest weights from there to the decoder's first layer's output."""
+    """The numbers, in order, of the latents with the largest weights in the first layer of the decoder."""
     weight = vae.decoder.conv_in.weight.flatten(2)
     if vae.post_quant_conv is not None:
         weight = torch.einsum("oik,ij->ojk", weight, vae.post_quant_conv.weight[:, :, 0, 0])

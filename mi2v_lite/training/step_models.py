@@ -1,4 +1,4 @@
-"""Builds the models and the noise schedule that a step needs, fresh or from the result of an earlier step."""
+"""The models that a step needs: fresh, or from the results of earlier steps, or imported; and its noise schedule."""
 
 from __future__ import annotations
 
@@ -26,61 +26,78 @@ CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet":
 
 
 def load_model(kind: str, folder: str | Path) -> nn.Module:
-    """A saved model of one of the `schema.KINDS`, in float32."""
+    """Loads a saved model in float32; `kind` is one of `schema.KINDS`."""
     return load_vae(folder) if kind == "autoencoder" else load_strict(CLASSES[kind], folder).float()
 
 
 def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
-    """The noise schedule of training and of sampling, from the arguments of `DDIMScheduler`.
+    """The noise schedule of training and of sampling.
+
+    Args:
+        noise: arguments of `DDIMScheduler`.
 
     Raises:
-        ValueError: for an argument that it does not have, or a value that does not fit.
+        ValueError: If there is no such argument, or a value does not fit.
     """
     with inside("noise"):
         return DDIMScheduler(**given(Noise, noise))
 
 
 def load_tokenizer(config: Config) -> CLIPTokenizer:
-    """The tokenizer of the model `text_encoder`: its key `tokenizer` names a folder, in the package or on the disk."""
+    """Loads the tokenizer from the folder that the model `text_encoder` names, in the package or on the disk."""
     folder = config.models["text_encoder"].get("tokenizer")
     if folder is None:
         raise ValueError("The model text_encoder needs a key tokenizer: the folder of vocab.json and merges.txt.")
-    inside = PACKAGE / folder
-    return CLIPTokenizer.from_pretrained(inside if inside.is_dir() else folder)
+    packaged = PACKAGE / folder
+    return CLIPTokenizer.from_pretrained(packaged if packaged.is_dir() else folder)
 
 
 def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
-    """The step's model and its others, by name, in float32 on the CPU.
+    """Builds the model that a step trains and the others beside it.
 
-    A model starts from what `start_from` names, otherwise fresh. The trained one has the config of this step; the
-    others are as they were saved.
+    Args:
+        config: the curriculum.
+        step: the step. A model starts from what its `start_from` names, otherwise anew. The trained model has the
+            config of this step; the others are as they were saved.
+        runs: the folder with the results of earlier steps.
+
+    Returns:
+        The models by name, in float32 on the CPU.
 
     Raises:
-        ValueError: if a result to start from does not exist or does not fit.
+        ValueError: If a result to start from does not exist or does not fit.
     """
     models = nn.ModuleDict()
     for name in (*step.others, step.model):  # a fresh ControlNet copies the trunk, so the others come first
-        entry = dict(config.models[name])
+        entry, trains = dict(config.models[name]), name == step.model
         kind = entry.pop("kind")
-        if name == step.model:
+        if trains:
             entry |= step.model_overrides
         folders = [source_folder(runs, source, name) for source in step.sources(name)]
-        if folders and kind == "controlnet" and name == step.model:
-            models[name] = _grown_controlnet(entry, models, folders)
-        elif folders:
-            trains = name == step.model
-            models[name] = _start(kind, entry, folders, not trains, step.fresh if trains else ())
-        elif kind == "controlnet":
-            models[name] = _fresh_controlnet(entry, models)
+        if folders and (not trains or kind in ("text_encoder", "autoencoder")):
+            models[name] = load_model(kind, folders[-1])
+            if trains and kind == "autoencoder" and models[name].config.in_channels != entry.get("in_channels", 3):
+                models[name] = flow_vae_from_image_vae(models[name], entry)
         else:
-            models[name] = _fresh(kind, entry, config)
+            models[name] = _fresh(kind, entry, config, models)
+            if folders:
+                _take(models[name], kind, folders, step.fresh)
     if step.gradient_checkpointing:
         models[step.model].enable_gradient_checkpointing()
     return models
 
 
 def source_folder(runs: Path, source: str, name: str) -> Path:
-    """Where a source of `Step.start_from` for the model `name` is; ValueError if it is not there."""
+    """Finds a model that a step starts from.
+
+    Args:
+        runs: the folder with the results of the steps.
+        source: an entry of `Step.start_from`: a step, "step/model", or "folder:PATH".
+        name: the model that starts from it.
+
+    Raises:
+        ValueError: If it is not there; the error says how to make it.
+    """
     if source.startswith(FOLDER):
         folder = Path(source.removeprefix(FOLDER))
         advice = "make it with `mi2v import`, and start in the folder that it is below"
@@ -94,10 +111,15 @@ def source_folder(runs: Path, source: str, name: str) -> Path:
 
 
 def newest(config: Config, runs: Path, name: str) -> Path:
-    """Folder of the newest form of the model `name`: the result of the last step that has one, else what is imported.
+    """Finds the newest form of a model: the result of the last step that has one, otherwise what was imported.
+
+    Args:
+        config: the curriculum.
+        runs: the folder with the results of its steps.
+        name: the model.
 
     Raises:
-        ValueError: no step has trained it in `runs`, and none starts it from a folder.
+        ValueError: If no step has trained it and none starts it from a folder.
     """
     for step in reversed(config.steps):
         folder = runs / step.name / "final" / name
@@ -106,72 +128,47 @@ def newest(config: Config, runs: Path, name: str) -> Path:
     imported = (source for step in config.steps for source in step.sources(name) if source.startswith(FOLDER))
     if source := next(imported, None):
         return source_folder(runs, source, name)
-    raise ValueError(f"no result of the model {name} in {runs}: train the steps of the curriculum first")
+    raise ValueError(f"There is no result of the model {name} in {runs}: train the steps of the curriculum first.")
 
 
-def _fresh(kind: str, entry: dict[str, Any], config: Config) -> nn.Module:
+def _fresh(kind: str, entry: dict[str, Any], config: Config, models: nn.ModuleDict) -> nn.Module:
+    """A model with the random start of its class; a ControlNet copies its trunk."""
     if kind == "autoencoder":
         return make_vae(entry)
     if kind == "text_encoder":
         entry.pop("tokenizer", None)
         return make_text_encoder({"vocab_size": len(load_tokenizer(config)), **entry})
-    return VideoUNet(**entry)
-
-
-def _fresh_controlnet(entry: dict[str, Any], models: nn.ModuleDict) -> nn.Module:
+    if kind == "video_unet":
+        return VideoUNet(**entry)
     trunk = entry.pop("trunk", None)
     if trunk not in models:
         raise ValueError("A fresh ControlNet needs a key trunk: the name of the UNet it copies, listed in others.")
     return TrajectoryControlNet.from_unet(models[trunk], **entry)
 
 
-def _grown_controlnet(entry: dict[str, Any], models: nn.ModuleDict, folders: list[Path]) -> nn.Module:
-    """A ControlNet for the step's trunk with the weights of an earlier one, which may lack the motion modules."""
-    model = _fresh_controlnet(entry, models)
-    _take(model, "controlnet", folders)
-    return model
+def _take(model: nn.Module, kind: str, folders: list[Path], fresh: tuple[str, ...]) -> None:
+    """Loads what was saved, the later over the earlier, except for what matches `fresh`.
 
-
-def _start(
-    kind: str, entry: dict[str, Any], folders: list[Path], exact: bool, fresh: tuple[str, ...] = ()
-) -> nn.Module:
-    """Loads results. `exact`: the last as it was saved; otherwise the model may become a flow autoencoder or gain or
-    lose motion modules, and what matches `fresh` stays as it was built.
-    """
-    saved = load_model(kind, folders[-1]) if exact or kind in ("text_encoder", "autoencoder") else None
-    if exact or kind == "text_encoder":
-        return saved
-    if kind == "autoencoder":
-        if saved.config.in_channels == entry.get("in_channels", 3):
-            return saved
-        return flow_vae_from_image_vae(saved, entry)
-    model = CLASSES[kind](**entry)
-    _take(model, kind, folders, fresh)
-    return model
-
-
-def _take(model: nn.Module, kind: str, folders: list[Path], fresh: tuple[str, ...] = ()) -> None:
-    """Loads what was saved, the later over the earlier, and does not match `fresh`.
-
-    Besides that only motion modules may be missing from it, and left over from it where the model has none: curriculum
-    step 1 starts from the 2-D part of a model that `mi2v import` made.
+    Beside that, only motion modules may be missing from what was saved, or be left over where the model has none: step
+    1 of the curriculum starts from the 2-D part of a model that `mi2v import` made.
     """
     state: dict[str, torch.Tensor] = {}
     for folder in folders:
         state |= load_model(kind, folder).state_dict()
-    told = " and ".join(map(str, folders))
+    origin = " and ".join(map(str, folders))
     for pattern in fresh:
-        matched = fnmatch.filter(state, pattern)
-        if not matched and not fnmatch.filter(model.state_dict(), pattern):
-            raise ValueError(f"fresh: the pattern {pattern!r} matches no parameter, in {told} or in this step's model.")
-        state = {name: value for name, value in state.items() if name not in matched}
+        if not fnmatch.filter([*state, *model.state_dict()], pattern):
+            raise ValueError(
+                f"fresh: the pattern {pattern!r} matches no parameter, in {origin} or in this step's model."
+            )
+    anew = {name for pattern in fresh for name in fnmatch.filter([*state, *model.state_dict()], pattern)}
     if not model.config.motion_modules:
-        state = {name: value for name, value in state.items() if "motion_modules" not in name}
+        anew |= {name for name in state if "motion_modules" in name}
+    state = {name: value for name, value in state.items() if name not in anew}
     try:
         missing, extra = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise ValueError(f"{told} does not fit this step's config: {error}") from error
-    anew = {name for pattern in fresh for name in fnmatch.filter(missing, pattern)}
+        raise ValueError(f"{origin} does not fit this step's config: {error}") from error
     missing = [name for name in missing if "motion_modules" not in name and name not in anew]
     if missing or extra:
-        raise ValueError(f"{told} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
+        raise ValueError(f"{origin} does not fit this step's config: missing {missing[:2]}, left over {extra[:2]}.")
