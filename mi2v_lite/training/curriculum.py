@@ -1,8 +1,8 @@
-"""The curriculum as data: what each step trains, from what, on what (section 3.2; notebook 02).
+"""The curriculum as data: what each step trains, what it starts from, and on which data (section 3.2; notebook 02).
 
-A YAML file holds `models` (name -> kind and config), `noise` (the scheduler's arguments), `steps` and `pipeline`.
-Nothing else differs between the lite and the full scale, and no step has a code path of its own. All of it is checked
-when it is loaded, before torch is.
+A YAML file holds `models` (the kind and the config of each), `noise` (the arguments of the scheduler), `steps` and
+`pipeline`. Nothing else differs between the lite and the full scale, and no step has code of its own. All of it is
+checked when it is loaded, before torch is.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from mi2v_lite.training.settings import (
     shown,
 )
 
-FOLDER = "folder:"  # before a source that is no step's result but a model's folder, such as `mi2v import` makes
+FOLDER = "folder:"  # stands before a source that is the folder of a model, such as `mi2v import` makes
 
 
 @dataclass(frozen=True)
 class Step(Settings):
-    """One step of the curriculum. It refuses what cannot be trained, with a `SettingError`.
+    """One step of the curriculum. What cannot be trained is refused with a `SettingError`.
 
     Attributes:
         name: the name of the step and of the folder of its results: letters, digits, _ and -.
@@ -109,7 +109,7 @@ class Step(Settings):
     log_every: Count = 10
 
     def check(self) -> None:
-        """Reads `data` and `options` as those of the objective, which needs its others and parameters that train."""
+        """Reads `data` and `options` as the objective declares them, and checks the names of models."""
         declared = DECLARED[self.objective]
         for key in ("data", "options"):
             with inside(key):
@@ -133,14 +133,14 @@ class Step(Settings):
                 )
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """What the model `name` loads, in order; () if it starts anew."""
+        """What the model `name` loads, in this order; () if it starts anew."""
         sources = self.start_from.get(name, ())
         return (sources,) if isinstance(sources, str) else sources
 
     def earlier(self, name: str) -> list[tuple[str, str]]:
-        """(step, model) of those of its sources that are results of steps."""
-        found = [source.partition("/") for source in self.sources(name) if not source.startswith(FOLDER)]
-        return [(step, model or name) for step, _, model in found]
+        """The sources of the model `name` that are results of steps, as (step, model)."""
+        results = [source.partition("/") for source in self.sources(name) if not source.startswith(FOLDER)]
+        return [(step, model or name) for step, _, model in results]
 
     def learning_rate_at(self, k: int) -> float:
         """The learning rate of update `k` (from 0): linear warm-up, then constant or half a cosine."""
@@ -173,7 +173,7 @@ class Config:
         """The step of that name.
 
         Raises:
-            ValueError: if there is none; names the one that is near, and those that exist.
+            ValueError: If there is none; the error names all steps and the one with the most similar name.
         """
         names = [step.name for step in self.steps]
         if name in names:
@@ -195,20 +195,23 @@ class _Model(TypedDict, total=False):
 
 
 def load_config(path: str | Path) -> Config:
-    """Reads a curriculum from YAML and checks all of it; needs no torch.
+    """Reads a curriculum from YAML and checks all of it, without torch.
+
+    Args:
+        path: the YAML file.
 
     Raises:
-        SettingError: a ValueError in one sentence, with the file, the place in it, what was found and what is expected.
-            For a file that cannot be read, a key that is unknown, missing or given twice, a value of a wrong type or
-            out of its range, a model that no entry describes or that is of another kind than the objective takes, a
-            `start_from` that points to a step after this one.
+        SettingError: A ValueError of one sentence, with the file, the place in it, what was found and what was
+            expected. If the file cannot be read; a key is unknown, missing or given twice; a value has a wrong type or
+            is out of its range; a model is not described or of a kind that the objective does not take; or a
+            `start_from` points to a later step.
     """
     path = Path(path)
     return parse_config(read_yaml(path), str(path))
 
 
 def parse_config(content: Any, where: str = "config") -> Config:
-    """Builds a `Config` from plain data, with the checks of `load_config`; `where` is the place in its errors."""
+    """Builds a `Config` from plain data with the checks of `load_config`; its errors begin with `where`."""
     with inside(where):
         sections = given(_Content, content)
         for key in ("models", "steps"):
@@ -239,7 +242,7 @@ def parse_config(content: Any, where: str = "config") -> Config:
 
 
 def _read_model(entry: Any) -> dict[str, Any]:
-    """A model's kind and its settings."""
+    """The kind and the settings of a model."""
     if not isinstance(entry, Mapping) or "kind" not in entry:
         raise SettingError(f"expected a mapping with a key kind, found {shown(entry)}.")
     kind = given(_Model, {"kind": entry["kind"]})
@@ -247,7 +250,7 @@ def _read_model(entry: Any) -> dict[str, Any]:
 
 
 def _read_entry(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a model of that kind."""
+    """The settings of a model of the given kind."""
     entry = given(PatchAutoencoder if kind == "autoencoder" and "patch_size" in content else KINDS[kind], content)
     if kind == "video_unet":
         levels, widths = (len(entry.get(key, range(4))) for key in ("attention_levels", "block_out_channels"))
@@ -259,7 +262,7 @@ def _read_entry(kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_trunk(entry: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:
-    """A ControlNet has a trunk."""
+    """Checks that a ControlNet has a trunk."""
     unets = [name for name, other in models.items() if other["kind"] == "video_unet"]
     if entry["kind"] == "controlnet" and entry.get("trunk") not in unets:
         trunk = entry.get("trunk")
@@ -267,7 +270,7 @@ def _check_trunk(entry: dict[str, Any], models: dict[str, dict[str, Any]]) -> No
 
 
 def _check_pipeline(pipeline: dict[str, Any], noise: dict[str, Any], models: dict[str, dict[str, Any]]) -> None:
-    """What would be told only after the training, when the results become a pipeline."""
+    """Checks what would otherwise fail only after the training, when the results become a pipeline."""
     most = noise.get("num_train_timesteps", 1000)
     for key in ("motion_steps", "animation_steps"):
         if pipeline.get(key, 1) > most:
@@ -282,7 +285,7 @@ def _check_pipeline(pipeline: dict[str, Any], noise: dict[str, Any], models: dic
 
 
 def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
-    """The models that a step names exist and are of the kinds that its objective takes."""
+    """Checks that the models of a step exist and are of the kinds that its objective takes."""
     for key, names in (("model", (step.model,)), ("others", step.others)):
         for name in names:
             if name not in models:
@@ -303,8 +306,8 @@ def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
 
 
 def _check_sources(step: Step, before: list[Step]) -> None:
-    """A step has a name of its own and starts from results of steps before it."""
-    results = {one.name: (one.model, *one.others) for one in before}
+    """Checks that a step has a name of its own and starts from results of earlier steps."""
+    results = {earlier.name: (earlier.model, *earlier.others) for earlier in before}
     if step.name in results:
         raise SettingError("a step before has the same name, expected one of its own.")
     for name in step.start_from:

@@ -399,7 +399,7 @@ def _motion_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict
 
 
 def _nothing(models: nn.ModuleDict, task: Task) -> None:
-    pass
+    """What most objectives do before and after the training."""
 
 
 @dataclass(frozen=True)
@@ -425,45 +425,20 @@ class Objective:
 
 OBJECTIVES: dict[str, Objective] = {
     "image_autoencoder": Objective(
-        source=photo_source,
-        loss=image_autoencoder,
-        figures=_heldout_psnr,
-        pictures=samples.photos,
-        start=_start_autoencoder,
-        finish=_finish_autoencoder,
+        photo_source, image_autoencoder, _heldout_psnr, samples.photos, _start_autoencoder, _finish_autoencoder
     ),
     "flow_autoencoder": Objective(
-        source=field_source,
-        loss=flow_autoencoder,
-        figures=_heldout_epe,
-        pictures=samples.fields,
-        start=_start_autoencoder,
-        finish=_finish_autoencoder,
+        field_source, flow_autoencoder, _heldout_epe, samples.fields, _start_autoencoder, _finish_autoencoder
     ),
     "text_to_video": Objective(
-        source=partial(clip_source, kinds=("image",), flow=False),
-        loss=text_to_video,
-        figures=_heldout_loss,
-        pictures=samples.from_text,
+        partial(clip_source, kinds=("image",), flow=False), text_to_video, _heldout_loss, samples.from_text
     ),
-    "motion_field": Objective(
-        source=_motion_source,
-        loss=motion_field,
-        figures=_heldout_loss,
-        pictures=samples.motion,
-    ),
+    "motion_field": Objective(_motion_source, motion_field, _heldout_loss, samples.motion),
     "trajectory_control": Objective(
-        source=partial(clip_source, kinds=("image", "flow"), flow=True),
-        loss=trajectory_control,
-        figures=_heldout_loss,
-        pictures=samples.motion,
+        partial(clip_source, kinds=("image", "flow"), flow=True), trajectory_control, _heldout_loss, samples.motion
     ),
     "animation": Objective(
-        source=partial(clip_source, kinds=("image",), flow=True),
-        loss=animation,
-        figures=_heldout_loss,
-        pictures=samples.animation,
-        start=_start_animation,
+        partial(clip_source, kinds=("image",), flow=True), animation, _heldout_loss, samples.animation, _start_animation
     ),
 }
 

@@ -136,23 +136,21 @@ def train(
 ) -> Path:
     """Trains one step and writes `runs/<step>/`: `log.csv`, `checkpoint-<n>/`, `final/<model>/`.
 
-    Where there are checkpoints or a `final` of an earlier training, it must be told what to do with them.
-
     Args:
         config: the curriculum.
         name: the step to train.
-        runs: holds the data and the results of the steps.
-        resume: go on from the newest checkpoint, if there is one.
-        restart: start anew and remove the step's old checkpoints, `final`, `log.csv` and `validation` first, once the
-            models and the data are loaded. One line on stderr says what goes.
-        stop_at: leave after this many updates with a checkpoint, without `final` (the tests interrupt with it).
+        runs: the folder of the data and of the results of the steps.
+        resume: whether to go on from the newest checkpoint, if there is one.
+        restart: whether to start anew. Once the models and the data are loaded, the step's old checkpoints, `final`,
+            `log.csv` and `validation` are removed; a line on stderr says so.
+        stop_at: the number of updates after which to leave with a checkpoint and without `final`, as if interrupted.
 
     Returns:
-        the folder `final`, or the last checkpoint where `stop_at` ended the run.
+        The folder `final`, or the last checkpoint if `stop_at` ended the training.
 
     Raises:
-        ValueError: for a step, model, folder or pattern that does not exist, a checkpoint of another config, results
-            of an earlier training with neither `resume` nor `restart`, or both of these.
+        ValueError: If a step, model, folder or pattern does not exist; if the checkpoint belongs to another config; if
+            there are results of an earlier training and neither `resume` nor `restart` is given, or both are.
     """
     if resume and restart:
         raise ValueError("resume goes on from the old results and restart removes them: ask for one of the two.")
@@ -224,7 +222,7 @@ def train(
         return saved
     averaged = whole(ema.shadow, accelerator.is_main_process)
     if accelerator.is_main_process:
-        if sharded:  # whole models anew, to put the gathered average into
+        if sharded:  # builds whole models once more, for the gathered average
             torch.manual_seed(step.seed)
             models = build_models(config, step, runs)
         trained = trainable_parameters(models, step.trainable)
@@ -260,14 +258,19 @@ def _update(
 
 
 def _draws(step: Step, accelerator: Accelerator, k: int, micro: int, purpose: int) -> Draws:
-    """The randomness of this process in one part of update `k`: of the data (purpose 0) or of the noise (1)."""
+    """The draws of this process for one batch of update `k`: those of the data (purpose 0) or of the noise (1)."""
     place = {"rank": accelerator.process_index, "processes": accelerator.num_processes}
     batch = k * step.accumulation + micro
     return Draws.of(step.seed, k, micro, purpose, count=step.batch_size, **place, batch=batch)
 
 
 class _Log:
-    """A CSV whose columns grow with what is logged; on resume, rows of updates after `first` are dropped."""
+    """The log as a CSV file whose columns grow with what is logged.
+
+    Args:
+        path: the file.
+        first: the update that the training goes on from; rows of later updates are dropped.
+    """
 
     def __init__(self, path: Path, first: int) -> None:
         self.path, self.rows, self.columns = path, [], []
@@ -278,7 +281,7 @@ class _Log:
         self._rewrite()
 
     def write(self, row: dict[str, float]) -> None:
-        """Adds a row, at once on disk."""
+        """Adds a row and writes it to the disk at once."""
         self.rows.append({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
         if set(row) <= set(self.columns):
             with self.path.open("a", newline="") as file:
