@@ -100,7 +100,7 @@ BAD = [
     ("models.image_vae.block_out_channels", [8, 0], "block_out_channels is [8, 0], expected a list of whole numbers"),
     ("models.image_vae.block_out_channels", [], "expected a list of whole numbers of at least 1 that is not empty."),
     ("models.image_vae.scaling_factor", NAN, "image_vae: scaling_factor is nan, expected a number above 0."),
-    ("models.flow_vae.act_fn", "silu", "models: flow_vae: unknown key 'act_fn'; known are patch_size, data_mean,"),
+    ("models.flow_vae.act_fn", "silu", "models: flow_vae: unknown key 'act_fn'; known are patch_size, in_channels,"),
     ("models.flow_vae.data_std", 0, "models: flow_vae: data_std is 0, expected a number above 0."),
     ("models.text_encoder.hiden_size", 8, "text_encoder: unknown key 'hiden_size'; did you mean 'hidden_size'?"),
     ("models.text_encoder.num_hidden_layers", 1.5, "num_hidden_layers is 1.5, expected a whole number of at least 1."),

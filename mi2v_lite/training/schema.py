@@ -30,6 +30,7 @@ _Beta = Annotated[float, Rule(lambda x: 0 < x < 1, "above 0 and below 1")]
 
 
 class _Autoencoder(TypedDict, total=False):
+    patch_size: Count
     in_channels: Count
     out_channels: Count
     down_block_types: list[str]
@@ -40,7 +41,6 @@ class _Autoencoder(TypedDict, total=False):
     norm_num_groups: Count
     sample_size: Count
     scaling_factor: Positive
-    patch_size: Count
 
 
 class Autoencoder(_Autoencoder, total=False):
