@@ -193,8 +193,16 @@ BAD = [
     ("steps.0.data.scale", [0.5], "data: scale is [0.5], expected a list of 2 numbers above 0 and at most 1"),
     ("steps.0.data.frames_from", None, "data: frames_share is 0.5, but frames_from names no clips."),
     ("steps.1.data.amplitude", 1.0, "data: amplitude is 1.0, expected a list of 2 numbers above 0"),
-    ("steps.1.data.shards", "b", "data: unknown key 'shards'; known are clips, heldout, amplitude."),
-    ("steps.1.data.mixed_with", "b", "data: unknown key 'mixed_with'; known are clips, heldout, amplitude."),
+    (
+        "steps.1.data.shards",
+        "b",
+        "data: unknown key 'shards'; known are clips, heldout, size, num_frames, stride, amplitude.",
+    ),
+    (
+        "steps.1.data.mixed_with",
+        "b",
+        "data: unknown key 'mixed_with'; known are clips, heldout, size, num_frames, stride, amplitude.",
+    ),
     ("steps.2.data", {"heldout": "b"}, "data: clips is missing, expected text."),
     ("steps.2.data.mixed_with", {"a": 1}, "data: mixed_with is {'a': 1}, expected text or a list of texts."),
     # Its options
@@ -386,8 +394,8 @@ def test_what_ships_is_loaded_as_it_is_written(name):
     config, raw = load_config(path), yaml.safe_load(path.read_text(encoding="utf-8"))
     assert (config.models, config.noise, config.pipeline) == (raw["models"], raw["noise"], raw["pipeline"])
     defaults = {
-        "data": {"heldout": None, "mixed_with": [], "frames_from": None}
-        | {"size": 128, "scale": [0.25, 1.0], "jitter": 0.1, "frames_share": 0.0, "amplitude": [0.5, 1.3]},
+        "data": {"heldout": None, "mixed_with": [], "frames_from": None, "num_frames": None, "stride": None}
+        | {"scale": [0.25, 1.0], "jitter": 0.1, "frames_share": 0.0, "amplitude": [0.5, 1.3]},
         "options": {"keep_scale": False, "edge_weight": 0.5, "kl_weight": 1e-6, "single": False, "object_weight": 0.0}
         | {"noise_from": 0.0, "noise_emphasis": 1.0, "own_guess": 0.0, "decoded_error": None, "told_share": 0.0}
         | {"hole_weight": 1.0},
@@ -400,7 +408,9 @@ def test_what_ships_is_loaded_as_it_is_written(name):
         for key, usual in defaults.items():
             written = entry.get(key, {})
             for option, value in values[key].items():
-                if option == "start" and option not in written:
+                if option == "size" and option not in written:
+                    assert value == (128 if step.objective == "image_autoencoder" else None)
+                elif option == "start" and option not in written:
                     assert value == ("random" if "autoencoder" in step.objective else "zero")
                 else:
                     assert value == (written[option] if option in written else usual[option]), (step.name, option)

@@ -880,7 +880,17 @@ def test_a_folder_of_videos_needs_nothing_but_its_name(tmp_path: Path) -> None:
     assert trainer.train(config, "flow_vae", tmp_path).is_dir()
     clips = open_clips(tmp_path / "my_videos.shards")
     assert clips.frames.shape == (3, 16, 128, 128, 3) and list(clips.strides) == [1, 1, 1]
-    found = latents.cached_latents(
-        tmp_path / "my_videos", build_models(config, config.steps[0], tmp_path)["flow_vae"], "flow"
+    asked = {"clips": "my_videos.shards", "size": [96, 128], "num_frames": 8}
+    other = parse_config({"models": MODELS, "steps": [entry | {"data": asked, "name": "other"}]})
+    with pytest.raises(ValueError, match="16 frames of 128x128 .* ask for 8 of 128x96"):
+        trainer.train(other, "other", tmp_path)
+    shutil.rmtree(tmp_path / "my_videos.shards")
+    small = parse_config(
+        {"models": MODELS, "steps": [entry | {"data": asked | {"clips": "my_videos"}, "name": "small"}]}
     )
-    assert found.shape == (3, 15, 2, 64, 64) and list((tmp_path / "my_videos.shards").glob("shard-000000.latents_*"))
+    assert trainer.train(small, "small", tmp_path).is_dir()
+    assert open_clips(tmp_path / "my_videos.shards").frames.shape == (3, 8, 96, 128, 3)
+    found = latents.cached_latents(
+        tmp_path / "my_videos.shards", build_models(config, config.steps[0], tmp_path)["flow_vae"], "flow"
+    )
+    assert found.shape == (3, 7, 2, 48, 64) and list((tmp_path / "my_videos.shards").glob("shard-000000.latents_*"))

@@ -111,7 +111,7 @@ def test_the_first_edition_makes_the_clips_it_always_made() -> None:
     for seed, (caption, flow, frames) in FIRST_EDITION.items():
         clip = first.clip(seed)
         assert clip.caption == caption
-        assert np.abs(clip.flow).mean() == pytest.approx(flow, rel=1e-4)
+        assert np.abs(clip.flow).mean() == pytest.approx(flow, rel=2e-4)  # the fourth digit differs with OpenCV 4
         assert clip.frames.mean() == pytest.approx(frames, abs=0.05)
 
 

@@ -80,7 +80,7 @@ class Clips(ClipSource, Protocol):
 
 
 def open_clips(
-    source: str | Path,
+    source: str | Path | Clips,
     size: tuple[int, int] = (128, 128),
     num_frames: int = 16,
     stride: int | None = None,
@@ -95,7 +95,7 @@ def open_clips(
 
     Args:
         source: a store (a folder with clips.json), a set of shards (a folder with shards.json), a folder of videos with
-            captions in NAME.txt beside them, or a WebVid table (.csv).
+            captions in NAME.txt beside them, or a WebVid table (.csv). Clips that are open already are handed back.
         size: height and width of the clips that are made of videos. The settings of a store or of shards are theirs.
         num_frames: F of the clips that are made of videos.
         stride: source frames between two frames of these clips; None takes, for each video, the largest of 8, 4, 2 and
@@ -109,6 +109,8 @@ def open_clips(
         ValueError: the path is of no such kind, no video gave a clip, or the shards beside the videos were made of
             other videos or with other settings.
     """
+    if not isinstance(source, str | os.PathLike):
+        return source
     source = Path(source)
     if (source / SHARDS_INDEX).is_file():
         from mi2v_lite.data.shards import ShardSet

@@ -16,13 +16,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from mi2v_lite.data.clips import open_clips
+from mi2v_lite.data.clips import Clips, open_clips
 from mi2v_lite.data.shards import Column, Order, ShardSet
 from mi2v_lite.io.images import IMAGE_SUFFIXES
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.draws import Draws, generator_for
 from mi2v_lite.training.latents import cached_latents
+from mi2v_lite.training.schema import ClipData, FieldData
 from mi2v_lite.training.step_models import load_tokenizer
 
 Batch = dict[str, Tensor]
@@ -111,8 +112,9 @@ def _load(path: Path) -> Image.Image:
 class _Clips:
     """Clips of which a random one is drawn each time; of shards, each comes once an epoch."""
 
-    def __init__(self, folder: str | Path, seed: int) -> None:
-        self.folder, self.clips = Path(folder), open_clips(folder)
+    def __init__(self, source: str | Path | Clips, seed: int) -> None:
+        self.clips = open_clips(source)
+        self.folder = self.clips.folder
         shards = self.clips.shards if isinstance(self.clips, ShardSet) else None
         self.order = None if shards is None else Order([count for _, count in shards], seed)
 
@@ -128,13 +130,13 @@ class FlowFields(_Clips):
     """Single motion fields: of a clip one frame, so one stride, at random; flipped and scaled at random.
 
     Args:
-        folder: the clips.
+        source: the clips, or what `open_clips` opens.
         amplitude: a field is multiplied by a random number between these two.
         seed: of the order of shards.
     """
 
-    def __init__(self, folder: str | Path, amplitude: tuple[float, float] = (0.5, 1.3), seed: int = 0) -> None:
-        super().__init__(folder, seed)
+    def __init__(self, source: str | Path | Clips, amplitude: tuple[float, float] = (0.5, 1.3), seed: int = 0) -> None:
+        super().__init__(source, seed)
         self.amplitude = tuple(amplitude)
 
     def draw(self, draws: Draws) -> Batch:
@@ -162,7 +164,7 @@ class ClipBatches(_Clips):
     """Clips with their cached latents and their captions as tokens, for the denoising objectives.
 
     Args:
-        folder: the clips.
+        source: the clips, or what `open_clips` opens.
         tokenizer: of the captions.
         length: the number of tokens that a caption is padded to.
         image_latents: from `cached_latents`, by clip `(F, C, h, w)`.
@@ -174,7 +176,7 @@ class ClipBatches(_Clips):
 
     def __init__(
         self,
-        folder: str | Path,
+        source: str | Path | Clips,
         tokenizer: CLIPTokenizer,
         length: int,
         image_latents: np.ndarray | Column,
@@ -183,7 +185,7 @@ class ClipBatches(_Clips):
         text_dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(folder, seed)
+        super().__init__(source, seed)
         self.image_latents, self.flow_latents, self.with_flow = image_latents, flow_latents, with_flow
         self.tokenizer, self.length, self.text_dropout = tokenizer, length, text_dropout
 
@@ -264,12 +266,32 @@ def photo_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) 
     return source, heldout
 
 
+def _opened(data: FieldData | ClipData, runs: Path, name: str) -> Clips:
+    """The clips of that name, of the size and the number of frames that the step's data ask for.
+
+    Raises:
+        ValueError: If they are of another size or have another number of frames.
+    """
+    settings = {key: getattr(data, key) for key in ("size", "num_frames", "stride")}
+    clips = open_clips(runs / name, **{key: value for key, value in settings.items() if value is not None})
+    shape = tuple(clips.frames.shape[1:4])
+    wanted = (data.num_frames or shape[0], *(data.size or shape[1:]))
+    if shape != wanted:
+        (count, height, width), (asked_count, asked_height, asked_width) = shape, wanted
+        raise ValueError(
+            f"{clips.folder} holds clips of {count} frames of {width}x{height} pixels (width x height), but the step's "
+            f"data ask for {asked_count} of {asked_width}x{asked_height}: leave size and num_frames out to take the "
+            "clips as they are, or name others."
+        )
+    return clips
+
+
 def field_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> tuple[FlowFields, Batch | None]:
     """What a flow autoencoder trains on, and 96 fixed fields of held-out clips if there are any."""
     data, heldout = step.data, None
-    source = FlowFields(runs / data.clips, data.amplitude, step.seed)
+    source = FlowFields(_opened(data, runs, data.clips), data.amplitude, step.seed)
     if data.heldout:
-        heldout = FlowFields(runs / data.heldout, (1.0, 1.0)).batch([generator_for(0)] * 96)
+        heldout = FlowFields(_opened(data, runs, data.heldout), (1.0, 1.0)).batch([generator_for(0)] * 96)
     return source, heldout
 
 
@@ -291,12 +313,12 @@ def clip_source(
 
     @cache  # clips that are named twice are opened once
     def opened(name: str) -> ClipBatches:
+        clips = _opened(step.data, runs, name)
         latents = {
-            f"{kind}_latents": cached_latents(runs / name, models[f"{kind}_vae"], kind, step.precision)
-            for kind in kinds
+            f"{kind}_latents": cached_latents(clips, models[f"{kind}_vae"], kind, step.precision) for kind in kinds
         }
         more = {"with_flow": flow, "text_dropout": step.text_dropout, "seed": step.seed}
-        return ClipBatches(runs / name, tokenizer, length, **latents, **more)
+        return ClipBatches(clips, tokenizer, length, **latents, **more)
 
     source = opened(step.data.clips)
     if step.data.mixed:

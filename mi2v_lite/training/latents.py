@@ -56,13 +56,15 @@ def clip_flow(clips: Clips, index: int) -> Tensor:
 READERS: dict[str, Callable[[Clips, int], Tensor]] = {"image": clip_frames, "flow": clip_unit_flow}
 
 
-def cached_latents(folder: str | Path, vae: AutoencoderKL, kind: str, precision: str = "no") -> np.ndarray | Column:
-    """The latents of all clips in a folder, encoded now if they are not there yet: on a GPU if there is one.
+def cached_latents(
+    source: str | Path | Clips, vae: AutoencoderKL, kind: str, precision: str = "no"
+) -> np.ndarray | Column:
+    """The latents of all clips, encoded now if they are not there yet: on a GPU if there is one.
 
     All processes of a training call this together: each encodes a part of the shards, the first one encodes a store.
 
     Args:
-        folder: the clips; the latents are written beside them.
+        source: the clips, or what `open_clips` opens; the latents are written beside them.
         vae: the autoencoder of that kind. It is moved to where it encodes, and back.
         kind: "image" (all F frames) or "flow" (the N fields).
         precision: "bf16" encodes under autocast, which is twice as fast; "no" does not.
@@ -71,11 +73,11 @@ def cached_latents(folder: str | Path, vae: AutoencoderKL, kind: str, precision:
         float16, without `scaling_factor`: for each clip `(F or N, C, h, w)`, memory-mapped.
 
     Raises:
-        ValueError: If there is no such kind, or no clips are in the folder.
+        ValueError: If there is no such kind, or there are no clips.
     """
     if kind not in READERS:
         raise ValueError(f"kind is {kind!r}, expected one of {sorted(READERS)}.")
-    clips, suffix = open_clips(folder), f"latents_{kind}_{encoder_hash(vae)}.npy"
+    clips, suffix = open_clips(source), f"latents_{kind}_{encoder_hash(vae)}.npy"
     if isinstance(clips, ShardSet):
         paths = [clips.folder / f"{name}.{suffix}" for name, _ in clips.shards]
         ends = np.cumsum([count for _, count in clips.shards])

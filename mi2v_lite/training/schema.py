@@ -192,34 +192,41 @@ class PhotoData(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FieldData(Settings):
+class _AnyClips(Settings):
+    clips: str
+    heldout: str | None = None
+    size: tuple[Count, Count] | None = None
+    num_frames: Count | None = None
+    stride: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldData(_AnyClips):
     """Where single motion fields come from, see `batches.FlowFields`.
 
     Attributes:
         clips: a store, shards, a folder of videos or a table of them: whatever `open_clips` opens. Of a store a random
             clip is drawn each time; of anything else each clip comes once an epoch.
         heldout: clips to validate with; without them nothing is validated.
+        size: height and width of the clips; made of videos they get it, otherwise they must have it.
+        num_frames: frames of a clip, likewise.
+        stride: source frames between two frames of clips that are made of videos. For what is left out of these three,
+            `open_clips` has defaults.
         amplitude: each field is multiplied by a random number between these two, both above 0.
     """
 
-    clips: str
-    heldout: str | None = None
     amplitude: Annotated[tuple[Positive, Positive], _ASCENDING] = (0.5, 1.3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipData(Settings):
-    """Where whole clips come from, see `batches.ClipBatches`.
+class ClipData(_AnyClips):
+    """Where whole clips come from, see `batches.ClipBatches`; what `FieldData` has too means the same here.
 
     Attributes:
-        clips: the clips, as in `FieldData`.
-        heldout: clips to validate with; without them nothing is validated.
         mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. All
             must be stores then, since some clips of shards would miss their turn.
     """
 
-    clips: str
-    heldout: str | None = None
     mixed_with: str | tuple[str, ...] = ()
 
     @property
