@@ -18,6 +18,8 @@ Sources used for the published checkpoints (training only, none of these files i
   `film.py` come from the same file: `make weights FILM=bbb.mp4`.)
 
 Unpack a Debian package without installing it by `dpkg -x package.deb folder`.
+
+tools/things/README.md lists a larger set, in which the things that can move are marked, and the commands that fill it.
 """
 
 from __future__ import annotations
