@@ -103,8 +103,8 @@ def denoise(
 
     Args:
         predict: `predict(latents, timestep)`, the network with its guidance. It gets latents of the shape of `noise`,
-            scaled as the scheduler wants them, and a timestep without dimensions. It returns what the scheduler's
-            `prediction_type` says.
+            scaled as the scheduler wants them, and a timestep without dimensions, on the CPU. It returns what the
+            scheduler's `prediction_type` says.
         noise: unit normal noise of any shape.
         scheduler: one of diffusers'. Its timesteps are set here.
         num_inference_steps: the number of steps.
@@ -121,7 +121,8 @@ def denoise(
     """
     if int(num_inference_steps) != num_inference_steps or num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {num_inference_steps}.")
-    scheduler.set_timesteps(int(num_inference_steps), device=noise.device)
+    # The timesteps stay on the CPU, where the scheduler reads them; from a GPU it would wait for them in every step.
+    scheduler.set_timesteps(int(num_inference_steps))
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options = {"generator": generator} if takes_generator else {}
     latents = noise * scheduler.init_noise_sigma
@@ -148,4 +149,5 @@ def renoised(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, i: int) ->
     """
     if i + 1 == len(scheduler.timesteps):
         return clean
-    return scheduler.add_noise(clean, noise, scheduler.timesteps[i + 1].expand(len(clean)))
+    timesteps = scheduler.timesteps[i + 1].expand(len(clean))
+    return scheduler.add_noise(clean, noise, timesteps.to(clean.device, non_blocking=True))

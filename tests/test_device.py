@@ -116,6 +116,26 @@ def test_a_clip_is_that_of_the_cpu(pipe, photo, device):
         assert_near(ours, theirs, torch.float32)
 
 
+@NO_GPU
+def test_the_sampling_loop_never_waits_for_the_gpu(pipe, photo):
+    """From the first step on, both stages only hand out work; the callback switches the guard on and off."""
+
+    def guard(_, i, timestep, tensors):
+        torch.cuda.set_sync_debug_mode("error" if i + 1 < steps else "default")
+        return tensors
+
+    steps = 4
+    control = MotionControl(size=photo.size, drags=[Drag([(20, 30), (34, 30)])])
+    options = {"height": SIZE, "width": SIZE, "num_inference_steps": steps, "callback_on_step_end": guard}
+    pipe.to("cuda")
+    try:
+        motion = pipe.predict_motion(photo, "", control, num_frames=FRAMES, guidance_scale=2.0, **options)
+        pipe.render(photo, motion, "", guidance_scale=2.0, output_type="pt", **options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        pipe.to("cpu")
+
+
 @pytest.mark.parametrize("stage", ["motion", "animation"])
 def test_the_unet_is_one_graph(pipe, stage):
     """`torch.compile` finds no place where it would have to interrupt the network."""

@@ -165,7 +165,8 @@ class AnimationPipeline(VideoPipeline):
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
             sample = _with_first_frame(latents, photo)  # clean, and not scaled by the scheduler either
             sample = torch.cat([sample] * 2) if guided else sample
-            prediction = self.unet(sample, timestep.expand(len(sample)), text, flow=motion)
+            time = timestep.expand(len(sample)).to(sample.device, non_blocking=True)
+            prediction = self.unet(sample, time, text, flow=motion)
             return guide(prediction, guidance_scale)
 
         def after_step(i: int, timestep: Tensor, latents: Tensor) -> Tensor:

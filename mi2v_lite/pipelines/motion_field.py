@@ -251,7 +251,7 @@ class MotionFieldPipeline(VideoPipeline):
         def predict(latents: Tensor, timestep: Tensor) -> Tensor:
             image = photo[:, :, None].expand(-1, -1, latents.shape[2], -1, -1)  # (B, C, N, h, w)
             sample = torch.cat([image, latents], dim=1).repeat(halves, 1, 1, 1, 1)
-            time = timestep.expand(len(sample))
+            time = timestep.expand(len(sample)).to(sample.device, non_blocking=True)
             residuals = {}
             if steered:
                 down, mid = self.controlnet(sample, time, text, condition, stride=strides, control_scale=control_scale)
