@@ -4,16 +4,25 @@ Float32 is compared with TF32 switched off; what is compared is always the same 
 """
 
 import copy
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from test_trainer import curriculum, fill
 
 from mi2v_lite import MotionControl, MotionI2VPipeline
 from mi2v_lite.control import Drag
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.flow.warp import SplatOperator, splat_average
 from mi2v_lite.models.autoencoder import decode, encode
+from mi2v_lite.training.draws import Draws
+from mi2v_lite.training.objectives import OBJECTIVES, make_task
+from mi2v_lite.training.step_models import build_models
+from mi2v_lite.training.trainer import train, trainable_parameters
 
 pytestmark = pytest.mark.device
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -150,3 +159,51 @@ def test_the_unet_is_one_graph(pipe, stage):
         torch.testing.assert_close(
             compiled(sample, torch.tensor([500]), text, **given), unet(sample, torch.tensor([500]), text, **given)
         )
+
+
+STEPS = ["image_vae", "flow_vae", "start_video", "stage1_temporal", "controlnet", "stage2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return fill(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_update_is_that_of_the_cpu(data, name, device):
+    """Loss and gradient of each objective; on the device with activations computed again in the backward pass."""
+    step = curriculum().step(name)
+    # Fresh models, without what other steps would have to train first.
+    step = replace(step, start_from={}, precision="no", gradient_checkpointing=False)
+    config = replace(curriculum(), steps=(step,))
+
+    def update(device: str, checkpointing: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        torch.manual_seed(0)
+        models = build_models(config, replace(step, gradient_checkpointing=checkpointing), data)
+        parameters = trainable_parameters(models, step.trainable)
+        task = make_task(config, step, data, models)
+        models.to(device).train()
+        batch = {key: value.to(device) for key, value in task.train.draw(Draws.of(1, count=2)).items()}
+        loss, _ = OBJECTIVES[step.objective].loss(models, batch, Draws.of(2, count=2), task)
+        loss.backward()
+        gradients = [value.grad.flatten().cpu() for value in parameters.values() if value.grad is not None]
+        return loss, torch.cat(gradients)
+
+    expected = update("cpu", False)
+    result = update(device, "vae" not in name)
+    for ours, theirs in zip(result, expected, strict=True):
+        assert_near(ours, theirs, torch.float32)
+
+
+@NO_GPU
+def test_a_training_on_the_gpu_resumes(data, tmp_path):
+    shutil.copytree(data, tmp_path / "runs")
+    entry = replace(curriculum().step("flow_vae"), start_from={})
+    config = replace(curriculum(), steps=(entry,))
+    whole = train(config, "flow_vae", data)
+    train(config, "flow_vae", tmp_path / "runs", stop_at=2)
+    resumed = train(config, "flow_vae", tmp_path / "runs", resume=True)
+    first, second = (load_file(next((folder / "flow_vae").glob("*.safetensors"))) for folder in (whole, resumed))
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, rtol=0, atol=1e-6)
