@@ -276,9 +276,12 @@ def test_half_precision_files_load_as_float32(pipe, tmp_path):
     assert loaded.vae.dtype == loaded.text_encoder.dtype == loaded.unet.dtype == torch.float32
 
 
-def test_missing_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match="No lite weights"):
+def test_missing_weights(tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="holds no pipeline"):
         MotionI2VPipeline.from_lite(tmp_path)
+    monkeypatch.setattr("mi2v_lite.pipelines.motion_i2v.LITE_WEIGHTS", tmp_path)
+    with pytest.raises(FileNotFoundError, match="No lite weights.*come with the package"):
+        MotionI2VPipeline.from_lite()
 
 
 @pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler])

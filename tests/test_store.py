@@ -52,12 +52,19 @@ def test_unfinished_and_wrong_stores_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no finished store"):
         ClipStore(tmp_path)
     write_store(tmp_path, [random_clip(0)], 1)
+    (tmp_path / "latents_image_0.npy").write_bytes(b"of these clips")
     with pytest.raises(ValueError, match="only 1 of 2"):
-        write_store(tmp_path, [random_clip(0)], 2)
-    with pytest.raises(ValueError, match="no finished store"):
-        ClipStore(tmp_path)
+        write_store(tmp_path, [random_clip(1)], 2)
     with pytest.raises(ValueError, match="clip 1: frames"):
-        write_store(tmp_path, [random_clip(0), random_clip(1, size=8)], 2)
+        write_store(tmp_path, [random_clip(1), random_clip(1, size=8)], 2)
+    assert ClipStore(tmp_path).captions == ["clip number 0"], "a store that cannot be replaced stays"
+    assert (tmp_path / "latents_image_0.npy").exists()
+    write_store(tmp_path, [random_clip(1)], 1)
+    assert ClipStore(tmp_path).captions == ["clip number 1"]
+    assert not (tmp_path / "latents_image_0.npy").exists(), "latents of other clips would be taken for those of these"
+    (tmp_path / "clips.json").unlink()
+    with pytest.raises(ValueError, match="something other than a store"):
+        write_store(tmp_path, [random_clip(0)], 1)
 
 
 def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -70,8 +77,10 @@ def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path, capsys: pyte
     assert isinstance(read, ClipStore) and read.folder == out
     assert np.array_equal(read.frames[1], world.clip(8).frames) and read.captions[0] == world.clip(7).caption
     for wrong, said in (
-        (["--film", "x.mp4", "--photos", "y", "-o", str(out)], "clips of the film alone"),
+        (["--film", "x.mp4", "--photos", "y", "-o", str(tmp_path / "film")], "clips of the film alone"),
         (["--pairs", "2", "-o", str(tmp_path / "sheet.png")], "--pairs is for stores"),
+        (["--pairs", "16", "-o", str(tmp_path / "more")], "16 frames has 15 later ones"),
+        (["-o", str(out)], "holds a store already"),
         (["-o", str(tmp_path / "sheet.jpg")], "must end in .png for a sheet"),
     ):
         assert cli.main(["world", *wrong]) == 2

@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="Turns a folder of videos (captions in NAME.txt beside them) or a WebVid csv into WebDataset "
         "shards with tracked motion fields. Run the same again to go on after an interruption. Videos that cannot be "
         "used are listed with the reason in skipped.csv. Training on a folder of videos does this by itself, "
-        "at 128x128, into FOLDER.shards.",
+        "at the size that the step asks for, into FOLDER.shards.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder of videos, or a WebVid csv")

@@ -47,11 +47,18 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def world(options: argparse.Namespace) -> None:
     """`mi2v world`: a contact sheet or a store of the world's clips, or of a film's."""
+    from mi2v_lite.data.clips import STORE_INDEX
+
     sheet = options.output.suffix.lower() == ".png"
     if options.output.suffix and not sheet and not options.output.is_dir():
         raise ValueError(f"{options.output} must end in .png for a sheet, or have no suffix for the folder of a store.")
     if options.pairs and sheet:
         raise ValueError("--pairs is for stores; a sheet shows whole clips.")
+    if options.pairs and options.pairs >= options.frames:
+        later = options.frames - 1
+        raise ValueError(f"--pairs is {options.pairs}, but a clip of {options.frames} frames has {later} later ones.")
+    if not sheet and (options.output / STORE_INDEX).is_file():
+        raise ValueError(f"{options.output} holds a store already: choose another folder, or remove it.")
     if sheet:
         common.check_writable([options.output], [options.film])
     source = _source(options)

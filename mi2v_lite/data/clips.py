@@ -154,8 +154,8 @@ def _open_videos(
         make_shards(listed, folder, Recipe(*size, num_frames, stride), TrackerMaker("dis"))
     except OtherSettings as error:
         raise ValueError(
-            f"{error} To use these clips as they are, open {folder} instead of {source}; to make them anew, remove "
-            "that folder."
+            f"{folder} was made of other videos than {source} holds now, or for another size, number of frames or "
+            f"stride. To use these clips as they are, name {folder} instead; to make them anew, remove that folder."
         ) from error
     finally:
         os.close(lock)

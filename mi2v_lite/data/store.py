@@ -15,31 +15,37 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.clips import STORE_INDEX, Clip, ClipSource
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.files import atomic_folder
 
 
 def write_store(folder: str | Path, clips: Iterable[Clip], count: int) -> None:
-    """Write a store; a progress bar shows how far it is.
-
-    clips.json is written last: a folder without it is unfinished, and `ClipStore` refuses it.
+    """Write a store, whole or not at all; a progress bar shows how far it is.
 
     Args:
-        folder: of the store.
+        folder: of the store. A store that is there already is replaced, with the latents beside its clips, once the new
+            one is whole.
         clips: all of one shape; no more than `count` of them are asked for.
         count: how many to write.
 
     Raises:
-        ValueError: there are fewer than `count` clips, or they differ in shape.
+        ValueError: there are fewer than `count` clips, or they differ in shape, or the folder holds something else.
     """
     if count < 1:
         raise ValueError(f"count is {count}; a store needs at least one clip")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / STORE_INDEX).unlink(missing_ok=True)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / STORE_INDEX).is_file():
+        raise ValueError(f"{folder} holds something other than a store: choose a new or an empty folder.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as beside:
+        _write(beside, tqdm(islice(clips, count), total=count, desc=f"writing {folder.name}"), count)
+
+
+def _write(folder: Path, clips: Iterable[Clip], count: int) -> None:
+    """Fill an empty folder with `count` clips."""
     arrays: dict[str, np.memmap] = {}
     captions, strides = [], []
     dtypes = {"frames": np.uint8, "flow": np.float16, "visibility": np.bool_}
-    for index, clip in enumerate(tqdm(islice(clips, count), total=count, desc=f"writing {folder.name}")):
+    for index, clip in enumerate(clips):
         for name, dtype in dtypes.items():
             value = getattr(clip, name)
             if name not in arrays:
@@ -54,8 +60,7 @@ def write_store(folder: str | Path, clips: Iterable[Clip], count: int) -> None:
         raise ValueError(f"there were only {len(captions)} of {count} clips; give an iterator that is long enough")
     for array in arrays.values():
         array.flush()
-    with atomic(folder / STORE_INDEX) as beside:
-        beside.write_text(json.dumps({"captions": captions, "strides": strides}, indent=0))
+    (folder / STORE_INDEX).write_text(json.dumps({"captions": captions, "strides": strides}, indent=0))
 
 
 def pairs(source: ClipSource, seed: int, count: int) -> Iterator[Clip]:

@@ -38,6 +38,7 @@ from mi2v_lite.io.files import atomic
 from mi2v_lite.io.videos import read_video
 
 PLAN, SKIPPED = "plan.json", "skipped.csv"
+PLANNED = {"recipe": "other settings", "tracker": "another tracker", "videos": "other videos", "list": "other videos"}
 STRIDES = (8, 4, 2, 1)  # among which the stride of a video is chosen if none is given
 
 
@@ -335,9 +336,18 @@ def _length(path: Path) -> int:
         raise ValueError(f"{path} cannot be read to its end ({error})") from error
 
 
+def _digest(videos: Sequence[VideoEntry]) -> str:
+    """Changes with the list of the videos, with a caption, and with the size of a file."""
+    lines = []
+    for video in videos:
+        size = video.path.stat().st_size if video.path.is_file() else 0
+        lines.append(f"{video.name}\t{video.caption}\t{size}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: Callable[[], Tracker]) -> None:
     """Write down what this set is made of, or compare it with what was written down when the set was begun."""
-    digest = hashlib.sha256("\n".join(f"{video.name}\t{video.caption}" for video in videos).encode()).hexdigest()
+    digest = _digest(videos)
     name = f"{tracker.__module__}:{tracker.__qualname__}" if hasattr(tracker, "__qualname__") else repr(tracker)
     plan = {"recipe": asdict(recipe), "tracker": name, "videos": len(videos), "list": digest}
     path = folder / PLAN
@@ -346,11 +356,11 @@ def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: C
             partial.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         return
     begun = json.loads(path.read_text(encoding="utf-8"))
-    differing = [key for key in plan if begun.get(key) != plan[key]]
+    differing = dict.fromkeys(PLANNED[key] for key in plan if begun.get(key) != plan[key])
     if differing:
         raise OtherSettings(
-            f"{folder} was begun with another {' and '.join(differing)} (see {path.name} in it): choose another "
-            "folder, or give the same again to go on."
+            f"{folder} was begun with {' and '.join(differing)} (see {path.name} in it): choose another folder, or "
+            "give the same again to go on."
         )
 
 
@@ -370,5 +380,8 @@ def _finish(folder: Path, videos: Sequence[VideoEntry], shards: list[Shard], rec
             f"{len(videos)} of the list: files were changed in between; remove the folder and make it again."
         )
     if not keys:
-        raise ValueError(f"None of the {len(videos)} videos gave a clip; {folder / SKIPPED} says why.")
+        raise ValueError(
+            f"None of the {len(videos)} videos gave a clip; {folder / SKIPPED} says why. Once they are mended, remove "
+            f"{folder}."
+        )
     write_index(folder, shards, {name: getattr(recipe, name) for name in ("num_frames", "height", "width")})

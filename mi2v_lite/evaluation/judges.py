@@ -53,6 +53,8 @@ class ClipJudge:
     def __init__(self, folder: Path) -> None:
         from transformers import CLIPModel, CLIPTokenizer
 
+        if not (Path(folder) / "config.json").is_file():
+            raise ValueError(f"{folder} holds no CLIP model: config.json is missing there.")
         try:
             self.net = CLIPModel.from_pretrained(folder, local_files_only=True, use_safetensors=True).eval()
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)

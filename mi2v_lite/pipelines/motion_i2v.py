@@ -150,7 +150,9 @@ class MotionI2VPipeline(DiffusionPipeline):
         Raises:
             FileNotFoundError: if the weights are not there.
         """
-        folder = LITE_WEIGHTS if folder is None else Path(folder)
+        own, folder = folder is None, LITE_WEIGHTS if folder is None else Path(folder)
+        if not own and not (folder / cls.config_name).is_file():
+            raise FileNotFoundError(f"{folder} holds no pipeline: {cls.config_name} is missing there.")
         if not (folder / cls.config_name).is_file():
             raise FileNotFoundError(
                 f"No lite weights: {folder / cls.config_name} is missing. They come with the package; install it "
