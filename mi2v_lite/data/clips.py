@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,12 @@ def _open_videos(
             f"{error} Clips come from a store (a folder with {STORE_INDEX}, see mi2v world), from shards (a folder "
             f"with {SHARDS_INDEX}, see mi2v shards), from a folder of videos, or from a WebVid table (.csv)."
         ) from error
-    from mi2v_lite.data.videos_to_shards import OtherSettings, Recipe, make_shards  # these need torch and FFmpeg
+    from mi2v_lite.data.videos_to_shards import (  # these need torch and FFmpeg
+        SKIPPED,
+        OtherSettings,
+        Recipe,
+        make_shards,
+    )
     from mi2v_lite.flow.trackers import TrackerMaker
 
     place = source.resolve()
@@ -151,7 +157,7 @@ def _open_videos(
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the same training wait here until the shards are whole
-        make_shards(listed, folder, Recipe(*size, num_frames, stride), TrackerMaker("dis"))
+        report = make_shards(listed, folder, Recipe(*size, num_frames, stride), TrackerMaker("dis"))
     except OtherSettings as error:
         raise ValueError(
             f"{folder} was made of other videos than {source} holds now, or for another size, number of frames or "
@@ -159,4 +165,8 @@ def _open_videos(
         ) from error
     finally:
         os.close(lock)
+    if report.made and report.skipped:
+        warnings.warn(
+            f"{report.skipped} of {len(listed)} videos gave no clip: {folder / SKIPPED} says why.", stacklevel=3
+        )
     return ShardSet(folder)
