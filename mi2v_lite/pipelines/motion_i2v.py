@@ -150,15 +150,15 @@ class MotionI2VPipeline(DiffusionPipeline):
         Raises:
             FileNotFoundError: if the weights are not there.
         """
-        own, folder = folder is None, LITE_WEIGHTS if folder is None else Path(folder)
-        if not own and not (folder / cls.config_name).is_file():
-            raise FileNotFoundError(f"{folder} holds no pipeline: {cls.config_name} is missing there.")
-        if not (folder / cls.config_name).is_file():
+        place = LITE_WEIGHTS if folder is None else Path(folder)
+        if not (place / cls.config_name).is_file():
+            if folder is not None:
+                raise FileNotFoundError(f"{place} holds no pipeline: {cls.config_name} is missing there.")
             raise FileNotFoundError(
-                f"No lite weights: {folder / cls.config_name} is missing. They come with the package; install it "
+                f"No lite weights: {place / cls.config_name} is missing. They come with the package; install it "
                 "again, or train them and write the folder with MotionI2VPipeline.save_pretrained."
             )
-        return cls.from_pretrained(folder, **{"dtype": torch.float32, "local_files_only": True, **kwargs})
+        return cls.from_pretrained(place, **{"dtype": torch.float32, "local_files_only": True, **kwargs})
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: object) -> MotionI2VPipeline:

@@ -83,6 +83,19 @@ class Picture:
             data["text/html"] = html  # which Jupyter prefers; notebooks/course.py does not store it
         return data, {"image/png": {"alt": self.alt}}
 
+    def added_to(self, live: tuple[dict, dict] | dict | None) -> tuple[dict, dict]:
+        """A widget's representation with this picture in it, which a page without a kernel shows instead.
+
+        Args:
+            live: what the widget's own `_repr_mimebundle_` returns, data with or without metadata.
+
+        Returns:
+            The data and the metadata of both.
+        """
+        data, metadata = live if isinstance(live, tuple) else (live or {}, {})
+        still, words = self._repr_mimebundle_()
+        return {**data, **still}, {**metadata, **words}
+
 
 # Whatever shows a picture: see `to_image`.
 Pictured = Picture | Image.Image | np.ndarray | Tensor

@@ -235,10 +235,7 @@ class AttentionExplorer(anywidget.AnyWidget):
         return value
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
-        live = super()._repr_mimebundle_(**options)
-        data, metadata = live if isinstance(live, tuple) else (live or {}, {})
-        still, words = self.still._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **words}
+        return self.still.added_to(super()._repr_mimebundle_(**options))
 
     def __repr__(self) -> str:
         return f"AttentionExplorer(query={self.query}, layer={self.layer!r}, step={self.step}, head={self.head})"

@@ -254,9 +254,7 @@ class DragCanvas(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         """The widget, and a still of what is drawn now for pages without a kernel."""
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        still, words = self.still()._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **words}
+        return self.still().added_to(super()._repr_mimebundle_(**kwargs))
 
     @traitlets.validate("control")
     def _check_control(self, proposal: Mapping[str, Any]) -> MotionControl:

@@ -167,10 +167,7 @@ class FlowExplorer(anywidget.AnyWidget):
             self.hovered = {"x": self.hovered["x"], "y": self.hovered["y"]}
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
-        live = super()._repr_mimebundle_(**options)
-        data, metadata = live if isinstance(live, tuple) else (live or {}, {})
-        still, words = self.still._repr_mimebundle_()
-        return {**data, **still}, {**metadata, **words}
+        return self.still.added_to(super()._repr_mimebundle_(**options))
 
     def __repr__(self) -> str:
         count, height, width = self._shape

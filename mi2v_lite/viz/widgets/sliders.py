@@ -77,6 +77,4 @@ class Sliders(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         """The widget, and the picture as it is now for pages without a kernel."""
-        data = super()._repr_mimebundle_(**kwargs)
-        still, metadata = self.picture._repr_mimebundle_()
-        return {**data, **still}, metadata
+        return self.picture.added_to(super()._repr_mimebundle_(**kwargs))
