@@ -1,0 +1,102 @@
+"""What a person draws: drags and anchors, and the path of a drag in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Drag:
+    """A path which the thing at its first point shall follow.
+
+    Attributes:
+        points: two or more points (x, y) in pixels of the image, x right, y down. The path goes through all of them, in
+            equal times from each to the next.
+        radius: the motion is written to a square around the first point, and this is half of its side in pixels; None
+            leaves it to `MotionControl.field`. A square with a radius below 8 may fall between the cells of the
+            latents.
+
+    Raises:
+        ValueError: if there are fewer than two points, a point is not finite, or the radius is not positive.
+    """
+
+    points: Sequence[Point]
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.points) == 0:
+            raise ValueError("a drag has no points; give at least a start and an end, or leave the drag out.")
+        if len(self.points) == 1:
+            raise ValueError(
+                f"a drag has only one point, {self.points[0]}; add a point where it goes, or use an anchor to hold it."
+            )
+        object.__setattr__(self, "points", tuple(checked_point(point, "drag") for point in self.points))
+        object.__setattr__(self, "radius", checked_radius(self.radius, "drag"))
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A point that stays where it is. Its motion is exactly zero, and not a drag by one pixel as in the release.
+
+    Attributes:
+        point: (x, y) in pixels of the image.
+        radius: as in `Drag`.
+
+    Raises:
+        ValueError: if the point is not finite, or the radius is not positive.
+    """
+
+    point: Point
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "point", checked_point(self.point, "anchor"))
+        object.__setattr__(self, "radius", checked_radius(self.radius, "anchor"))
+
+
+def resample(points: Sequence[Point], count: int) -> np.ndarray:
+    """Read a path at equally spaced times.
+
+    The path is a monotone cubic (PCHIP) through the points, which are themselves equally spaced in time. It does not
+    overshoot: between two points, each coordinate stays between theirs. Two points give a straight line at constant
+    speed.
+
+    Args:
+        points: two or more points (x, y).
+        count: the number of times.
+
+    Returns:
+        (count, 2) float64, (x, y) in the unit of the points.
+    """
+    given = np.asarray(points, np.float64)
+    return PchipInterpolator(np.linspace(0, 1, len(given)), given)(np.linspace(0, 1, count))
+
+
+def checked_point(point: Any, what: str) -> Point:
+    try:
+        x, y = (float(value) for value in point)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} point {point!r} is not a pair of numbers; give (x, y) in pixels.") from error
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"{what} point ({x}, {y}) is not finite; give pixel numbers (x, y).")
+    return x, y
+
+
+def checked_radius(radius: float | None, what: str) -> float | None:
+    if radius is None:
+        return None
+    try:
+        number = float(radius)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} radius {radius!r} is not a number; give pixels, or None for the default.") from error
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{what} radius {radius} must be above 0 pixels; leave it out for the default.")
+    return number
