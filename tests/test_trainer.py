@@ -23,6 +23,7 @@ from mi2v_lite.data import store
 from mi2v_lite.data.clips import open_clips
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.diffusion import predicted_clean
+from mi2v_lite.io.files import locked
 from mi2v_lite.io.videos import write_video
 from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.pipelines import MotionI2VPipeline
@@ -894,3 +895,60 @@ def test_a_folder_of_videos_needs_nothing_but_its_name(tmp_path: Path) -> None:
         tmp_path / "my_videos.shards", build_models(config, config.steps[0], tmp_path)["flow_vae"], "flow"
     )
     assert found.shape == (3, 7, 2, 48, 64) and list((tmp_path / "my_videos.shards").glob("shard-000000.latents_*"))
+
+
+def damage(path: Path, how: str) -> None:
+    content = path.read_bytes()
+    if how == "lost":
+        path.unlink()
+    else:
+        changed = bytes([content[len(content) // 2] ^ 1])
+        half = len(content) // 2
+        path.write_bytes(
+            {"empty": b"", "cut": content[:half], "bit": content[:half] + changed + content[half + 1 :]}[how]
+        )
+
+
+@pytest.mark.parametrize("how", ["empty", "cut", "bit", "lost"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "ema.safetensors", "optimizer.pt", "step.json"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(runs, tmp_path, capsys, file, how):
+    config, name = curriculum(), "flow_vae"
+    fill(tmp_path)
+    (tmp_path / "image_vae").symlink_to(runs / "image_vae")
+    folder = tmp_path / name
+    shutil.copytree(runs / name, folder)
+    shutil.rmtree(folder / "final")
+    damage(folder / "checkpoint-4" / file, how)
+    trainer.train(config, name, tmp_path, resume=True)
+    assert "checkpoint-4 is damaged" in capsys.readouterr().err
+    once, twice = (weights(place / name / "final" / name) for place in (runs, tmp_path))
+    assert all(torch.equal(twice[key], value) for key, value in once.items())
+    for number in (2, 4):
+        damage(folder / f"checkpoint-{number}" / file, how)
+    with pytest.raises(ValueError, match=r"All checkpoints .* are damaged .* --restart"):
+        trainer.train(config, name, tmp_path, resume=True)
+
+
+def test_a_second_training_of_a_step_is_refused(trained):
+    with locked(trained), pytest.raises(BlockingIOError, match="another program"):
+        trainer.train(curriculum(), trained.name, trained.parent, resume=True)
+
+
+def test_a_training_that_cannot_begin_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError):
+        trainer.train(curriculum(), "flow_vae", tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_the_old_checkpoints(runs, tmp_path, monkeypatch):
+    config, name = curriculum(), "image_vae"
+    fill(tmp_path)
+    trainer.train(config, name, tmp_path, stop_at=2)
+
+    def full(*_):
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="checkpoint-4 cannot be written: .* Is the disk full"):
+        trainer.train(config, name, tmp_path, resume=True)
+    assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["checkpoint-2", "log.csv"]

@@ -2,12 +2,23 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mi2v_lite.io.files import LEFTOVER, atomic, atomic_folder, folder_names, recover_folders, remove_folder
+from mi2v_lite.io.files import (
+    LEFTOVER,
+    atomic,
+    atomic_folder,
+    folder_names,
+    locked,
+    new_folder,
+    recover_folders,
+    remove_folder,
+)
 
 OLD, NEW = ({name: f"{age} {name}" for name in ("a.txt", "b.txt", "c.txt")} for age in ("old", "new"))
 
@@ -235,3 +246,74 @@ def test_a_file_is_replaced_or_stays(tmp_path):
     with atomic(path) as beside:
         beside.write_text("new")
     assert files(tmp_path) == {"a.txt": "new"}
+
+
+def test_a_lock_is_held_by_one_program_and_leaves_no_file(tmp_path):
+    path = tmp_path / "x"
+    with locked(path):
+        assert inside(tmp_path) == [".x.lock"]
+        with pytest.raises(BlockingIOError, match="another program is working on it"), locked(path):
+            pass
+        with locked(tmp_path / "y"):
+            pass
+    with locked(path):
+        pass
+    assert inside(tmp_path) == []
+
+
+def test_a_killed_program_leaves_no_lock(tmp_path):
+    code = f"import time\nfrom mi2v_lite.io.files import locked\nwith locked({str(tmp_path / 'x')!r}):\n"
+    code += "    print('locked', flush=True)\n    time.sleep(60)"
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert program.stdout.readline() == "locked\n"
+    with pytest.raises(BlockingIOError), locked(tmp_path / "x"):
+        pass
+    program.kill()
+    program.communicate()
+    with locked(tmp_path / "x"):
+        pass
+    assert inside(tmp_path) == []
+
+
+def test_two_programs_do_not_write_one_folder(tmp_path):
+    path = fill(tmp_path / "x", OLD)
+    with atomic_folder(path) as beside:
+        fill(beside, NEW)
+        with pytest.raises(BlockingIOError):
+            write(path)
+    assert files(path) == NEW and inside(tmp_path) == ["x"]
+
+
+def test_what_is_written_has_reached_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    done: list[str] = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "rename", lambda *names: (done.append("rename"), rename(*names)))
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("rename"), replace(*names)))
+    write(tmp_path / "x")
+    assert done == ["fsync"] * (len(NEW) + 1) + ["rename", "fsync"]
+    done.clear()
+    with atomic(tmp_path / "y") as beside:
+        beside.write_text("new")
+    assert done == ["fsync", "rename", "fsync"]
+
+
+def test_a_new_folder_goes_again_if_nothing_came_into_it(tmp_path):
+    with new_folder(tmp_path / "a" / "b"):
+        pass
+    assert inside(tmp_path) == []
+    with new_folder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "x").write_text("x")
+    assert inside(tmp_path / "a") == ["x"]
+    with new_folder(tmp_path / "a"):
+        pass
+    assert inside(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "ä" * 125, "\udcff" * 240])
+def test_a_file_may_have_as_long_a_name_as_the_system_allows(tmp_path, name):
+    with locked(tmp_path / name), atomic(tmp_path / name) as beside:
+        beside.write_text("new")
+    assert (tmp_path / name).read_text() == "new" and inside(tmp_path) == [name]
+    with pytest.raises(OSError, match="longer than"), atomic_folder(tmp_path / "x" / name):
+        pass

@@ -38,11 +38,9 @@ KITTI_ZERO = 2**15
 
 
 def _write(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file whole or not at all, and onto the disk before this returns."""
-    with atomic(path) as beside, open(beside, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a file whole or not at all."""
+    with atomic(path) as beside:
+        beside.write_bytes(content)
 
 
 def _array(flow: Tensor | np.ndarray, ndim: int, shape: str) -> np.ndarray:

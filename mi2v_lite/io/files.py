@@ -1,27 +1,150 @@
 """Files and folders that are written whole or not at all.
 
 A program may be killed at any moment. What is written here first gets another name beside its own, and is renamed when
-it is complete, so that nobody ever reads half a file. The whole package writes its files in this way.
+it is complete and on the disk, so that nobody ever reads half a file, not even after the power has failed. The whole
+package writes its files in this way. `locked` keeps two programs from writing the same thing at the same time.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None
+    import msvcrt
 
 # What a killed program may leave beside NAME: .NAME.<random>.part is unfinished or half removed, and
 # .NAME.<random>.old is a whole folder that was moved aside.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")
+LONGEST_NAME = 238  # bytes; a longer one leaves no room for what `_beside` adds, since a name may have 255
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has no locks
+
+
+def checksum(path: str | os.PathLike) -> int:
+    """Returns the CRC-32 of a file's content, which tells whether bits of it have changed."""
+    value = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            value = zlib.crc32(part, value)
+    return value
+
+
+def _short(name: str) -> str:
+    """The name, or a hash of it where it is too long to be a part of another name."""
+    coded = os.fsencode(name)
+    return name if len(coded) <= LONGEST_NAME else hashlib.sha256(coded).hexdigest()[:32]
 
 
 def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{kind}")
+    return path.with_name(f".{_short(path.name)}.{secrets.token_hex(4)}.{kind}")
+
+
+def _to_disk(path: Path) -> None:
+    """Returns once a file, or the list of names in a folder, has reached the disk."""
+    if path.is_dir() and (os.name == "nt" or not os.access(path, os.R_OK)):
+        return  # Windows does this by itself, and opens no folders
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
+    """Lets one program at a time work on a file or a folder; all that use this function for it respect each other.
+
+    The lock belongs to a file `.NAME.lock` beside it, which is removed at the end. When a program is killed, the system
+    frees its lock, and the next program takes the file that was left.
+
+    Args:
+        path: the file or the folder, which need not be there; the folder that it is in must be.
+        wait: whether to wait until it is free.
+
+    Raises:
+        BlockingIOError: if another program works on it, and `wait` is false.
+        OSError: if the folder that it is in is missing or cannot be written.
+    """
+    path = Path(path)
+    file = path.with_name(f".{_short(path.name)}.lock")
+    handle = _take(file, path, wait)
+    try:
+        yield
+    finally:
+        if fcntl:
+            file.unlink(missing_ok=True)  # while the lock still holds, so that it cannot be another program's
+        os.close(handle)
+        if not fcntl:
+            with suppress(OSError):  # another program has it now
+                file.unlink(missing_ok=True)
+
+
+def _take(file: Path, path: Path, wait: bool) -> int:
+    """Opens the file and locks it; returns the handle."""
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if fcntl:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            else:
+                msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(file)):
+                    return handle
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return handle
+            os.close(handle)
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLOCK):
+                said = "another program is working on it: wait until that one has ended, or choose another name"
+                raise BlockingIOError(errno.EAGAIN, said, str(path)) from None
+            raise
+        os.close(handle)  # its last owner has removed the file since it was opened
+
+
+def remove_unfinished(path: str | os.PathLike) -> None:
+    """Removes the unfinished files that killed programs left of a file; hold its lock meanwhile (`locked`).
+
+    Args:
+        path: the file that they were going to become.
+    """
+    path = Path(path)
+    for entry in os.scandir(path.parent):
+        match = LEFTOVER.fullmatch(entry.name)
+        if match and (match["name"], match["kind"]) == (_short(path.name), "part") and entry.is_file():
+            os.unlink(entry.path)
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[None]:
+    """Makes a folder and those above it that are missing, and removes at the end those of them that are still empty.
+
+    Args:
+        path: the folder, which may be there already.
+
+    Raises:
+        OSError: if it cannot be made, or a file is in its place.
+    """
+    path = Path(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # something is in one of them, and so in all above it
+            for folder in missing:
+                folder.rmdir()
 
 
 @contextmanager
@@ -43,7 +166,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     beside = _beside(path, "part")
     try:
         yield beside
+        _to_disk(beside)
         os.replace(beside, path)
+        _to_disk(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -55,7 +180,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     The old folder is moved aside, the new one is moved to its place, and only then is the old one removed. If the block
     or a move fails, the old folder stays or comes back. If the program is killed, the old or the new folder is whole,
     possibly under the name of a folder that was moved aside; `recover_folders`, with which the next call begins, gives
-    it its own name back. Only one program at a time may write a folder.
+    it its own name back.
 
     Args:
         path: the folder to write; whatever it holds is replaced.
@@ -64,21 +189,29 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         The new folder, which is empty.
 
     Raises:
+        BlockingIOError: if another program is writing the same folder.
         OSError: if the parent folder is missing or cannot be written, or `path` is a file or a symbolic link.
     """
     path = Path(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise NotADirectoryError(errno.ENOTDIR, "not a folder, or a symbolic link to one", str(path))
-    recover_folders(path.parent, path.name)
-    beside = _beside(path, "part")
-    beside.mkdir()
-    try:
-        yield beside
-        if path.exists():
-            os.rename(path, _beside(path, "old"))
-        os.rename(beside, path)
-    finally:
+    if _short(path.name) != path.name:
+        raise OSError(errno.ENAMETOOLONG, f"the name is longer than {LONGEST_NAME} bytes", str(path))
+    with locked(path):
         recover_folders(path.parent, path.name)
+        beside = _beside(path, "part")
+        beside.mkdir()
+        try:
+            yield beside
+            for inside in sorted(beside.rglob("*"), reverse=True):
+                _to_disk(inside)
+            _to_disk(beside)
+            if path.exists():
+                os.rename(path, _beside(path, "old"))
+            os.rename(beside, path)
+            _to_disk(path.parent)
+        finally:
+            recover_folders(path.parent, path.name)
 
 
 def recover_folders(parent: str | os.PathLike, name: str | None = None) -> None:

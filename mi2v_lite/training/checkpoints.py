@@ -8,6 +8,8 @@ which the four helpers here would be needed all the same.
 from __future__ import annotations
 
 import json
+import pickle
+import struct
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mi2v_lite.io.files import atomic_folder, folder_names, remove_folder
+from mi2v_lite.io.files import atomic_folder, checksum, folder_names, remove_folder
 from mi2v_lite.training.curriculum import Step
 
 KEEP_CHECKPOINTS = 2
@@ -116,19 +119,32 @@ def write_checkpoint(
     state["state"] = {index: whole(entry, writes) for index, entry in state["state"].items()}
     if not writes:
         return target
-    with atomic_folder(target) as partial:
+    with atomic_folder(target) as partial, _as_os_error(target):
         for file, tensors in files.items():
             packed = {name: value.detach().contiguous() for name, value in tensors.items()}
             save_file(packed, partial / f"{file}.safetensors")
         torch.save(state, partial / "optimizer.pt")
-        (partial / "step.json").write_text(json.dumps({"step": step.name, "done": done, "seed": step.seed}))
+        about = {"step": step.name, "done": done, "seed": step.seed}
+        about["checksums"] = {path.name: checksum(path) for path in sorted(partial.iterdir())}
+        (partial / "step.json").write_text(json.dumps(about))
     for old in _checkpoints(folder)[:-KEEP_CHECKPOINTS]:
         remove_folder(old)
     return target
 
 
+@contextmanager
+def _as_os_error(path: Path) -> Iterator[None]:
+    """Raises what torch and safetensors say about a full disk as the OSError that it is."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(f"{path} cannot be written: {error}. Is the disk full?") from error
+
+
 def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: torch.optim.Optimizer, ema: Ema) -> int:
     """Loads the newest checkpoint of a step's folder into the parameters, the optimiser and the moving average.
+
+    A checkpoint that is damaged is passed over, with a line on stderr, for the one before it.
 
     Args:
         folder: the step's folder.
@@ -141,22 +157,29 @@ def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: 
         The number of updates that the checkpoint holds; 0 if there is none.
 
     Raises:
-        ValueError: If the checkpoint was written with another seed or for other parameters.
+        ValueError: If the checkpoint was written with another seed or for other parameters, or all are damaged.
     """
     checkpoints = _checkpoints(folder)
     if not checkpoints:
         return 0
-    newest = checkpoints[-1]
-    state = json.loads((newest / "step.json").read_text())
-    weights = load_file(newest / "weights.safetensors")
+    for newest in reversed(checkpoints):
+        try:
+            state, weights, average, saved = _read_checkpoint(newest)
+            break
+        except _BROKEN as error:
+            print(f"{newest} is damaged ({_first_line(error)}) and is passed over.", file=sys.stderr)
+    else:
+        raise ValueError(
+            f"All checkpoints in {folder} are damaged ({', '.join(path.name for path in checkpoints)}): copy a whole "
+            "one there, or start anew with --restart, which removes them."
+        )
     if state["seed"] != step.seed or weights.keys() != parameters.keys():
         raise ValueError(
             f"{newest} belongs to another config of step {step.name}: go on with that config, or start anew with "
             "--restart, which removes the old results."
         )
     copy_all(weights, parameters)
-    copy_all(load_file(newest / "ema.safetensors"), ema.shadow)
-    saved = torch.load(newest / "optimizer.pt", weights_only=True, map_location="cpu")
+    copy_all(average, ema.shadow)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, entry in saved["state"].items():
         alike = {name: value for name, value in entry.items() if getattr(value, "shape", None) == trained[index].shape}
@@ -165,9 +188,32 @@ def restore(folder: Path, step: Step, parameters: dict[str, Tensor], optimizer: 
     return int(state["done"])
 
 
+def _read_checkpoint(folder: Path) -> tuple[dict, dict[str, Tensor], dict[str, Tensor], dict]:
+    """Reads the four files of a checkpoint: what it is, the weights, their average, and the optimiser's state."""
+    state = json.loads((folder / "step.json").read_text(encoding="utf-8"))
+    for name, expected in state.get("checksums", {}).items():
+        if checksum(folder / name) != expected:
+            raise ValueError(f"{name} has changed since it was written")
+    int(state["done"]), state["seed"]
+    weights, average = (load_file(folder / f"{name}.safetensors") for name in ("weights", "ema"))
+    saved = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
+    if weights.keys() != average.keys() or not isinstance(saved, dict) or not {"state", "param_groups"} <= set(saved):
+        raise ValueError("its files do not belong together")
+    return state, weights, average, saved
+
+
+# What the readers of JSON, safetensors and torch's files raise when bytes are missing or have changed.
+_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RuntimeError)
+_BROKEN += (SafetensorError, pickle.UnpicklingError, struct.error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+
+
 def write_final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dict[str, Tensor]) -> None:
     """Writes every model that has one of the trained `parameters`: float32 safetensors with a config.json."""
-    with atomic_folder(folder / "final") as partial:
+    with atomic_folder(folder / "final") as partial, _as_os_error(folder / "final"):
         for key, model in models.items():
             if any(name.startswith(f"{key}.") for name in parameters):
                 model.to(memory_format=torch.contiguous_format).save_pretrained(partial / key)

@@ -49,13 +49,21 @@ def read_logs(folder: Path) -> list[Log]:
 
 
 def _read(name: str, path: Path) -> Log:
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a killed training may leave a torn last line
+        rows = list(csv.DictReader(whole.splitlines(), restval=""))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read as a training log ({error}); expected a CSV file.") from error
     if not rows or not {"step", "loss", "seconds"} <= set(rows[0]):
         raise ValueError(f"{path} is not a training log; expected the columns step, loss and seconds.")
-    measure = next((key for key in rows[0] if key.startswith("heldout")), "")
-    trained = [(int(row["step"]), float(row["loss"]), float(row["seconds"])) for row in rows if row["loss"]]
-    held = [(int(row["step"]), float(row[measure])) for row in rows if measure and row[measure]]
+    measure = next((key for key in rows[0] if key and key.startswith("heldout")), "")
+    try:
+        trained = [(int(row["step"]), float(row["loss"]), float(row["seconds"])) for row in rows if row["loss"]]
+        held = [(int(row["step"]), float(row[measure])) for row in rows if measure and row[measure]]
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}), expected numbers: mend or remove that row.") from error
+    if not trained:
+        raise ValueError(f"{path} has no row with a training loss yet: wait for the training, or remove the file.")
     steps, loss, seconds = (np.array(column) for column in zip(*trained, strict=True))
     between = np.diff(steps, prepend=steps[0] - (steps[1] - steps[0] if len(steps) > 1 else steps[0]))
     x, y = (np.array([pair[i] for pair in held]) for i in (0, 1))

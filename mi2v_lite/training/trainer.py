@@ -18,6 +18,7 @@ import fnmatch
 import importlib
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mi2v_lite.io.files import recover_folders
+from mi2v_lite.io.files import atomic, locked, new_folder, recover_folders
 from mi2v_lite.training.batches import Batch
 from mi2v_lite.training.checkpoints import (
     Ema,
@@ -151,17 +152,35 @@ def train(
     Raises:
         ValueError: If a step, model, folder or pattern does not exist; if the checkpoint belongs to another config; if
             there are results of an earlier training and neither `resume` nor `restart` is given, or both are.
+        BlockingIOError: If another training of this step is running on the same folder.
     """
     if resume and restart:
         raise ValueError("resume goes on from the old results and restart removes them: ask for one of the two.")
     step, runs = config.step(name), Path(runs)
-    folder = runs / step.name
-    folder.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(
         mixed_precision="no",  # autocast is ours: Accelerate's cannot change between the steps of one process
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    with ExitStack() as held:
+        if accelerator.is_main_process:
+            held.enter_context(new_folder(runs / step.name))
+            held.enter_context(locked(runs / step.name))
+        accelerator.wait_for_everyone()
+        return _train(config, step, runs, accelerator, resume, restart, stop_at)
+
+
+def _train(
+    config: Config,
+    step: Step,
+    runs: Path,
+    accelerator: Accelerator,
+    resume: bool,
+    restart: bool,
+    stop_at: int | None,
+) -> Path:
+    """What `train` does once the folder of the step is there and belongs to this training alone."""
+    folder = runs / step.name
     check_start(folder, resume, restart)
     accelerator.wait_for_everyone()  # all have looked before one changes anything
     if accelerator.is_main_process:
@@ -275,8 +294,9 @@ class _Log:
     def __init__(self, path: Path, first: int) -> None:
         self.path, self.rows, self.columns = path, [], []
         if first and path.exists():
-            with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= first]
+            whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a last line may be torn
+            rows = csv.DictReader(whole.splitlines())
+            self.rows = [row for row in rows if (row.get("step") or "").isdecimal() and int(row["step"]) <= first]
             self.columns = list(self.rows[0]) if self.rows else []
         self._rewrite()
 
@@ -291,7 +311,7 @@ class _Log:
         self._rewrite()
 
     def _rewrite(self) -> None:
-        with self.path.open("w", newline="") as file:
+        with atomic(self.path) as beside, beside.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             if self.columns:
                 writer.writeheader()
