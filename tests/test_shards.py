@@ -23,6 +23,7 @@ from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.data.video_list import list_folder, read_webvid
 from mi2v_lite.data.videos_to_shards import Recipe, make_shards
 from mi2v_lite.flow.tracking import Tracks
+from mi2v_lite.io.files import locked
 from mi2v_lite.training.batches import Draws
 from tools import corpus
 from tools.corpus import lost_and_doubled, make_corpus, write_mp4
@@ -159,7 +160,7 @@ def test_a_second_run_makes_only_what_is_missing(videos, shards, tmp_path, monke
     listed = list_folder(videos)
     make_shards(listed, tmp_path, RECIPE, StandingStill)
     (tmp_path / "shard-000002.json").unlink()  # as if it had been killed between the two files
-    (tmp_path / ".shard-000002.0a.part").write_bytes(b"half")
+    (tmp_path / ".shard-000002.tar.0123abcd.part").write_bytes(b"half")
     before = (tmp_path / "shard-000001.tar").stat().st_mtime_ns
     report = make_shards(listed, tmp_path, RECIPE, StandingStill)
     assert report.made == 3 and report.done == 4 and not list(tmp_path.glob(".*"))
@@ -435,3 +436,61 @@ def test_the_columns_that_the_training_reads_need_neither_torch_nor_ffmpeg():
     names = "clips, store, shards, video_list, samples, world"
     code = f"import sys; from mi2v_lite.data import {names}; sys.exit(bool({{'torch', 'av'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def copied(shards: Path, folder: Path) -> Path:
+    for path in shards.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_every_bit_that_changes_in_a_shard_is_noticed(shards, tmp_path):
+    path = copied(shards, tmp_path) / "shard-000000.tar"
+    whole, clips = bytearray(path.read_bytes()), Shard.read(tmp_path, "shard-000000").clips
+    for offset, size, _ in (place for clip in clips for place in clip["parts"].values()):
+        for where in (offset, offset + size // 2, offset + size - 1):
+            path.write_bytes(whole[:where] + bytes([whole[where] ^ 4]) + whole[where + 1 :])
+            read = ShardSet(tmp_path)
+            with pytest.raises(ValueError, match="shard-000000.tar: .* of the clip 00000000._.. has changed"):
+                for index in range(len(clips)):
+                    read.clip(index)
+
+
+@pytest.mark.parametrize("part, data", [("frames.jpg", b"no"), ("motion.npz", b"PK"), ("json", b"{}"), ("json", b"[")])
+def test_a_clip_of_older_shards_that_cannot_be_read_is_named(shards, tmp_path, part, data):
+    """Those have no checksums."""
+    path = copied(shards, tmp_path) / "shard-000000.json"
+    content = json.loads(path.read_text())
+    for clip in content["clips"]:
+        clip["parts"] = {name: place[:2] for name, place in clip["parts"].items()}
+    offset, size = content["clips"][0]["parts"][part]
+    path.write_text(json.dumps(content))
+    assert ShardSet(tmp_path).clip(0).frames.shape == ShardSet(shards).clip(0).frames.shape
+    with path.with_suffix(".tar").open("r+b") as tar:
+        tar.seek(offset)
+        tar.write(data.ljust(size, b" "))
+    with pytest.raises(ValueError, match=f"shard-000000.tar: {part} of the clip 0.* is damaged"):
+        ShardSet(tmp_path).clip(0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"clip": {}, "shards": []}', "[" * 100_000, '{"shards": [["../x", 3]], "clip": {}}']
+)
+def test_a_damaged_index_is_named(shards, tmp_path, content):
+    (copied(shards, tmp_path) / "shards.json").write_text(content)
+    with pytest.raises(ValueError, match="shards.json is damaged"):
+        ShardSet(tmp_path)
+
+
+def test_a_shard_is_made_by_one_program(videos, tmp_path):
+    with locked(tmp_path / "shard-000000.tar"), pytest.raises(BlockingIOError, match="another program"):
+        make_shards(list_folder(videos), tmp_path, RECIPE, StandingStill)
+
+
+def test_opening_a_finished_set_again_writes_nothing(videos, tmp_path):
+    for _ in range(2):
+        make_shards(list_folder(videos), tmp_path, RECIPE, StandingStill)
+        (tmp_path / "skipped.csv").chmod(0o444)
+        times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    make_shards(list_folder(videos), tmp_path, RECIPE, StandingStill)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times

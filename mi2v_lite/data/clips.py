@@ -8,7 +8,6 @@ Motion-I2V learns from videos with their motion fields and captions (Section 4.1
 
 from __future__ import annotations
 
-import fcntl
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+
+from mi2v_lite.io.files import locked
 
 SPLITS = {"train": 0, "heldout": 1}  # part of the seed of every clip
 STORE_INDEX, SHARDS_INDEX = "clips.json", "shards.json"  # written last: a folder that has one is whole
@@ -153,18 +154,14 @@ def _open_videos(
 
     place = source.resolve()
     folder = place.with_name(f"{place.name}.shards")
-    folder.mkdir(exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # other processes of the same training wait here until the shards are whole
-        report = make_shards(listed, folder, Recipe(*size, num_frames, stride), TrackerMaker("dis"))
+        with locked(folder, wait=True):  # other processes of the same training wait here until the shards are whole
+            report = make_shards(listed, folder, Recipe(*size, num_frames, stride), TrackerMaker("dis"))
     except OtherSettings as error:
         raise ValueError(
             f"{folder} was made of other videos than {source} holds now, or for another size, number of frames or "
             f"stride. To use these clips as they are, name {folder} instead; to make them anew, remove that folder."
         ) from error
-    finally:
-        os.close(lock)
     if report.made and report.skipped:
         warnings.warn(
             f"{report.skipped} of {len(listed)} videos gave no clip: {folder / SKIPPED} says why.", stacklevel=3

@@ -20,6 +20,7 @@ import io
 import json
 import os
 import tarfile
+import zlib
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -30,9 +31,11 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from mi2v_lite.data.clips import SHARDS_INDEX, Clip
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.arrays import read_arrays
+from mi2v_lite.io.files import atomic, locked, remove_unfinished
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
 QUALITY = 95  # of the JPEG, without colour subsampling
@@ -57,7 +60,7 @@ class Shard:
     Attributes:
         name: of its files, without the suffix.
         videos: how many videos were looked at.
-        clips: the key of each clip, and `{part: [offset, size]}` in the tar.
+        clips: the key of each clip, and `{part: [offset, size, CRC-32]}` in the tar. Older shards have no CRC-32.
         skipped: the videos that were left out.
     """
 
@@ -68,9 +71,23 @@ class Shard:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Shard:
-        """Read NAME.json of the folder. Raises FileNotFoundError if the shard is not written yet."""
-        content = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        return cls(name, content["videos"], content["clips"], [Skipped(**entry) for entry in content["skipped"]])
+        """Read NAME.json of the folder.
+
+        Raises:
+            FileNotFoundError: the shard is not written yet.
+            ValueError: the file is damaged.
+        """
+        path = folder / f"{name}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            for clip in content["clips"]:
+                str(clip["key"]), [tuple(map(int, clip["parts"][part])) for part in (FRAMES, MOTION, ABOUT)]
+            skipped = [Skipped(**entry) for entry in content["skipped"]]
+            return cls(name, int(content["videos"]), content["clips"], skipped)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error!r}): remove it with {name}.tar and make this shard again."
+            ) from error
 
 
 def shard_name(number: int) -> str:
@@ -104,16 +121,24 @@ def encode_clip(clip: Clip, about: dict[str, Any]) -> dict[str, bytes]:
     return {FRAMES: jpeg.tobytes(), MOTION: motion.getvalue(), ABOUT: json.dumps(words).encode()}
 
 
-def decode_frames(data: bytes, num_frames: int) -> np.ndarray:
-    """KEY.frames.jpg to uint8 `(F, H, W, 3)`, RGB."""
-    tall = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return tall.reshape(num_frames, -1, *tall.shape[1:])
+def decode_frames(data: bytes, num_frames: int, height: int, width: int) -> np.ndarray:
+    """KEY.frames.jpg to uint8 `(F, H, W, 3)`, RGB. Raises ValueError if it is no picture of that size."""
+    with Image.open(io.BytesIO(data), formats=["JPEG"]) as header:
+        if header.size != (width, num_frames * height):
+            raise ValueError(f"its picture has {header.size} pixels, expected {(width, num_frames * height)}")
+    tall = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if tall is None:
+        raise ValueError("its picture cannot be decoded")
+    return cv2.cvtColor(tall, cv2.COLOR_BGR2RGB).reshape(num_frames, height, width, 3)
 
 
-def decode_motion(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def decode_motion(data: bytes, num_frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """KEY.motion.npz to the flow, float16 `(N, 2, H, W)` pixels, and the visibility, bool `(N, H, W)`."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return arrays["flow"], arrays["visibility"]
+    arrays, shape = read_arrays(data, ("flow", "visibility")), (num_frames - 1, height, width)
+    flow, visibility = arrays["flow"], arrays["visibility"]
+    if flow.shape != (shape[0], 2, *shape[1:]) or flow.dtype != np.float16 or visibility.shape != shape:
+        raise ValueError(f"its motion is {flow.dtype} {flow.shape}, expected float16 of {num_frames} frames")
+    return flow, visibility.astype(bool)
 
 
 def write_shard(
@@ -129,11 +154,18 @@ def write_shard(
 
     Raises:
         ValueError: a key comes twice, or a clip cannot be encoded.
+        BlockingIOError: another program is writing this shard.
     """
     folder, shard = Path(folder), Shard(shard_name(number), videos)
     tar_path = folder / f"{shard.name}.tar"
-    for leftover in folder.glob(f".{shard.name}.*.part"):  # of a process that was killed
-        leftover.unlink(missing_ok=True)
+    with locked(tar_path):
+        for path in (tar_path, tar_path.with_suffix(".json")):
+            remove_unfinished(path)
+        _write(tar_path, shard, clips)
+    return shard
+
+
+def _write(tar_path: Path, shard: Shard, clips: Iterable[tuple[str, Clip, dict[str, Any]] | Skipped]) -> None:
     with atomic(tar_path) as partial:
         keys: set[str] = set()
         with tarfile.open(partial, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -152,19 +184,19 @@ def write_shard(
         shard.clips = _places(partial)
     if not shard.clips:
         tar_path.unlink()
-    content = {"videos": videos, "clips": shard.clips, "skipped": [asdict(entry) for entry in shard.skipped]}
-    with atomic(folder / f"{shard.name}.json") as partial:
+    content = {"videos": shard.videos, "clips": shard.clips, "skipped": [asdict(entry) for entry in shard.skipped]}
+    with atomic(tar_path.with_suffix(".json")) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
-    return shard
 
 
 def _places(path: Path) -> list[dict[str, Any]]:
-    """Where the parts of each clip are, read back from the tar."""
+    """Where the parts of each clip are and their CRC-32, read back from the tar."""
     places: dict[str, dict[str, list[int]]] = {}
     with tarfile.open(path) as tar:
         for member in tar:
             key, part = member.name.split(".", 1)
-            places.setdefault(key, {})[part] = [member.offset_data, member.size]
+            crc = zlib.crc32(tar.extractfile(member).read())
+            places.setdefault(key, {})[part] = [member.offset_data, member.size, crc]
     return [{"key": key, "parts": parts} for key, parts in places.items()]
 
 
@@ -211,7 +243,8 @@ class ShardSet:
         shards: the name of each shard and how many clips it has. The other attributes are those of `Clips`.
 
     Raises:
-        ValueError: the set is not finished.
+        ValueError: the set is not finished, or its index is damaged. Reading a clip that is damaged raises one, too,
+            which names the shard and the clip.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -222,16 +255,20 @@ class ShardSet:
             raise ValueError(
                 f"{folder} holds no finished shards ({SHARDS_INDEX} is missing); make them with mi2v shards."
             ) from None
-        self.shards: list[tuple[str, int]] = [(name, count) for name, count in content["shards"]]
-        self._ends = list(accumulate(count for _, count in self.shards))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({error}): {_AGAIN}.") from error
+        try:
+            self.shards: list[tuple[str, int]] = [(_plain(name), int(count)) for name, count in content["shards"]]
+            self._ends = list(accumulate(count for _, count in self.shards))
+            self._shape = tuple(int(content["clip"][name]) for name in ("num_frames", "height", "width"))
+            count, self.num_frames, size = self._ends[-1], self._shape[0], self._shape[1:]
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({error!r}): {_AGAIN}.") from error
         self._tars: OrderedDict[str, _Tar] = OrderedDict()
-        self.num_frames, height, width = (content["clip"][name] for name in ("num_frames", "height", "width"))
-        count, future, size = self._ends[-1], self.num_frames - 1, (height, width)
-        self.frames = Column(
-            (count, self.num_frames, *size, 3), lambda i: decode_frames(self.part(i, FRAMES), self.num_frames)
-        )
-        self.flow = Column((count, future, 2, *size), lambda i: decode_motion(self.part(i, MOTION))[0])
-        self.visibility = Column((count, future, *size), lambda i: decode_motion(self.part(i, MOTION))[1])
+        future = self.num_frames - 1
+        self.frames = Column((count, self.num_frames, *size, 3), lambda i: self._decoded(i, FRAMES, decode_frames))
+        self.flow = Column((count, future, 2, *size), lambda i: self._decoded(i, MOTION, decode_motion)[0])
+        self.visibility = Column((count, future, *size), lambda i: self._decoded(i, MOTION, decode_motion)[1])
         self.captions = Column((count,), lambda i: self.about(i)["caption"])
         self.strides = Column((count,), lambda i: self.about(i)["stride"])
 
@@ -253,7 +290,7 @@ class ShardSet:
 
     def about(self, index: int) -> dict[str, Any]:
         """What the .json of a clip says: caption, stride, video, start."""
-        return json.loads(self.part(index, ABOUT))
+        return self._decoded(index, ABOUT, _about)
 
     def key(self, index: int) -> str:
         """The name of a clip in the tar, which is the same for every reader."""
@@ -262,9 +299,19 @@ class ShardSet:
 
     def clip(self, index: int) -> Clip:
         """The clip of this index, in memory, with its flow as float32."""
-        flow, visibility = decode_motion(self.part(index, MOTION))
+        flow, visibility = self._decoded(index, MOTION, decode_motion)
         about = self.about(index)
         return Clip(self.frames[index], flow.astype(np.float32), visibility, about["caption"], about["stride"])
+
+    def _decoded(self, index: int, part: str, decode: Callable[..., Any]) -> Any:
+        data = self.part(index, part)
+        try:
+            return decode(data, *self._shape)
+        except (ValueError, LookupError, TypeError, OSError, SyntaxError, cv2.error) as error:
+            name = self.shards[self.place(index)[0]][0]
+            raise ValueError(
+                f"{self.folder / name}.tar: {part} of the clip {self.key(index)} is damaged ({error}): {_AGAIN}."
+            ) from error
 
     def _tar(self, name: str) -> _Tar:
         if name not in self._tars:
@@ -275,19 +322,41 @@ class ShardSet:
         return self._tars[name]
 
 
+_AGAIN = "remove it with its .json and shards.json, and run mi2v shards again"
+
+
+def _plain(name: str) -> str:
+    """The name of a shard, which must not lead out of the folder."""
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{name!r} cannot be the name of a shard")
+    return name
+
+
+def _about(data: bytes, *_: int) -> dict[str, Any]:
+    about = json.loads(data)
+    return {**about, "caption": str(about["caption"]), "stride": int(about["stride"])}
+
+
 class _Tar:
     """An open tar, and where the parts of its clips are."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.clips = Shard.read(folder, name).clips
         self.path = folder / f"{name}.tar"
-        self.file = self.path.open("rb", buffering=0)
+        try:
+            self.file = self.path.open("rb", buffering=0)
+        except FileNotFoundError:
+            raise ValueError(f"{self.path} is missing: {_AGAIN}.") from None
+        self.size = os.fstat(self.file.fileno()).st_size
 
     def read(self, inside: int, part: str) -> bytes:
-        offset, size = self.clips[inside]["parts"][part]
+        offset, size, *crc = self.clips[inside]["parts"][part]
+        if not 0 <= offset <= offset + size <= self.size:
+            raise ValueError(f"{self.path} is shorter than its index says: {_AGAIN}.")
         data = os.pread(self.file.fileno(), size, offset)  # moves no file position: processes may share the file
-        if len(data) < size:
-            raise ValueError(f"{self.path} is shorter than its index says: make this shard again.")
+        if crc and zlib.crc32(data) != crc[0]:
+            key = self.clips[inside]["key"]
+            raise ValueError(f"{self.path}: {part} of the clip {key} has changed since it was written: {_AGAIN}.")
         return data
 
 

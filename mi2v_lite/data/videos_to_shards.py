@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.clips import Clip
+from mi2v_lite.data.clips import SHARDS_INDEX, Clip
 from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write_shard
 from mi2v_lite.data.video_list import VideoEntry
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
@@ -177,7 +177,7 @@ def make_shards(
     shards = [Shard.read(folder, shard_name(i)) for i in numbers if (folder / f"{shard_name(i)}.json").is_file()]
     counts = [sum(len(shard.clips) for shard in shards), sum(len(shard.skipped) for shard in shards)]
     report = Report(len(numbers), len(shards), sum(shard.videos for shard in shards), *counts, made, seconds)
-    if report.done == report.shards:
+    if report.done == report.shards and (made or not (folder / SHARDS_INDEX).is_file()):
         _finish(folder, videos, shards, recipe)
     return report
 
@@ -355,7 +355,10 @@ def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: C
         with atomic(path) as partial:
             partial.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        begun = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove {folder} and make the shards again.") from error
     differing = dict.fromkeys(PLANNED[key] for key in plan if begun.get(key) != plan[key])
     if differing:
         raise OtherSettings(

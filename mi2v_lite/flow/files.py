@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mi2v_lite.io.arrays import read_arrays
 from mi2v_lite.io.files import atomic
 
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
@@ -35,6 +35,7 @@ FLO_UNKNOWN = 1e9  # in Middlebury's format, a larger absolute value means unkno
 FLO_LARGEST = 99_999  # Middlebury's bound on width and height
 KITTI_STEPS = 64.0  # steps of the format in a pixel
 KITTI_ZERO = 2**15
+PNG_RATIO = 1032  # the most bytes that one byte of a PNG can stand for
 
 
 def _write(path: str | os.PathLike, content: bytes) -> None:
@@ -141,6 +142,12 @@ def _check_png(path: str | os.PathLike, content: np.ndarray) -> None:
         raise ValueError(f"{path} is not a PNG file")
     if content[-8:-4].tobytes() != b"IEND":
         raise ValueError(f"{path} is truncated: the PNG has no end mark")
+    if content[12:16].tobytes() != b"IHDR" or len(content) < 33:
+        raise ValueError(f"{path} is damaged: the PNG has no header")
+    width, height = (int(side) for side in np.frombuffer(content, ">u4", count=2, offset=16))
+    bits = int(content[24]) * {0: 1, 2: 3, 4: 2, 6: 4}.get(int(content[25]), 1)  # of a pixel
+    if height * (width * bits // 8) > PNG_RATIO * len(content):
+        raise ValueError(f"{path} is damaged: {width} x {height} pixels do not fit into its {len(content)} bytes")
 
 
 def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tensor | np.ndarray | None = None) -> None:
@@ -190,15 +197,10 @@ def read_npz(path: str | os.PathLike) -> Tensor:
         ValueError: if it is not an .npz file, is damaged, has no array "flow", or if that array has another shape or
             does not hold numbers.
     """
-    content = Path(path).read_bytes()
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            names = sorted(arrays)
-            flow = arrays["flow"] if "flow" in names else None
-    except (zipfile.BadZipFile, EOFError, TypeError, AttributeError, OSError, ValueError) as error:
-        raise ValueError(f"{path} is damaged, or is not an .npz file with a plain numeric array: {error}") from error
-    if flow is None:
-        raise ValueError(f'{path} has no array "flow"; it has {names}')
+        flow = read_arrays(Path(path).read_bytes(), ["flow"])["flow"]
+    except ValueError as error:
+        raise ValueError(f"{path} is not a motion field: {error}") from error
     if flow.dtype.kind not in "fiu" or flow.ndim != 4 or flow.shape[1] != 2:
         raise ValueError(f'{path}: "flow" must be numbers of the shape (N, 2, H, W), got {flow.dtype} {flow.shape}')
     return torch.from_numpy(flow.astype(np.float32))

@@ -8,7 +8,6 @@ without the weights.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.clips import Clips, open_clips
 from mi2v_lite.data.shards import Column, ShardSet
 from mi2v_lite.flow.fields import to_unit
+from mi2v_lite.io.files import atomic
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import encode
 
@@ -92,16 +92,28 @@ def cached_latents(
         _write(mine, clips, vae, READERS[kind], precision, device)
     state.wait_for_everyone()
     if not isinstance(clips, ShardSet):
-        return np.load(paths[0], mmap_mode="r")
+        return _mapped(paths[0], len(clips))
     arrays: dict[int, np.ndarray] = {}
 
     def read(index: int) -> np.ndarray:
         shard, inside = clips.place(index)
         if shard not in arrays:
-            arrays[shard] = np.load(paths[shard], mmap_mode="r")
+            arrays[shard] = _mapped(paths[shard], len(ranges[shard]))
         return arrays[shard][inside]
 
     return Column((len(clips), *read(0).shape), read)
+
+
+def _mapped(path: Path, count: int) -> np.ndarray:
+    """Opens a file of `count` latents."""
+    try:
+        latents = np.load(path, mmap_mode="r", allow_pickle=False)
+        if latents.dtype == np.float16 and len(latents) == count:
+            return latents
+        said = f"{len(latents)} entries of {latents.dtype}"
+    except (ValueError, TypeError, EOFError, SyntaxError) as error:
+        said = str(error)
+    raise ValueError(f"{path} does not hold the latents of {count} clips ({said}): remove it, and they are made anew.")
 
 
 @torch.no_grad()
@@ -118,17 +130,17 @@ def _write(
     vae.to(device, memory_format=torch.channels_last).eval()
     bar = tqdm(total=sum(len(indices) for _, indices in parts), desc=parts[0][0].name, mininterval=5.0)
     for path, indices in parts:
-        partial, out = path.with_suffix(f".{os.getpid()}.partial"), None
-        for place, index in enumerate(indices):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                latents = encode(vae, read(clips, index).to(device), batch=BATCH, scaled=False).float().cpu().numpy()
-            if out is None:
-                shape = (len(indices), *latents.shape)
-                out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-            out[place] = latents
-            bar.update()
-        out.flush()
-        os.replace(partial, path)
+        out = None
+        with atomic(path) as partial:
+            for place, index in enumerate(indices):
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                    latents = encode(vae, read(clips, index).to(device), batch=BATCH, scaled=False)
+                if out is None:
+                    shape = (len(indices), *latents.shape)
+                    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                out[place] = latents.float().cpu().numpy()
+                bar.update()
+            out.flush()
     bar.close()
     vae.to(home, memory_format=torch.contiguous_format).train(training)
 
