@@ -39,21 +39,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as leaving:  # --help and --version
             return int(leaving.code or 0)
         except KeyboardInterrupt:
+            common.close_bars()
             common.say("stopped")
             return 130
-        except (ValueError, OSError) as error:  # wrong input, and files
-            common.say(f"error: {common.reason(error)}")
-            return 2
-        except ImportError as error:
-            missing = isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("mi2v_lite")
-            if not missing and error.name is not None:  # a fault of the code, unless the package words it itself
+        except Exception as error:
+            if (said := _what_is_wrong(error)) is None:  # a fault of the code, whose traceback is wanted
                 raise
-            common.say(f"error: {_how_to_install(error.name.split('.')[0]) if missing else common.reason(error)}")
+            common.close_bars()
+            common.say(f"error: {said}")
             return 2
-        except MemoryError:
-            common.say("error: there is not enough memory; try a smaller --size or fewer --frames.")
-            return 2
+        finally:
+            common.release()
     return 0
+
+
+def _what_is_wrong(error: Exception) -> str | None:
+    """Says what the user can do something about: wrong input, files, packages and memory; None for anything else."""
+    if isinstance(error, (ValueError, OSError)):
+        return common.reason(error)
+    if isinstance(error, ImportError):
+        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("mi2v_lite"):
+            return _how_to_install(error.name.split(".")[0])
+        return common.reason(error) if error.name is None else None  # the package words what it lacks itself
+    said = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in said:
+        return "there is not enough memory; try a smaller --size or fewer --frames."
+    return None
 
 
 # Import name to extra, for what only an extra of pyproject.toml brings.

@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import logging
 import math
-import secrets
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mi2v_lite.io.files import locked, new_folder, remove_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from mi2v_lite.pipelines import MotionI2VPipeline
 
 Point = tuple[float, float]
+LONGEST_NAME = 255  # bytes of a file's name, on all usual systems
+_held = ExitStack()  # the locks of `check_writable`
 DTYPES = ("float32", "bf16", "fp16")
 TRACKER_HELP = "the tracker: dis (default), raft:FILE, cotracker:FILE, dot:FILE, python:MODULE:NAME"
 
@@ -49,6 +53,11 @@ def say(message: str) -> None:
 def joined(text: str) -> str:
     """Joins the lines of a text."""
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Returns the text, or its beginning if it is long."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def reason(error: Exception) -> str:
@@ -119,41 +128,48 @@ def drag_points(text: str) -> list[Point]:
     return points
 
 
-def whole(least: int) -> Callable[[str], int]:
-    """Returns a reader of whole numbers from `least` up to the largest that a seed may be."""
+def whole(least: int, most: int = 2**63 - 1) -> Callable[[str], int]:
+    """Returns a reader of whole numbers from `least` to `most`, by default the largest that a seed may be."""
+    usual = most == 2**63 - 1
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and least <= int(text[:20]) < 2**63):
-            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {least}")
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+            expected = f"of at least {least}" if usual else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{shortened(text)!r} must be a whole number {expected}")
         return int(text)
 
     return read
 
 
-def number(least: float) -> Callable[[str], float]:
-    """Returns a reader of finite numbers from `least` up."""
+def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """Returns a reader of finite numbers from `least` to `most`."""
 
     def read(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and value >= least):
-            raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least {least:g}")
+        if not (math.isfinite(value) and least <= value <= most):
+            expected = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+            raise argparse.ArgumentTypeError(f"{shortened(text)!r} must be a number {expected}")
         return value
 
     return read
 
 
 def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) -> None:
-    """Creates the folders of the outputs and tries to write there, before any long work begins.
+    """Makes sure, before any long work begins, that the outputs can be written, and by this command alone.
+
+    Their folders are made. They are locked until `release` is called, so that a second command cannot write them in the
+    meantime. What a killed command left unfinished of them is removed.
 
     Args:
         outputs: the files that will be written.
         inputs: the files that will be read; None is skipped.
 
     Raises:
-        ValueError: if an output is an input or a folder, or its folder cannot be written.
+        ValueError: if an output is an input or a folder, its folder cannot be written, or another command is writing
+            it.
     """
     outputs = list(outputs)
     read = {path.resolve() for path in inputs if path is not None}
@@ -162,14 +178,35 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
             raise ValueError(f"{path} would be overwritten, but it is an input; choose another output.")
         if path.is_dir():
             raise ValueError(f"the output {path} is a folder; give the name of a file.")
-    for folder in {path.parent: None for path in outputs}:
-        trial = folder / f".mi2v.{secrets.token_hex(4)}.part"
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise ValueError(
+                f"the name of the output {path} is longer than {LONGEST_NAME} bytes; choose a shorter one."
+            )
+    for path in outputs:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            trial.touch()
-            trial.unlink()
+            _held.enter_context(new_folder(path.parent))
+            _held.enter_context(locked(path))
+            remove_unfinished(path)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"the output {path} is being written by another program; choose another output."
+            ) from error
         except OSError as error:
-            raise ValueError(f"the output folder {folder} cannot be written: {error.strerror}.") from error
+            raise ValueError(
+                f"the output {path} cannot be written to the folder {path.parent} ({error.strerror}); choose another."
+            ) from error
+
+
+def release() -> None:
+    """Gives up the locks of `check_writable`, and removes the folders that it made and nothing was written into."""
+    _held.close()
+
+
+def close_bars() -> None:
+    """Ends the lines of progress bars that are still open, so that a message gets a line of its own."""
+    if "tqdm" in sys.modules:
+        for bar in list(sys.modules["tqdm"].tqdm._instances):
+            bar.close()
 
 
 def load(folder: Path | None, where: str | None = None, dtype: str | None = None) -> MotionI2VPipeline:
