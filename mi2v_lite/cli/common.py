@@ -179,21 +179,17 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
         if path.is_dir():
             raise ValueError(f"the output {path} is a folder; give the name of a file.")
         if len(os.fsencode(path.name)) > LONGEST_NAME:
-            raise ValueError(
-                f"the name of the output {path} is longer than {LONGEST_NAME} bytes; choose a shorter one."
-            )
+            raise ValueError(f"the name of the output {path} has more than {LONGEST_NAME} bytes; choose a shorter one.")
     for path in outputs:
         try:
             _held.enter_context(new_folder(path.parent))
             _held.enter_context(locked(path))
             remove_unfinished(path)
         except BlockingIOError as error:
-            raise ValueError(
-                f"the output {path} is being written by another program; choose another output."
-            ) from error
+            raise ValueError(f"the output {path} is being written by another program; choose another.") from error
         except OSError as error:
             raise ValueError(
-                f"the output {path} cannot be written to the folder {path.parent} ({error.strerror}); choose another."
+                f"the output folder {path.parent} cannot be written: {error.strerror}; choose another."
             ) from error
 
 
