@@ -1,8 +1,10 @@
 """Finds the masks of the things that are marked in `things.json`, with OpenCV's GrabCut.
 
-    python -m tools.things.masks --photos runs/photos --out FOLDER
+    python -m tools.things.masks --photos runs/photos --out runs/things
 
-draws contact sheets of all marked photos, each thing with its outline. README.md beside this file describes the marks.
+writes the mask of each thing as a PNG of one bit a pixel, and the list of them, `things.json`, which the lite world
+reads. With `--sheets` it draws contact sheets of all marked photos instead, each thing with its outline. README.md
+beside this file describes the marks.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm.auto import tqdm
 
+from mi2v_lite.data.things import Thing, write_things
+from mi2v_lite.io.files import atomic
 from mi2v_lite.io.images import read_image
 from mi2v_lite.viz.contact_sheets import Row, sheet
 
@@ -147,6 +152,40 @@ def _filled(found: np.ndarray, thing: dict) -> np.ndarray:
     return ~np.isin(parts, list(background))[1:-1, 1:-1]
 
 
+def write_masks(photos: Path, out: Path, things: dict[str, dict]) -> list[Thing]:
+    """Writes the mask of each thing, cut to the box around it, and the list that `mi2v_lite.data.things` reads.
+
+    The list is written last: a folder without it is not finished, and the command is to be run again (about
+    two minutes).
+
+    Args:
+        photos: the folder with the photos, in `train` and `heldout`.
+        out: the folder to write to.
+        things: the marked photos, as `read_things` returns them.
+
+    Returns:
+        The things of the list.
+
+    Raises:
+        ValueError: a photo is missing.
+    """
+    written = []
+    for name, entry in tqdm(things.items(), desc="finding masks", unit="photo"):
+        photo = np.asarray(read_image(photos / entry["split"] / name))
+        for number, marked in enumerate(entry["things"]):
+            found = mask(photo, marked)
+            left, top, width, height = cv2.boundingRect(found.astype(np.uint8))
+            path = out / entry["split"] / f"{Path(name).stem}__{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as beside:
+                Image.fromarray(found[top : top + height, left : left + width]).save(beside, format="PNG")
+            box = (left, top, left + width, top + height)
+            size = (photo.shape[1], photo.shape[0])
+            written.append(Thing(marked["name"], name, entry["split"], path.relative_to(out).as_posix(), box, size))
+    write_things(out, written)
+    return written
+
+
 def outlined(photo: np.ndarray, masks: list[np.ndarray]) -> Image.Image:
     """Draws the outlines of things into a photo that fits a cell of a contact sheet.
 
@@ -201,12 +240,15 @@ def contact_sheets(photos: Path, out: Path, things: dict[str, dict]) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line, which the module's docstring shows."""
-    parser = argparse.ArgumentParser(description="Draws contact sheets of the things marked in photos.")
+    parser = argparse.ArgumentParser(description="Writes the masks of the things that are marked in photos.")
     parser.add_argument("--photos", type=Path, default=Path("runs/photos"), help="the folder with train/ and heldout/")
-    parser.add_argument("--out", required=True, type=Path, help="the folder to write the pages to")
+    parser.add_argument("--out", required=True, type=Path, help="the folder to write to")
+    parser.add_argument("--sheets", action="store_true", help="draw contact sheets instead")
     options = parser.parse_args(arguments)
-    count = contact_sheets(options.photos, options.out, read_things())
-    print(f"{count} pages in {options.out}")
+    if options.sheets:
+        print(f"{contact_sheets(options.photos, options.out, read_things())} pages in {options.out}")
+    else:
+        print(f"{len(write_masks(options.photos, options.out, read_things()))} masks in {options.out}")
 
 
 if __name__ == "__main__":
