@@ -212,7 +212,7 @@ def test_a_nearer_sprite_hides_what_it_covers(world: World) -> None:
 def test_a_drifting_sprite_moves_where_its_caption_says(world: World, direction: str) -> None:
     motion = Motion("drift", direction, "medium", 0.15)
     layer = a_layer(world, motion)
-    words = captions.caption([(layer.sprite.name, motion)], Motion("still"), np.random.default_rng(0))
+    words = captions.caption([(with_article(layer.sprite.name), motion)], Motion("still"), np.random.default_rng(0))
     assert direction in words
     clip = world.render(scene_with(world, Motion("still"), [layer]))
     moving = np.abs(clip.flow[-1]).sum(0) > 0

@@ -7,12 +7,12 @@ does what it always does (`motion.HABITS`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mi2v_lite.data.motion import Motion
-from mi2v_lite.data.sprites import with_article
 
 SPEED_WORDS = {"slow": ("slowly", "slowly", "gently"), "medium": ("",), "quick": ("quickly", "quickly", "fast")}
 SILENT = ("there is {thing}", "{thing} is there")
@@ -52,12 +52,36 @@ WORDS = Words(
         "parallax": ("moves {direction}", "slides {direction}", "travels {direction}"),
     },
 )  # fmt: skip
+# Where a thing is in frame 0, and the names of a thing that is told by its place alone.
+PLACES = {"left": "on the left", "right": "on the right", "top": "at the top", "bottom": "at the bottom"}
+MIDDLE = "in the middle"
+ANYTHING = ("thing", "object")
+APART = 0.18  # of the side: how much further left a thing must lie to be called the left one
 STILL_CAMERA = ("the camera is still", "the camera stays still", "the camera does not move")
 STILL_SCENES = ("nothing moves", "a still picture", "the scene is still and nothing moves")
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
     return options[int(rng.integers(len(options)))]
+
+
+def place_words(centre: tuple[float, float], others: Sequence[tuple[float, float]], rng: np.random.Generator) -> str:
+    """Words for the place of a thing that no other thing in the picture answers to; "" if there are none.
+
+    Args:
+        centre: (x, y) of the thing in frame 0, as fractions of the side.
+        others: the centres of all other things.
+        rng: chooses among the words that fit.
+    """
+    fitting = []
+    for word, axis, sign in (("left", 0, -1), ("right", 0, 1), ("top", 1, -1), ("bottom", 1, 1)):
+        # How far the thing lies to that side of the middle, and how much further than any other.
+        beyond = sign * (centre[axis] - 0.5)
+        if beyond > (0.0 if others else 0.12) and all(beyond > sign * (o[axis] - 0.5) + APART for o in others):
+            fitting.append(PLACES[word])
+    if not others and max(abs(centre[0] - 0.5), abs(centre[1] - 0.5)) < 0.12:
+        fitting.append(MIDDLE)
+    return _pick(rng, tuple(fitting)) if fitting else ""
 
 
 def motion_phrase(motion: Motion, rng: np.random.Generator, words: Words = WORDS) -> str:
@@ -70,12 +94,11 @@ def motion_phrase(motion: Motion, rng: np.random.Generator, words: Words = WORDS
     return f"{phrase} {_pick(rng, SPEED_WORDS[motion.speed]) if motion.moves else ''}".strip()
 
 
-def object_phrase(name: str, motion: Motion | None, rng: np.random.Generator, words: Words = WORDS) -> str:
+def object_phrase(subject: str, motion: Motion | None, rng: np.random.Generator, words: Words = WORDS) -> str:
     """A thing and what it does, "a red balloon drifts left quickly"; without a motion, "there is a red balloon"."""
-    thing = with_article(name)
     if motion is None:
-        return _pick(rng, SILENT).format(thing=thing)
-    return f"{thing} {motion_phrase(motion, rng, words)}"
+        return _pick(rng, SILENT).format(thing=subject)
+    return f"{subject} {motion_phrase(motion, rng, words)}"
 
 
 def camera_phrase(motion: Motion, rng: np.random.Generator, words: Words = WORDS) -> str:
@@ -92,7 +115,8 @@ def caption(
     """The caption of a scene. A still camera is mentioned in two captions out of three.
 
     Args:
-        objects: the name of each thing, without an article, and its motion; None leaves the motion to its habit.
+        objects: what each thing is called, as "a red balloon" or "the thing on the left", and its motion; None leaves
+            the motion to its habit.
         camera: the camera's motion, which alone is told where there are no objects.
         rng: chooses among the synonyms.
         words: the synonyms.
@@ -102,7 +126,7 @@ def caption(
     if not objects:
         phrase = camera_phrase(camera, rng, words)
         return phrase + (" over a scene" if rng.random() < 0.3 and camera.kind == "pan" else "")
-    phrases = " and ".join(object_phrase(name, motion, rng, words) for name, motion in objects)
+    phrases = " and ".join(object_phrase(subject, motion, rng, words) for subject, motion in objects)
     if not camera.moves and rng.random() < 1 / 3:
         return phrases
     joint = " while " if camera.moves or rng.random() < 0.5 else ", "

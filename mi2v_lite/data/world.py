@@ -32,7 +32,7 @@ from mi2v_lite.data.scene import (
     draw_sprite,
     layer_matrix,
 )
-from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge
+from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge, with_article
 
 STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
 # A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
@@ -106,7 +106,7 @@ class World:
         shares = self.edition.sprites
         for _ in range(max(int(rng.choice(len(shares), p=shares)), int(self.objects_only))):
             layers.append(self._layer(layers, stride, rng))
-        named = [(layer.sprite.name, None if layer.silent else layer.motion) for layer in layers]
+        named = [(with_article(layer.sprite.name), None if layer.silent else layer.motion) for layer in layers]
         if rng.random() < 0.5:
             named.reverse()
         words = captions.caption(named, camera, rng, self.edition.words)
