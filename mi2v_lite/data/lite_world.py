@@ -1,0 +1,164 @@
+"""The lite world: scenes with exact motion, drawn anew for every update from one seed each.
+
+    world = LiteWorld("runs/photos", things="runs/things")
+    batch = world.batch(range(16), later=[15] * 16)   # frame 0, one exact motion field each, captions
+    clip = world.clip(7)                              # 16 frames, all fields
+
+It stands in for WebVid with estimated flow (Motion-I2V, Section 4.1): here the flow f_{0->i} is known. `scene_plan.py`
+says what happens in a scene, and `scene_drawing.py` draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mi2v_lite.data.clips import SPLITS, Clip
+from mi2v_lite.data.photo_bank import PhotoBank
+from mi2v_lite.data.scene_drawing import draw
+from mi2v_lite.data.scene_plan import ScenePlan, Sources, plan_scene
+from mi2v_lite.data.things import read_things
+
+
+@dataclass(frozen=True)
+class WorldBatch:
+    """B scenes, on the world's device.
+
+    Attributes:
+        frames: float32 `(B, F, 3, H, W)` in [-1, 1]; F is 1 where only frame 0 was asked for.
+        flow: float32 `(B, N, 2, H, W)`, f_{0->i} in pixels (x, y); N is 1 where one later frame of each was asked for.
+        visibility: bool `(B, N, H, W)`, on the grid of frame 0: whether its point is still seen in that frame.
+        labels: int64 `(B, H, W)`, who owns each pixel of frame 0: 0 the background, 1, 2, ... the things of the
+            caption from the farthest to the nearest, -1 scenery in front.
+        captions: B descriptions of what is to be seen and how it moves.
+        stride: int64 `(B,)`, source frames between two frames.
+    """
+
+    frames: Tensor
+    flow: Tensor
+    visibility: Tensor
+    labels: Tensor
+    captions: list[str]
+    stride: Tensor
+
+
+class LiteWorld:
+    """Draws scenes; the same seed gives the same scene, alone or in a batch, on any device. A `ClipSource`.
+
+    Args:
+        photos: a folder with `train/` and `heldout/`, or one with photos.
+        sprites: a folder of glyph PNGs, or one that holds `train/` and `heldout/`; None takes those that come with
+            mi2v_lite.
+        things: the folder that `tools.things.masks` writes; None for a world without things of photos.
+        split: "train" or "heldout". It chooses the folders and keeps the seeds of the splits apart.
+        size: the side of the square frames, in pixels.
+        num_frames: F of a clip.
+        device: where the scenes are drawn.
+        photo_scenes: how often things of the photo itself move, where that is possible.
+        objects_only: whether the camera rests in every scene, with at least one thing.
+
+    Raises:
+        ValueError: there is nothing to draw from, or there is no such split.
+    """
+
+    def __init__(
+        self,
+        photos: str | Path,
+        sprites: str | Path | None = None,
+        things: str | Path | None = None,
+        split: str = "train",
+        size: int = 128,
+        num_frames: int = 16,
+        device: str | torch.device = "cpu",
+        photo_scenes: float = 0.5,
+        objects_only: bool = False,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
+        if sprites is None:
+            from mi2v_lite.data.samples import find_samples
+
+            sprites = find_samples() / "sprites"
+        folder = Path(sprites) / split
+        glyphs = sorted((folder if folder.is_dir() else Path(sprites)).glob("*.png"))
+        if not glyphs:
+            raise ValueError(f"no PNG glyphs in {sprites} or {folder}; the repository has some in data_samples/sprites")
+        bank = PhotoBank(photos, split)
+        listed = read_things(Path(things), split) if things is not None else []
+        known = [thing for thing in listed if thing.photo in bank.numbers]
+        if listed and not known:
+            raise ValueError(f"none of the {len(listed)} photos with things of {things} is in {photos}")
+        self.sources = Sources(bank, glyphs, known, size, num_frames, None if things is None else Path(things))
+        self.split, self.device = split, torch.device(device)
+        self.photo_scenes = photo_scenes if known else 0.0
+        self.objects_only = objects_only
+        self._masks: dict[int, np.ndarray] = {}
+
+    def plan(self, seed: int, pasted: bool = False) -> ScenePlan:
+        """What happens in the scene of this seed (an integer, 0 or more).
+
+        Args:
+            seed: of everything random.
+            pasted: whether all things are pasted, so that every pixel of every frame is known.
+        """
+        key = [SPLITS[self.split], seed, int(pasted)]
+        photo_scene = not pasted and np.random.default_rng([*key, 1]).random() < self.photo_scenes
+        return plan_scene(self.sources, key, photo_scene, self.objects_only)
+
+    def batch(
+        self,
+        seeds: Sequence[int],
+        frames: Literal["first", "all"] = "first",
+        later: Sequence[int] | None = None,
+        pasted: bool = False,
+    ) -> WorldBatch:
+        """The scenes of B seeds.
+
+        Args:
+            seeds: of the scenes.
+            frames: "first" draws frame 0 alone, "all" every frame.
+            later: one later frame of each scene, 1 to N, to which its only field goes; None gives all N fields.
+            pasted: whether all things are pasted, which is needed where all frames are drawn.
+
+        Raises:
+            ValueError: all frames of scenes with things of the photo itself are asked for, or `later` does not fit.
+        """
+        last = self.sources.num_frames - 1
+        if frames not in ("first", "all"):
+            raise ValueError(f"frames is {frames!r}; choose 'first' or 'all'")
+        if frames == "all" and not pasted:
+            raise ValueError(
+                "where a thing of the photo itself moves, nobody knows what was behind it, so there is only frame 0: "
+                "ask for frames='first', or for pasted=True"
+            )
+        if later is not None:
+            if frames == "all":
+                raise ValueError("with frames='all' the fields to all frames are drawn: leave out `later`")
+            if len(later) != len(seeds) or not all(1 <= frame <= last for frame in later):
+                raise ValueError(
+                    f"`later` is {list(later)}; give {len(seeds)} frames from 1 to {last}, one for each seed"
+                )
+        plans = [self.plan(int(seed), pasted) for seed in seeds]
+        fields = [list(range(1, last + 1))] * len(plans) if later is None else [[int(frame)] for frame in later]
+        drawn = draw(plans, self.sources, self._masks, fields, frames == "all", self.device)
+        return WorldBatch(
+            drawn.frames,
+            drawn.flow,
+            drawn.visibility,
+            drawn.labels,
+            [plan.caption for plan in plans],
+            torch.tensor([plan.stride for plan in plans], device=self.device),
+        )
+
+    def clip(self, seed: int) -> Clip:
+        """The clip of this seed: all things are pasted, and all frames are drawn."""
+        batch = self.batch([seed], frames="all", pasted=True)
+        frames = batch.frames[0].add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        flow, visibility = batch.flow[0].cpu().numpy(), batch.visibility[0].cpu().numpy()
+        return Clip(frames, flow, visibility, batch.captions[0], int(batch.stride[0]))

@@ -1,0 +1,79 @@
+"""Photos in memory, each at several sizes, from which the lite world takes its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SHORT_SIDE = 384  # pixels, of the largest copy that is kept; each further copy has half the size of the one before
+SMALLEST = 48
+
+
+class PhotoBank:
+    """Photos of a folder, read when they are first asked for and kept from then on.
+
+    Args:
+        folder: a folder with `train/` and `heldout/`, or one with the photos themselves.
+        split: "train" or "heldout".
+
+    Raises:
+        ValueError: there are no photos.
+    """
+
+    def __init__(self, folder: str | Path, split: str) -> None:
+        from mi2v_lite.io.images import list_images
+
+        folder = Path(folder)
+        inner = folder / split if (folder / split).is_dir() else folder
+        self.paths = list_images(inner) if inner.is_dir() else []
+        if not self.paths:
+            raise ValueError(
+                f"there are no photos in {inner}; tools.photos prepares some, data_samples/photos has a few"
+            )
+        self.numbers = {path.name: number for number, path in enumerate(self.paths)}
+        self._copies: dict[int, list[np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def copies(self, number: int) -> list[np.ndarray]:
+        """Photo `number` in RGB, uint8 `(3, h, w)`, from the largest copy to the smallest.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        if number not in self._copies:
+            path = self.paths[number]
+            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if image is None:
+                raise ValueError(f"{path} cannot be read as an image; remove it from the folder of photos")
+            scale = SHORT_SIDE / min(image.shape[:2])
+            if scale < 1:
+                size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            copies = []
+            while True:
+                copies.append(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+                size = (image.shape[1] // 2, image.shape[0] // 2)
+                if min(size) < SMALLEST:
+                    break
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            self._copies[number] = copies
+        return self._copies[number]
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Width and height of the largest copy."""
+        height, width = self.copies(number)[0].shape[1:]
+        return width, height
+
+    def copy_for(self, number: int, density: float) -> tuple[np.ndarray, float]:
+        """The copy that shows a picture best in which one pixel covers `density` pixels of the largest copy.
+
+        Returns:
+            the copy, uint8 `(3, h, w)`, and its scale: how many of its pixels a pixel of the largest copy has.
+        """
+        copies = self.copies(number)
+        level = int(np.clip(round(np.log2(max(density, 1e-6))), 0, len(copies) - 1))
+        return copies[level], copies[level].shape[2] / copies[0].shape[2]
