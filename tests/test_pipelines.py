@@ -15,7 +15,7 @@ from diffusers import (
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mi2v_lite.control import Drag, MotionControl
+from mi2v_lite.control import Drag, MotionControl, Thing
 from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.io.pixels import image_tensor, to_uint8
 from mi2v_lite.models.autoencoder import encode, make_vae
@@ -156,6 +156,27 @@ def test_a_held_control_is_in_the_latents(pipe, photo):
     assert 0 < covered.float().mean() < 0.5
     same = torch.isclose(found, known, atol=1e-5).all(1)[0]
     assert torch.equal(same, covered)
+
+
+def test_held_things_move_exactly_and_reach_render(pipe, photo):
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[9:20, 5:18] = True
+    control = MotionControl((SIZE, SIZE), things=[Thing(mask, [Drag([(10, 10), (13, 8)])])])
+    options = {"num_frames": FRAMES, "control": control}
+    motion = pipe.predict_motion(photo, "", hold_control=True, generator=seed(), **options)
+    asked, _ = control.field(FRAMES - 1)
+    inside = torch.from_numpy(mask)
+    torch.testing.assert_close(motion.flow[0][..., inside], asked[..., inside])
+    assert motion.control == [control]
+    left = pipe.predict_motion(photo, "", hold_control=False, generator=seed(), **options)
+    assert left.control is None and not torch.allclose(left.flow[0][..., inside], asked[..., inside])
+    none = pipe.predict_motion(photo, "", hold_control=True, generator=seed(), num_frames=FRAMES, control=drawn())
+    assert none.control is None
+    large = photo.resize((2 * SIZE, 2 * SIZE))
+    call = {"detail": "carry", "output_type": "np", "times": range(FRAMES), "generator": seed()}
+    held = pipe.render(large, motion, **call, height=SIZE, width=SIZE).frames
+    free = pipe.render(large, motion.flow, **{**call, "generator": seed()}, height=SIZE, width=SIZE).frames
+    assert held.shape == free.shape == (1, FRAMES, 2 * SIZE, 2 * SIZE, 3) and not np.array_equal(held, free)
 
 
 def test_control_guidance_goes_beyond_the_control(pipe, photo):

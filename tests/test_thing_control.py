@@ -141,10 +141,15 @@ def test_with_things_hands_each_drag_to_the_nearest_thing_below_it():
     assert control.things == (Thing(region(0, 0, 5, 5)), Thing(far, [drags[0]]), Thing(near, [drags[1]]))
 
 
-def test_background_anchors_never_touch_a_thing():
+def test_with_things_the_background_is_a_still_thing_behind_them():
     thing = Thing(region(20, 15, 50, 35), [Drag([(30, 20), (40, 20)])])
-    held = MotionControl(SIZE, things=[thing]).anchor_background()
-    assert len(held.anchors) > 5 and np.array_equal(held.thing_map() == 1, thing.mask)
+    held = MotionControl(SIZE, [Drag([(70, 40), (75, 40)])], things=[thing]).anchor_background(free=5)
+    expected = ~thing.mask
+    expected[35:46, 65:76] = False
+    assert held.things[1:] == (thing,) and held.things[0] == Thing(expected) and not held.anchors
+    flow, mask = held.field(1)
+    assert flow[0, 0].sum() == 600 * 10 + 16 * 16 * 5 and mask.sum() > 48 * 80 - 30
+    assert MotionControl(SIZE, things=[thing]).anchor_background().anchor_background().things[0] == Thing(~thing.mask)
     with pytest.raises(ValueError, match="hold everything still"):
         MotionControl(SIZE, things=[Thing(thing.mask)]).anchor_background()
 

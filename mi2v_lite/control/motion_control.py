@@ -193,8 +193,8 @@ class MotionControl:
         """Add anchors all over the picture except around the drags, so that the thing moves and the camera does not.
 
         The anchors stand on a grid, a fifth of the shorter side apart. None is added near an anchor that is already
-        there, where the brush holds everything still, or where its square would touch a thing. This is an addition of
-        ours; Motion-I2V does not do it.
+        there, or where the brush holds everything still. Where things tell exactly what moves, the rest needs no grid:
+        it becomes one thing without drags, behind all others. This is an addition of ours; Motion-I2V does not do it.
 
         Args:
             free: how far, in x and in y, the surroundings of each drag's start stay without new anchors, in pixels;
@@ -215,19 +215,23 @@ class MotionControl:
         free = BACKGROUND_FREE * short if free is None else float(free)
         if not free >= 0:
             raise ValueError(f"free is {free:g}, expected a distance in pixels of 0 or more.")
+        if self.things:
+            rest = np.ones(self.size[::-1], bool)
+            for thing in self.things:
+                rest &= ~thing.mask
+            for drag in self.drags:
+                rest &= distance_from(drag.points[0], self.size) > free
+            return replace(self, things=[Thing(rest), *self.things]) if rest.any() else self
         counts = [max(1, round(length / (BACKGROUND_SPACING * short))) for length in self.size]
         columns, rows = ((np.arange(n) + 0.5) * length / n for n, length in zip(counts, self.size, strict=True))
         occupied = [(drag.points[0], free) for drag in self.drags]
         occupied += [(anchor.point, BACKGROUND_SPACING * short / 2) for anchor in self.anchors]
-        is_thing = np.zeros(self.size[::-1], bool)
-        for thing in self.things:
-            is_thing |= thing.mask
         new = [
-            anchor
-            for anchor in (Anchor((float(x), float(y))) for y in rows for x in columns)
-            if all(max(abs(anchor.point[0] - x), abs(anchor.point[1] - y)) > reach for (x, y), reach in occupied)
-            and (self.brush is None or self.brush[int(anchor.point[1]), int(anchor.point[0])])
-            and not is_thing[self._block(anchor, self._radius(None))].any()
+            Anchor((float(x), float(y)))
+            for y in rows
+            for x in columns
+            if all(max(abs(x - px), abs(y - py)) > reach for (px, py), reach in occupied)
+            and (self.brush is None or self.brush[int(y), int(x)])
         ]
         return replace(self, anchors=[*self.anchors, *new])
 

@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mi2v_lite.control import MotionControl
 from mi2v_lite.flow.between import FieldsInTime
 from mi2v_lite.flow.guided import GuidedEnlarger
 from mi2v_lite.flow.preimage import Preimage, bands, preimage
 from mi2v_lite.pipelines.backdrop import FEATHER, blurred, make_backdrop, read, softened
 from mi2v_lite.pipelines.layers import sort_layers
+from mi2v_lite.pipelines.things import HeldThings
 
 DETAILS = ("carry", "none")
 
@@ -42,6 +44,7 @@ def carry(
     painted: np.ndarray,
     times: Sequence[float] | None = None,
     brush: np.ndarray | None = None,
+    control: MotionControl | None = None,
 ) -> Iterator[np.ndarray]:
     """Makes the frames of a clip at the photo's own size, one after the other.
 
@@ -51,6 +54,7 @@ def carry(
         painted: Stage 2's frames, uint8 `(N + 1, h', w', 3)`, of any size.
         times: the times of the frames, rising, from 0 (the photo) to N (the last field); 0, 1, ..., N if None.
         brush: bool `(H, W)`, True = may move; outside it every frame has the photo's own pixels.
+        control: what was drawn on the photo, if its things shall move exactly as it says.
 
     Yields:
         uint8 `(H, W, 3)`, one for each time. At time 0 it is the photo itself.
@@ -66,8 +70,11 @@ def carry(
         raise ValueError(f"times must rise within 0 and {count}, the number of fields, got {times}.")
     if brush is not None and brush.shape != photo.shape[:2]:
         raise ValueError(f"the brush is {brush.shape} (height, width) but the photo {photo.shape[:2]}.")
-    enlarger = GuidedEnlarger(flow, photo)
-    return _frames(photo, enlarger, painted, times, brush)
+    if control is not None and control.size != photo.shape[1::-1]:
+        raise ValueError(f"the control has the size {control.size} (width, height) but the photo {photo.shape[1::-1]}.")
+    held = HeldThings(control, count) if control is not None and control.things else None
+    enlarger = GuidedEnlarger(flow if held is None else held.beneath(flow), photo)
+    return _frames(photo, enlarger, painted, times, brush, held)
 
 
 def frame_times(num_fields: int, fps: float, seconds: float) -> np.ndarray:
@@ -91,7 +98,12 @@ def frame_times(num_fields: int, fps: float, seconds: float) -> np.ndarray:
 
 
 def _frames(
-    photo: np.ndarray, enlarger: GuidedEnlarger, painted: np.ndarray, times: np.ndarray, brush: np.ndarray | None
+    photo: np.ndarray,
+    enlarger: GuidedEnlarger,
+    painted: np.ndarray,
+    times: np.ndarray,
+    brush: np.ndarray | None,
+    held: HeldThings | None,
 ) -> Iterator[np.ndarray]:
     (height, width), (h, w) = photo.shape[:2], enlarger.flow.shape[-2:]
     flow = enlarger.flow.numpy()
@@ -99,15 +111,23 @@ def _frames(
     small = cv2.resize(photo, (w, h), interpolation=cv2.INTER_AREA)
     layers = sort_layers(flow, small, painted)
     order = enlarger.spread(torch.from_numpy(layers.order)).numpy()
+    thing = enlarger.spread(torch.from_numpy(layers.things.astype(np.float32))).numpy()
+    if held is not None:
+        flow = held.on_grid(h, w).write_all(flow)
+        layers, order, thing = held.in_front(layers, order, thing)
     seen = [preimage(field, layers.order) for field in flow]
     light, trust = _judged(small, painted, seen)
     rim = max(1, round(RIM * min(height, width) / 512))
-    thing = enlarger.spread(torch.from_numpy(layers.things.astype(np.float32))).numpy()
     solid = (thing > 0.5).astype(np.uint8)
     thing = cv2.dilate((thing > 0.05).astype(np.uint8), np.ones((2 * rim + 1,) * 2, np.uint8)) > 0
     backdrop = make_backdrop(photo, thing, layers, flow, seen, painted, light)
     behind = FieldsInTime(list(backdrop.flow).__getitem__, len(flow))
-    carried_along = FieldsInTime(lambda i: enlarger(i).numpy(), len(flow))
+
+    def carried(index: int) -> np.ndarray:
+        field = enlarger(index).numpy()
+        return field if held is None else held.write(field, index)
+
+    carried_along = FieldsInTime(carried, len(flow))
     for time in times:
         if time == 0:
             yield photo.copy()

@@ -27,6 +27,7 @@ from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import inputs
 from mi2v_lite.pipelines.inputs import VideoPipeline
+from mi2v_lite.pipelines.things import hold_things
 
 IMAGE_RANGES = ("signed", "unit")
 
@@ -38,10 +39,13 @@ class MotionFieldOutput(BaseOutput):
     Attributes:
         flow: f_{0->i}, `(B, N, 2, H, W)` float32 pixels, channels (x right, y down), on frame 0's grid.
         brush: `(B, 1, H, W)` float, 1 where the user allowed motion; None without a brush.
+        control: what was drawn, one control for each item, if the flow was held to it and it has things. `render` then
+            moves these things exactly at the photo's own resolution. Set it to None after editing the flow of a thing.
     """
 
     flow: Tensor | np.ndarray
     brush: Tensor | None = None
+    control: list[MotionControl] | None = None
 
 
 class MotionFieldPipeline(VideoPipeline):
@@ -144,8 +148,8 @@ class MotionFieldPipeline(VideoPipeline):
                 pipeline's config if None.
             hold_control: whether, after each step, the latents that `control` covers wholly are set to its flow, as
                 noisy as the others, just as Stage 2 sets what is outside the brush to the photo. What was drawn is then
-                obeyed to the pixel, and the network fits the rest to it. The release leaves all to the network. The
-                pipeline's config if None.
+                obeyed to the pixel, and the network fits the rest to it. Things are held at their very borders, see
+                `pipelines/things.py`. The release leaves all to the network. The pipeline's config if None.
             num_frames: N + 1, the reference image included.
             stride: how many source frames lie between two frames, so larger means more motion; or the N strides from
                 the reference image to each frame.
@@ -203,13 +207,14 @@ class MotionFieldPipeline(VideoPipeline):
         noise = self._noise(
             (batch, self.unet.config.out_channels, num_frames - 1, *photo.shape[2:]), latents, generator
         )
-        held = None
+        held, things = None, None
         if drawn is not None:
             flow, mask = self._field(drawn, num_frames - 1)
             if condition is None:
                 condition = controls.condition(flow, mask, self.flow_vae, tuple(photo.shape[-2:]))
             if self._setting("hold_control", hold_control):
                 held = [inputs.to_batch(part, batch, "control") for part in self._held(flow, mask)]
+                things = with_things(control, batch)
         if condition is not None:
             condition = inputs.to_batch(condition.to(noise), batch, "condition")  # (B, C + 1, N, h, w)
 
@@ -226,10 +231,16 @@ class MotionFieldPipeline(VideoPipeline):
 
         latents = denoise(predict, noise, self.scheduler, steps, after_step, generator, self.progress_bar)
 
-        flow = latents if output_type == "latent" else self._flow(latents, brush)
+        flow = latents
+        if output_type != "latent":
+            flow = self._flow(latents, brush)
+            if things is not None:
+                reach = autoencoder.factor(self.flow_vae)
+                items = zip(flow, drawn_on(things, width, height), strict=True)
+                flow = torch.stack([hold_things(*item, reach) for item in items])
         flow = flow.cpu().numpy() if output_type == "np" else flow
         self.maybe_free_model_hooks()
-        return MotionFieldOutput(flow=flow, brush=brush) if return_dict else (flow, brush)
+        return MotionFieldOutput(flow=flow, brush=brush, control=things) if return_dict else (flow, brush)
 
     def _predictor(
         self,
@@ -315,6 +326,14 @@ def drawn_on(
     if not drawn or not all(isinstance(item, MotionControl) for item in drawn):
         raise ValueError("control must be a MotionControl or a list of them, one for each image; None for no control.")
     return [item.resized(width, height) for item in drawn]
+
+
+def with_things(control: MotionControl | Sequence[MotionControl] | None, batch: int) -> list[MotionControl] | None:
+    """The controls as a list of one for each item of a batch, or None if there is no thing in any."""
+    controls = [control] if isinstance(control, MotionControl) else list(control or ())
+    if not any(item.things for item in controls):
+        return None
+    return controls * batch if len(controls) == 1 else controls
 
 
 def brush_of(drawn: Sequence[MotionControl] | None) -> np.ndarray | None:

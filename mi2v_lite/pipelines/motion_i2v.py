@@ -281,7 +281,7 @@ class MotionI2VPipeline(DiffusionPipeline):
         Args:
             image: of any size, see `MotionFieldPipeline.__call__`.
             motion: what `predict_motion` returned, or any flow `(B, N, 2, h, w)` or `(N, 2, h, w)` in pixels of its
-                own grid.
+                own grid. Things that it was held to move exactly at the photo's own resolution.
             prompt: what happens; one for all images or one for each.
             detail: "carry" or "none", see the class; the pipeline's config if None.
             fps: frames a second of a clip with carried detail.
@@ -301,9 +301,10 @@ class MotionI2VPipeline(DiffusionPipeline):
         Raises:
             ValueError: for inputs that do not fit together.
         """
+        control = None
         if isinstance(motion, MotionFieldOutput):
             brush = motion.brush if brush is None else brush
-            motion = motion.flow
+            motion, control = motion.flow, motion.control
         height, width = kwargs.pop("height", None), kwargs.pop("width", None)
         if self._detail(detail) == "none":
             pixels = self._working_image(image, height, width)
@@ -317,7 +318,7 @@ class MotionI2VPipeline(DiffusionPipeline):
         times = frame_times(flow.shape[1], fps, seconds) if times is None else times
         painted = self._painted(pixels, flow, prompt, brush=brush, **kwargs)
         on_photo = inputs.brush_tensor(brush, *photos.shape[-2:])
-        return AnimationOutput(frames=self._carried(photos, flow, painted, times, on_photo, output_type))
+        return AnimationOutput(frames=self._carried(photos, flow, painted, times, on_photo, control, output_type))
 
     def _painted(self, pixels: Tensor, flow: Tensor, prompt: str | Sequence[str], **kwargs: object) -> np.ndarray:
         """Stage 2's frames, uint8 `(B, N + 1, H, W, 3)`, of a flow `(B, N, 2, h, w)` of any size."""
@@ -335,6 +336,7 @@ class MotionI2VPipeline(DiffusionPipeline):
         painted: np.ndarray,
         times: Sequence[float],
         brush: Tensor | None,
+        control: Sequence[MotionControl] | None,
         output_type: str,
     ) -> list[list[Image.Image]] | np.ndarray | Tensor | list[Iterator[np.ndarray]]:
         """The detail of the photos carried along the flow, one clip for each painted one.
@@ -345,13 +347,16 @@ class MotionI2VPipeline(DiffusionPipeline):
             painted: Stage 2's frames, uint8 `(B, N + 1, h', w', 3)`.
             times: those of the frames, from 0 to N.
             brush: `(B, 1, H, W)`, 1 = may move, or None.
+            control: B controls whose things are held, or None.
             output_type: see `render`.
         """
         batch = len(painted)
         photos = to_uint8(inputs.to_batch(photos, batch, "image"))
         flow = inputs.to_batch(flow, batch, "flow")
         masks = [None] * batch if brush is None else inputs.to_batch(brush, batch, "brush")[:, 0].numpy() > 0.5
-        clips = [carry(*item, times, mask) for *item, mask in zip(photos, flow, painted, masks, strict=True)]
+        controls = [None] * batch if control is None else drawn_on(control, *photos.shape[2:0:-1])
+        items = zip(photos, flow, painted, masks, controls, strict=True)
+        clips = [carry(*item, times, mask, things) for *item, mask, things in items]
         if output_type == "stream":
             return clips
         config = {"desc": "detail", "total": len(times), **getattr(self, "_progress_bar_config", {})}
@@ -477,7 +482,7 @@ class MotionI2VPipeline(DiffusionPipeline):
             # The networks took the brush on their own grid; the photo takes it with the edges that were drawn.
             height, width = photos.shape[-2:]
             on_photo = inputs.brush_tensor(brush_of(drawn_on(control, width, height)), height, width)
-            frames = self._carried(photos, motion.flow, painted, times, on_photo, output_type)
+            frames = self._carried(photos, motion.flow, painted, times, on_photo, motion.control, output_type)
         if not return_dict:
             return frames, motion.flow, motion.brush
         return MotionI2VOutput(frames=frames, flow=motion.flow, brush=motion.brush)
