@@ -15,6 +15,7 @@ from mi2v_lite.control.motion_control import (
 from mi2v_lite.control.official import official_field
 from mi2v_lite.control.parts import Anchor, Drag, Point, resample
 from mi2v_lite.control.saved import FORMAT, VERSION
+from mi2v_lite.control.select import select_thing
 from mi2v_lite.control.things import Thing, displacements
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "displacements",
     "official_field",
     "resample",
+    "select_thing",
 ]
