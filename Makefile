@@ -11,12 +11,13 @@ DEMO_ARGS ?= --seed 0
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lab lint lock versions clean notebooks exercises gallery
+.PHONY: help .venv demo test lab lint lock versions clean notebooks exercises experiments gallery
 
 help:
 	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,flow.png}"
 	@echo "make test   lint, tests, notebooks        make lab    JupyterLab on notebooks/"
 	@echo "make notebooks  run them and keep their outputs   make exercises  write notebooks/exercises from them"
+	@echo "make experiments  what the notebooks conclude from (EXP=\"views\" for some): notebooks/results/*.json, minutes"
 	@echo "make gallery  the README's gallery, from data_samples/controls/"
 	@echo "make .venv  the set-up alone              make clean  remove caches and outputs (not .venv, not runs)"
 
@@ -49,6 +50,10 @@ notebooks: .venv
 
 exercises: .venv
 	$(BIN)/python notebooks/course.py exercises
+
+# Experiments over several seeds, whose results the notebooks show (EXP="views long_motion" for some).
+experiments: .venv
+	cd notebooks && ../$(BIN)/python -m experiments $(EXP)
 
 # Six clips of what was drawn on the shipped photos: data_samples/controls/*.json -> data_samples/gallery.png
 gallery: .venv

@@ -2,7 +2,8 @@
 
 - `pictures`: the `Picture` that shows itself in a notebook; pictures in rows, clips that move, clips side by side.
 - `flow`: motion fields as colours and tracks. `drawing`: what was drawn on a photo. `plots`: numbers.
-- `attention`: what a layer of Stage 2 saw. `contact_sheets`: many clips on one page. `widgets`: what answers to a hand.
+- `diagrams`: architecture figures. `attention`: what a layer of Stage 2 saw. `contact_sheets`: many clips on one page.
+- `widgets`: what answers to a hand.
 
 The names below are loaded at first use, so that the command line draws a motion field without matplotlib.
 """
@@ -12,8 +13,12 @@ from typing import Any
 
 _HOMES = {
     "pictures": ("Picture", "animation", "panels", "side_by_side", "strip", "to_image"),
-    "flow": ("HOLE", "colour_wheel", "flow_panels", "flow_picture", "flow_to_rgb", "longest", "tracks", "warped"),
+    "flow": (
+        *("HOLE", "colour_wheel", "flow_clips", "flow_panels", "flow_picture", "flow_to_rgb", "longest"),
+        *("splat_frames", "tracks", "warped"),
+    ),
     "plots": ("bars", "curve", "heat"),
+    "diagrams": ("Box", "diagram"),
 }
 __all__ = sorted(name for names in _HOMES.values() for name in names)
 

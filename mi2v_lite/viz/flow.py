@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from mi2v_lite.flow.warp import splat_average
-from mi2v_lite.viz.pictures import INK, PAPER, Picture, Pictured, panels, to_image
+from mi2v_lite.viz.pictures import INK, PAPER, Picture, Pictured, panels, side_by_side, to_image
 
 TILE = 256  # pixels along the longer side of a small field in `flow_picture`; the photo gets twice as many
 GAP = 16
@@ -196,7 +196,8 @@ def flow_panels(
     wheel.paste(colour_wheel(side), ((wheel.width - side) // 2, (wheel.height - side) // 2))
     titles = [*shown, f"rim: {top:.3g} px"]
     alt = alt or f"Motion fields as colours on one scale ({', '.join(shown)}); full colour is {top:.3g} pixels."
-    return panels([*colours, wheel], titles, columns=min(len(titles), 5), alt=alt)
+    columns = len(titles) if len(titles) <= 5 else (len(titles) + 1) // 2
+    return panels([*colours, wheel], titles, columns=columns, alt=alt)
 
 
 def tracks(image: Pictured, flow: Tensor | np.ndarray, *, step: int | None = None, alt: str | None = None) -> Picture:
@@ -229,15 +230,63 @@ def warped(image: Pictured, flow: Tensor | np.ndarray, *, frame: int = -1, alt: 
     Returns:
         the moved photo as a still.
     """
-    field = torch.as_tensor(_array(_one(flow, frame))).float()  # (1, 2, H, W)
-    height, width = field.shape[2:]
-    pixels = np.array(to_image(image).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-    moved, weight = splat_average(torch.from_numpy(pixels).permute(2, 0, 1)[None], field)
-    rgb = moved[0].permute(1, 2, 0).clamp(0, 255).round().byte().numpy()  # (H, W, 3)
-    holes = weight[0, 0].numpy() == 0
-    rgb[holes] = HOLE
+    rgb = splat_frames(image, _one(flow, frame))[0]
+    holes = (rgb == HOLE).all(-1)
     words = f"The photo splatted along its motion; {holes.mean():.0%} of the pixels are holes, in magenta."
     return Picture(_enlarged(rgb), alt or words)
+
+
+def splat_frames(image: Pictured, flow: Tensor | np.ndarray) -> np.ndarray:
+    """Carries the photo along every field by forward splatting; holes, where nothing lands, are magenta.
+
+    Args:
+        image: the photo, as `to_image` takes it; it is resized to the flow's grid.
+        flow: `(N, 2, H, W)` in pixels.
+
+    Returns:
+        uint8 `(N, H, W, 3)`, a clip for `animation` and `side_by_side`.
+    """
+    fields = torch.as_tensor(_array(flow)).float()
+    height, width = fields.shape[2:]
+    pixels = np.array(to_image(image).resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    photo = torch.from_numpy(pixels).permute(2, 0, 1)[None].expand(len(fields), -1, -1, -1)
+    moved, weight = splat_average(photo, fields)
+    rgb = moved.permute(0, 2, 3, 1).clamp(0, 255).round().byte().numpy()  # (N, H, W, 3)
+    rgb[weight[:, 0].numpy() == 0] = HOLE
+    return rgb
+
+
+def flow_clips(
+    fields: Mapping[str, Tensor | np.ndarray],
+    *,
+    max_flow: float | None = None,
+    width: int = 760,
+    fps: float = 8,
+    every: int = 1,
+    alt: str | None = None,
+) -> Picture:
+    """Compares fields as they grow: `flow_panels` that moves, with ONE scale and one wheel for all fields and frames.
+
+    Args:
+        fields: title -> field, `(N, 2, H, W)` in pixels, all of one shape.
+        max_flow: the length in pixels that gets full colour; by default the longest displacement of all.
+        width: the width of the whole, in pixels.
+        fps: frames a second.
+        every: the animated PNG keeps only every so many frames.
+        alt: a sentence that says what is shown.
+
+    Returns:
+        the moving picture.
+    """
+    top = max_flow or max(longest(flow) for flow in fields.values()) or 1.0
+    clips = {title: list(flow_to_rgb(flow, top)) for title, flow in fields.items()}
+    height, across = next(iter(clips.values()))[0].shape[:2]
+    wheel = Image.new("RGB", (across, height), PAPER)
+    side = round(0.8 * min(across, height))
+    wheel.paste(colour_wheel(side), ((across - side) // 2, (height - side) // 2))
+    clips[f"rim: {top:.3g} px"] = [wheel] * len(next(iter(clips.values())))
+    alt = alt or f"Motion fields as colours on one scale ({', '.join(fields)}); full colour is {top:.3g} pixels."
+    return side_by_side(clips, width=width, fps=fps, every=every, alt=alt)
 
 
 def _one(flow: Tensor | np.ndarray, frame: int) -> Tensor | np.ndarray:

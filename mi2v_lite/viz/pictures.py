@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from torch import Tensor
 
 from mi2v_lite.io.files import atomic
@@ -24,6 +24,8 @@ from mi2v_lite.io.pixels import to_uint8
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 GAP = 12  # pixels between pictures
 TEXT = 17  # font size
+CLEAR = 255  # colours of an animated PNG, and the number of the transparent one behind them
+EXACT = (INK, PAPER, (255, 0, 255))  # colours that it keeps exactly: text, paper, and the magenta of holes
 LARGE = 25_000  # bytes: a larger still is stored in 128 colours, which takes less than half of the room
 
 
@@ -250,14 +252,32 @@ def side_by_side(
 
 
 def _animated_png(images: Sequence[Image.Image], fps: float) -> bytes:
-    """The content of an endless animated PNG with one palette for all frames, for otherwise colours would flicker."""
+    """The content of an endless animated PNG with one palette for all frames, for otherwise colours would flicker.
+
+    A frame stores only the pixels that differ from the frame before; the others are transparent and cost little room.
+    """
     row = Image.new("RGB", (images[0].width * len(images), images[0].height))
     for place, image in enumerate(images):
         row.paste(image, (place * image.width, 0))
-    palette = row.quantize(128, method=Image.Quantize.MEDIANCUT)
-    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    palette = row.quantize(CLEAR - len(EXACT), method=Image.Quantize.MEDIANCUT, kmeans=1)
+    room = 3 * (CLEAR - len(EXACT))
+    colours = ((palette.getpalette() or []) + [0] * room)[:room] + [value for colour in EXACT for value in colour]
+    palette.putpalette(colours)
+    pages = [np.array(image.quantize(palette=palette, dither=Image.Dither.NONE)) for image in images]
+    for page, image in zip(pages, images, strict=True):
+        for number, colour in enumerate(EXACT, CLEAR - len(EXACT)):
+            page[(np.asarray(image) == colour).all(-1)] = number
+    frames = []
+    for before, page in zip([None, *pages], pages, strict=False):
+        shown = page if before is None else np.where(page == before, np.uint8(CLEAR), page)
+        frame = Image.fromarray(shown, "P")
+        frame.putpalette([*colours, 0, 0, 0])
+        frames.append(frame)
     buffer = io.BytesIO()
-    first.save(buffer, "PNG", save_all=True, append_images=rest, duration=1000 / fps, loop=0, optimize=True)
+    frames[0].save(
+        buffer, "PNG", save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0, optimize=True,
+        transparency=CLEAR, disposal=PngImagePlugin.Disposal.OP_NONE, blend=PngImagePlugin.Blend.OP_OVER,
+    )  # fmt: skip
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import ticker
 from PIL import Image
 
 from mi2v_lite.viz.pictures import Picture
@@ -51,11 +52,13 @@ def figure_picture(figure: plt.Figure, alt: str) -> Picture:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     plt.close(figure)
-    return Picture(Image.open(buffer).convert("RGB"), alt)
+    # With few colours and no dithering, a figure takes half the room.
+    image = Image.open(buffer).convert("RGB").quantize(128, kmeans=2, dither=Image.Dither.NONE)
+    return Picture(image.convert("RGB"), alt)
 
 
 def curve(
-    series: dict[str, tuple[Sequence[float], Sequence[float]]],
+    series: dict[str, tuple[Sequence[float], ...]],
     *,
     xlabel: str,
     ylabel: str,
@@ -66,11 +69,11 @@ def curve(
     """Draws lines with a legend; a line of at most 20 points also gets markers.
 
     Args:
-        series: name -> (x, y), one line each.
+        series: name -> (x, y), one line each; or (x, y, half), with a band from y - half to y + half around it.
         xlabel: what the first axis shows, with its unit.
         ylabel: what the second axis shows, with its unit.
         title: a line above the plot.
-        log_y: whether the second axis is logarithmic.
+        log_y: whether the second axis is logarithmic; its numbers are written out.
         alt: a sentence that says what is shown.
 
     Returns:
@@ -83,19 +86,31 @@ def curve(
         raise ValueError("curve needs at least one series: name -> (x, y).")
     with style():
         figure, axes = plt.subplots(figsize=(7.2, 3.8))
-        for (name, (x, y)), marker in zip(series.items(), MARKERS * len(series), strict=False):
-            axes.plot(x, y, label=name, linewidth=2, marker=marker if len(x) <= 20 else None)
+        for (name, (x, y, *half)), marker in zip(series.items(), MARKERS * len(series), strict=False):
+            (line,) = axes.plot(x, y, label=name, linewidth=2, marker=marker if len(x) <= 20 else None)
+            if half:
+                low, high = np.subtract(y, half[0]), np.add(y, half[0])
+                axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "", yscale="log" if log_y else "linear")
+        if log_y:
+            _plain_numbers(axes.yaxis)
         if len(series) > 1:
             axes.legend()
         return figure_picture(figure, alt)
 
 
-def bars(values: dict[str, float], *, ylabel: str, title: str | None = None, alt: str) -> Picture:
+def _plain_numbers(axis: matplotlib.axis.Axis) -> None:
+    """Labels a logarithmic axis 0.2, 0.5, 1, 2, 5, 10, where matplotlib writes 6 x 10^-1."""
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def bars(values: dict[str, float | tuple[float, float]], *, ylabel: str, title: str | None = None, alt: str) -> Picture:
     """Draws one bar for each value, with the number on top.
 
     Args:
-        values: name -> value.
+        values: name -> value; or (value, half), with a line from value - half to value + half.
         ylabel: what the values are, with their unit.
         title: a line above the plot.
         alt: a sentence that says what is shown.
@@ -112,7 +127,10 @@ def bars(values: dict[str, float], *, ylabel: str, title: str | None = None, alt
         names = [name.replace("_", "_\n") for name in values]
         widest = max(len(line) for name in names for line in name.split("\n"))  # in letters: names take the room
         figure, axes = plt.subplots(figsize=(min(max(4.0, len(names) * (0.5 + 0.11 * widest)), 9.0), 3.6))
-        rectangles = axes.bar(names, list(values.values()), color=COLOURS[0])
+        pairs = [value if isinstance(value, tuple) else (value, 0.0) for value in values.values()]
+        heights, halves = zip(*pairs, strict=True)
+        errors = {"yerr": halves, "capsize": 5} if any(halves) else {}
+        rectangles = axes.bar(names, heights, color=COLOURS[0], **errors)
         axes.bar_label(rectangles, fmt="%.3g", padding=2)
         axes.margins(y=0.12)  # the number on the highest bar stays below the title
         axes.grid(axis="x", visible=False)

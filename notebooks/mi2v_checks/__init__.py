@@ -1,4 +1,7 @@
-"""What grades the exercises: one module for each notebook (`nb00` to `nb06`), and in it one function for each exercise.
+"""What the notebooks share, and what is installed with the package so that students can import it anywhere.
 
-A check takes the student's function. It raises `CheckFailed`, which says *what* is wrong, or prints that it is right.
+- `nb00` to `nb06` grade the exercises, with one function for each. A check takes the student's function; it raises
+  `CheckFailed`, which says *what* is wrong, or prints that the answer is right.
+- `results` reads what the experiments of the course found (`make experiments`) and says how certain it is.
+- `scenes` draws small scenes whose motion is known by a formula.
 """

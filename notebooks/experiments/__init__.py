@@ -1,0 +1,12 @@
+"""The experiments whose results the notebooks show: `make experiments` runs them, one file each.
+
+An experiment is a module with
+
+    QUESTION   one sentence: what it is to find out
+    SEEDS      three or more; everything random in a run follows from its seed
+    SETTINGS   the numbers that a reader needs to judge the result, such as how many updates were made
+    run(seed)  one repetition: arm -> measure -> a number or a list of numbers, in the same shape for every seed
+
+`__main__.py` repeats it over the seeds and writes `notebooks/results/NAME.json`; a notebook reads that with
+`mi2v_checks.results.load`. One arm at least is a control: what is left when the idea under test is taken away.
+"""
