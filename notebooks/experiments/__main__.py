@@ -21,9 +21,16 @@ NAMES = sorted(path.stem for path in HERE.glob("[a-z]*.py"))
 
 
 def commit() -> str:
-    """The commit that the code stands at, with a + behind it where files differ from it."""
-    words = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=10", "--exclude=*", "--dirty=+"]
-    return subprocess.run(words, capture_output=True, text=True).stdout.strip() or "unknown"
+    """The commit that the code stands at, with a + behind it where code differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(HERE.parents[1]), *words], capture_output=True, text=True
+        ).stdout.strip()
+
+    code = ("*.py", "*.yaml", "data_samples", "mi2v_lite/weights")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("+" if changed else "")
 
 
 def perform(name: str) -> Path:
