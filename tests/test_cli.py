@@ -232,6 +232,32 @@ def test_control_is_in_the_pixels_of_the_upright_photo(here, loaded, capsys, mon
     assert seen["control"] == drawn.anchor_background() and seen["control_guidance_scale"] == 2
 
 
+def test_a_drag_that_starts_on_a_thing_moves_it(here, loaded, capsys, monkeypatch):
+    picture = np.full((60, 90, 3), 90, np.uint8)
+    picture[10:30, 20:40], picture[35:55, 60:80] = (220, 40, 30), (30, 60, 220)
+    Image.fromarray(picture).save("things.png")
+    mask = np.zeros((60, 90), np.uint8)
+    mask[35:55, 60:80] = 255
+    Image.fromarray(mask).save("mask.png")
+    seen = {}
+
+    def spy(self, image, prompt, control, **kwargs):
+        seen.update(control=control)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MotionI2VPipeline, "__call__", spy)
+    words = ["--drag", "25,20 40,25", "--drag", "35,15 50,12", "--drag", "5,50 9,50", "--weights", loaded]
+    words += ["--thing-mask", "mask.png", "--thing", "30,20 25,15", *OUT]
+    code, out, _ = run(capsys, "animate", "things.png", *words)
+    assert code == 130 and "thing 1: 7.4% of the photo, 0 drags" in out and "thing 2" in out
+    blue, red = seen["control"].things
+    assert np.array_equal(blue.mask, mask > 0) and not blue.drags, "in the order of the command line"
+    assert red.drags == (Drag([(25, 20), (40, 25)]), Drag([(35, 15), (50, 12)]))
+    assert abs(int(red.mask.sum()) - 400) < 60 and seen["control"].drags == (Drag([(5, 50), (9, 50)]),)
+    seen["control"].save("saved.json")
+    assert run(capsys, "animate", "things.png", "--control", "saved.json", "--weights", loaded, *OUT)[0] == 130
+
+
 def test_what_was_drawn_is_replayed_exactly(here, loaded, capsys):
     """The widget's clip, its command line's, and the same drags as options: one and the same."""
     from mi2v_lite.viz.widgets import DragCanvas
@@ -284,8 +310,32 @@ MISTAKES = {
             ["animate", "photo.png", *PROMPT, "--control", "empty.json", option, value, *OUT],
             "--control holds all",
         )
-        for option, value in (("--drag", "1,2 3,4"), ("--anchor", "1,2"), ("--brush", "black.png"))
+        for option, value in (
+            ("--drag", "1,2 3,4"),
+            ("--anchor", "1,2"),
+            ("--brush", "black.png"),
+            ("--thing", "1,2"),
+            ("--thing-mask", "black.png"),
+        )
     },
+    "thing outside": (["animate", "photo.png", *PROMPT, "--thing", "90,5", *OUT], r"\(90, 5\) lies outside the 90x60"),
+    "thing of words": (["animate", "photo.png", *PROMPT, "--thing", "it", *OUT], "'it' is not a point"),
+    "thing of nothing": (["animate", "photo.png", *PROMPT, "--thing", " ", *OUT], "' ' is not a point"),
+    "still thing alone": (["animate", "photo.png", "--thing", "5,5", *OUT], "nothing says what is to move"),
+    "mask of another size": (
+        ["animate", "photo.png", *PROMPT, "--thing-mask", "long.png", *OUT],
+        "the mask long.png is 100x40 px but the photo 90x60",
+    ),
+    "black mask": (
+        ["animate", "photo.png", *PROMPT, "--thing-mask", "black.png", *OUT],
+        "black.png has no white pixel",
+    ),
+    "white mask": (["animate", "photo.png", *PROMPT, "--thing-mask", "white.png", *OUT], "white.png covers the whole"),
+    "no such mask": (["animate", "photo.png", *PROMPT, "--thing-mask", "none.png", *OUT], "none.png does not exist"),
+    "things all still": (
+        ["animate", "photo.png", *PROMPT, "--thing", "5,5", "--anchor-background", *OUT],
+        "there is no drag",
+    ),
     "no such brush": (["animate", "photo.png", "--brush", "none.png", *OUT], "none.png does not exist"),
     "no output": (["animate", "photo.png", *PROMPT], "-o/--output"),
     "output no mp4": (["animate", "photo.png", *PROMPT, "-o", "clip.gif"], "clip.gif must end in .mp4"),
@@ -343,6 +393,7 @@ def test_a_mistake_is_one_line(here, capsys, name):
     Path("folder.mp4").mkdir()
     Image.new("RGB", (100, 40)).save("long.png")
     Image.new("L", (90, 60)).save("black.png")
+    Image.new("L", (90, 60), 255).save("white.png")
     MotionControl((100, 40)).save("long.json")
     MotionControl((90, 60)).save("empty.json")
     Path("bad").mkdir()

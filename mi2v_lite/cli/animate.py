@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from mi2v_lite.control import MotionControl
+    from mi2v_lite.control import MotionControl, Point
 
 LARGEST_ASPECT = 2.0  # longer side over shorter, since the lite model was trained on squares
 ORIGINAL = "original"
@@ -51,9 +51,28 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="keep this point where it is; may be given several times",
     )
     parser.add_argument(
+        "--thing",
+        action="append",
+        default=[],
+        dest="things",
+        type=common.points,
+        metavar='"x,y ..."',
+        help="take hold of the thing at this point, or at these: a drag that starts on it moves it whole, two or more "
+        "also turn and scale it, and without one it stays; may be given several times, from the farthest thing to the "
+        "nearest",
+    )
+    parser.add_argument(
+        "--thing-mask",
+        action="append",
+        dest="things",
+        type=Path,
+        metavar="MASK.png",
+        help="a thing as a picture of PHOTO's size, white on the thing; may be given several times and beside --thing",
+    )
+    parser.add_argument(
         "--anchor-background",
         action="store_true",
-        help="anchor everything but what is dragged, so that the camera rests",
+        help="hold everything but what is dragged, so that the camera rests",
     )
     parser.add_argument(
         "--brush", type=Path, metavar="MASK.png", help="a picture of PHOTO's size: white may move, black stays"
@@ -62,7 +81,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--control",
         type=Path,
         metavar="control.json",
-        help="drags, anchors and brush that were drawn on PHOTO and saved, instead of the options above",
+        help="what was drawn on PHOTO and saved, instead of the options above",
     )
     parser.add_argument(
         "--size",
@@ -135,8 +154,10 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             "nothing says what is to move; give --prompt, --drag or --brush (or several of them), or --control."
         )
-    if options.control and (options.drag or options.anchor or options.brush):
-        raise ValueError("--control holds all drags, anchors and the brush; leave out --drag, --anchor and --brush.")
+    if options.control and (options.drag or options.anchor or options.brush or options.things):
+        raise ValueError(
+            "--control holds all that was drawn; leave out --drag, --anchor, --brush, --thing and --thing-mask."
+        )
     if options.plain and (options.fps or options.seconds or options.size == ORIGINAL):
         raise ValueError("--plain shows the networks' own frames: leave out --fps, --seconds and --size original.")
     outputs = _outputs(options)
@@ -152,7 +173,8 @@ def run(options: argparse.Namespace) -> None:
                 "--anchor-background holds all but what is dragged; give --drag, or --control with a drag."
             )
         control = control.anchor_background()
-    common.check_writable(outputs.values(), (options.photo, options.brush, options.control))
+    masks = [thing for thing in options.things if isinstance(thing, Path)]
+    common.check_writable(outputs.values(), (options.photo, options.brush, options.control, *masks))
     pipe = common.load(options.weights, options.device, options.dtype)
     import torch
     from tqdm.auto import tqdm
@@ -175,6 +197,8 @@ def run(options: argparse.Namespace) -> None:
         f"photo {by(photo.size)} px upright; the clip gets {written} px, {count} frames, {fps:g} a second",
         flush=True,
     )
+    for number, thing in enumerate(() if control is None else control.things, start=1):
+        print(f"thing {number}: {thing.mask.mean():.1%} of the photo, {len(thing.drags)} drags")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     print(f"seed {seed}{' (drawn; give --seed to repeat this clip)' if options.seed is None else ''}", flush=True)
     loaded = time.perf_counter()
@@ -249,22 +273,47 @@ def _check_aspect(size: tuple[int, int]) -> None:
 
 def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image | None) -> MotionControl | None:
     """Returns what was drawn, in pixels of the photo, or None for a prompt alone."""
-    if not (options.drag or options.anchor or brush):
+    if not (options.drag or options.anchor or brush or options.things):
         return None
-    if brush is not None and brush.size != photo.size:
-        raise ValueError(
-            f"the brush {options.brush} is {by(brush.size)} px but the photo {by(photo.size)}; make them equal."
-        )
-    import numpy as np
-
     from mi2v_lite.control import Anchor, Drag, MotionControl
 
-    return MotionControl(
+    control = MotionControl(
         photo.size,
         [Drag(points) for points in options.drag],
         [Anchor(point) for point in options.anchor],
-        None if brush is None else np.asarray(brush.convert("L")) > 127,
+        None if brush is None else _white(brush, f"the brush {options.brush}", photo),
     )
+    return control.with_things(*(_mask(thing, photo) for thing in options.things))
+
+
+def _mask(thing: Path | list[Point], photo: Image.Image) -> np.ndarray:
+    """Returns the pixels of a thing that was given as points on it or as a file."""
+    from mi2v_lite.control import select_thing
+    from mi2v_lite.io import images
+
+    if isinstance(thing, Path):
+        name = f"the mask {thing}"
+        mask = _white(images.read_image(thing, background="black"), name, photo)
+    else:
+        name = f"the thing at {' '.join(f'{x:g},{y:g}' for x, y in thing)}"
+        mask = select_thing(photo, thing)
+    if not mask.any():
+        raise ValueError(f"{name} has no white pixel; paint the thing white and the rest black.")
+    if mask.all():
+        raise ValueError(
+            f"{name} covers the whole photo, so nothing would be left to move it against; give other points on the "
+            "thing, or a mask that leaves something out."
+        )
+    return mask
+
+
+def _white(picture: Image.Image, name: str, photo: Image.Image) -> np.ndarray:
+    """Returns where a picture of the photo's size is white, bool (H, W)."""
+    import numpy as np
+
+    if picture.size != photo.size:
+        raise ValueError(f"{name} is {by(picture.size)} px but the photo {by(photo.size)}; make them equal.")
+    return np.asarray(picture.convert("L")) > 127
 
 
 def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | None:
@@ -280,9 +329,10 @@ def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | N
             f"{options.control} was drawn on {common.by(control.size)} px but the photo {options.photo} has "
             f"{common.by(photo.size)}; give the photo that it was drawn on."
         )
-    if not (options.prompt.strip() or control.drags or control.brush is not None):
+    moves = control.drags or control.brush is not None or any(thing.drags for thing in control.things)
+    if not (options.prompt.strip() or moves):
         raise ValueError(f"nothing says what is to move: {options.control} has no drag and no brush; give --prompt.")
-    return control if control.drags or control.anchors or control.brush is not None else None
+    return control if moves or control.anchors or control.things else None
 
 
 def _outputs(options: argparse.Namespace) -> dict[str, Path]:

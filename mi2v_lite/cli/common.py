@@ -120,6 +120,11 @@ def point(text: str) -> Point:
     return x, y
 
 
+def points(text: str) -> list[Point]:
+    """Reads one or more points "x,y x,y ..."; argparse reports anything else."""
+    return [point(part) for part in text.split()] or [point(text)]
+
+
 def drag_points(text: str) -> list[Point]:
     """Reads two or more points "x,y x,y ..."; argparse reports anything else."""
     points = [point(part) for part in text.split()]
