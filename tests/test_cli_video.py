@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_cli import weights  # noqa: F401 - the tiny pipeline
-from test_video import tone
+from test_video import sounding, tone
 
 from mi2v_lite import cli
 from mi2v_lite.flow.trackers import read_tracks
@@ -60,6 +60,35 @@ def test_a_first_frame_of_ones_own(here, weights, capsys):  # noqa: F811
     command = f"restyle clip.mp4 --first-frame first.png --frames 3 --size 32 --weights {weights} -o a.mp4"
     assert cli.main(command.split()) == 0
     assert "has 96x64 px where the source has 48x32; it is resized" in capsys.readouterr().err
+
+
+def test_a_cut_is_told_in_seconds_and_can_be_overruled(here, capsys):
+    left = read_video("clip.mp4", 8).frames
+    write_video("cut.mp4", np.concatenate([left // 8, 255 - left // 8]), fps=10)
+    assert cli.main("track cut.mp4 --start 0.2 --size 32 -o f.npz".split()) == 2
+    said = capsys.readouterr().err
+    assert "at frame 6 of those read, which is at 0.8 s" in said
+    assert "take --frames 6, or begin after it with --start 0.8; or say with --one-take" in said
+    assert cli.main("track cut.mp4 --start 0.8 --frames 4 --size 32 -o f.npz".split()) == 0
+    assert cli.main("track cut.mp4 --start 0.2 --frames 8 --size 32 --one-take -o f.npz".split()) == 0
+    write_video("black.mp4", np.concatenate([left[:3] * 0, left]), fps=10)
+    assert cli.main("track black.mp4 --size 32 -o f.npz".split()) == 2
+    assert (
+        "is of one colour until 0.3 s, and nothing can be tracked from there: give --start 0.3"
+        in capsys.readouterr().err
+    )
+
+
+def test_sound_that_cannot_be_kept_is_told_before_the_work(here, weights, capsys):  # noqa: F811
+    sounding("a.mkv", [(0.0, 0.4)], length=0.4)
+    with open("a.mkv", "r+b") as file:
+        content = file.read()
+        file.seek(content.index(b"A_PCM"))
+        file.write(b"A_XYZ")
+    command = f"restyle a.mkv --style oil --frames 3 --size 32 --one-take --weights {weights} -o made.mp4"
+    assert cli.main(command.split()) == 0
+    assert "unknown here: the clip is silent" in capsys.readouterr().err
+    assert len(read_video("made.mp4").frames) == 3
 
 
 @pytest.mark.parametrize(

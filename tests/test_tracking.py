@@ -6,7 +6,7 @@ import torch
 
 from mi2v_lite.data.samples import heldout_world
 from mi2v_lite.flow.metrics import endpoint_error
-from mi2v_lite.flow.tracking import DIS, ChainTracker, better, check_one_take, find_cuts, returns
+from mi2v_lite.flow.tracking import DIS, ChainTracker, better, check_one_take, find_cuts, odd_frames, returns
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,37 @@ def test_cuts_are_found_and_refused(world):
     assert find_cuts(np.concatenate([a, b])) == [6]
     with pytest.raises(ValueError, match="at frame 6.*Take frames 0 to 5"):
         check_one_take(np.concatenate([a, b]))
+
+
+CHANGES = {
+    "flash": lambda i, picture: picture if i != 3 else picture * 0 + 255,
+    "lost signal": lambda i, picture: picture * (i not in (3, 4)),
+    "lamp on": lambda i, picture: picture if i < 3 else np.clip(picture * 1.35, 0, 255),
+    "lamp off": lambda i, picture: picture if i < 3 else picture * 0.3,
+    "sunset": lambda i, picture: picture if i < 3 else np.clip(picture * [1.3, 1.0, 0.6], 0, 255),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_light_that_changes_is_no_cut_and_costs_no_motion(change):
+    clip = sliding(64, 96, count=8, step=2)
+    clip = np.stack([change(i, picture.astype(float)).astype(np.uint8) for i, picture in enumerate(clip)])
+    assert find_cuts(clip) == []
+    assert odd_frames(clip) == {"flash": [3], "lost signal": [3, 4]}.get(
+        next(n for n in CHANGES if CHANGES[n] is change), []
+    )
+    flow, seen = ChainTracker()(clip)
+    middle = flow[..., 16:-16, 24:-24].flatten(2).median(-1).values
+    torch.testing.assert_close(middle, torch.tensor([[-2.0 * i, 0.0] for i in range(1, 8)]), atol=0.4, rtol=0)
+    assert seen[:, 16:-16, 24:-24].float().mean() > 0.9
+
+
+def test_advice_about_cuts_can_be_followed(world):
+    a, b = world.clip(1).frames[:6], world.clip(2).frames[:6]
+    with pytest.raises(ValueError, match="at frame 1 .* Take the part after the cut"):
+        check_one_take(np.concatenate([a[:1], b]))
+    with pytest.raises(ValueError, match="first 2 frame.* one colour.* from 2 on"):
+        check_one_take(np.concatenate([a[:2] * 0, a]))
 
 
 @pytest.mark.parametrize(

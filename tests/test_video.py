@@ -1,11 +1,14 @@
 """Video files as people have them: whole, cut off, empty, turned, of variable rate, large, with and without sound."""
 
+import os
+import warnings
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from mi2v_lite.io.videos import copy_with_sound, read_video, write_video
+from mi2v_lite.io.videos import copy_with_sound, count_frames, read_sound, read_video, write_video
 
 av = pytest.importorskip("av")
 
@@ -155,3 +158,255 @@ def test_no_sound_no_file(tmp_path):
     write_video(tmp_path / "clip.mp4", numbered(4))
     assert not copy_with_sound(tmp_path / "clip.mp4", SAMPLE, tmp_path / "out.mp4", 0.0)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def write_as(path, frames, codec="libx264", form=None, rate=25, pixels="yuv420p", **options):
+    """A clip in any container and codec, with a key frame every 12 frames."""
+    with av.open(str(path), "w", format=form) as out:
+        stream = out.add_stream(codec, rate, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt, stream.codec_context.gop_size = pixels, 12
+        stream.codec_context.bit_rate, stream.codec_context.qmin, stream.codec_context.qmax = 20_000_000, 1, 3
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        out.mux(stream.encode(None))
+
+
+CONTAINERS = [
+    ("a.mp4", "libx264", "mp4"),
+    ("a.mkv", "libx264", "matroska"),
+    ("a.flv", "libx264", "flv"),
+    ("a.ts", "libx264", "mpegts"),
+    ("b.ts", "mpeg2video", "mpegts"),
+    ("a.avi", "libx264", "avi"),
+    ("b.avi", "mpeg4", "avi"),
+    ("a.mpg", "mpeg2video", "mpeg"),
+    ("a.m2v", "mpeg2video", "mpeg2video"),
+    ("a.h264", "libx264", "h264"),
+    ("a.mxf", "mpeg2video", "mxf"),
+    ("a.wmv", "wmv2", "asf"),
+    ("a.gif", "gif", "gif"),
+    ("a.y4m", "rawvideo", "yuv4mpegpipe"),
+]
+
+
+@pytest.mark.parametrize("name, codec, form", CONTAINERS, ids=[f"{n}-{c}" for n, c, _ in CONTAINERS])
+def test_every_container_gives_the_same_frames_from_any_start(tmp_path, name, codec, form):
+    options = {"bf": "2"} if codec in ("libx264", "mpeg2video", "mpeg4") else {}
+    write_as(tmp_path / name, numbered(50), codec, form, pixels="rgb8" if codec == "gif" else "yuv420p", **options)
+    video = read_video(tmp_path / name, 99)
+    assert numbers(video.frames) == list(range(50)) and video.fps == 25
+    assert numbers(read_video(tmp_path / name, 3, start=0.6).frames) == [15, 16, 17]
+    assert numbers(read_video(tmp_path / name, 3, start=1.4, step=3).frames) == [35, 38, 41]
+    assert count_frames(tmp_path / name) == 50
+
+
+@pytest.mark.parametrize("kind", ["webp", "avif", "png", "gif"])
+def test_animations_play_at_their_own_rate(tmp_path, kind):
+    first, *rest = (Image.fromarray(frame) for frame in numbered(12))
+    lossless = {"lossless": True} if kind == "webp" else {}
+    first.save(tmp_path / f"a.{kind}", save_all=True, append_images=rest, duration=50, **lossless)
+    video = read_video(tmp_path / f"a.{kind}", 99)
+    assert numbers(video.frames) == list(range(12)) and video.fps == 20 and count_frames(tmp_path / f"a.{kind}") == 12
+    assert numbers(read_video(tmp_path / f"a.{kind}", 3, start=0.25, step=2).frames) == [5, 7, 9]
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 10), Fraction(1, 2), 12, Fraction(24000, 1001), 120, 480])
+def test_any_rate_is_believed_if_the_times_agree(tmp_path, rate):
+    write_as(tmp_path / "a.mp4", numbered(8), rate=rate)
+    video = read_video(tmp_path / "a.mp4", 99)
+    assert numbers(video.frames) == list(range(8)) and video.fps == rate
+
+
+def test_a_rate_that_contradicts_the_times_is_not_believed(tmp_path):
+    write_times(tmp_path / "a.mkv", [5 + round(i * 100 / 3) for i in range(20)], numbered(20))  # the file says 1000
+    video = read_video(tmp_path / "a.mkv", 99)
+    assert numbers(video.frames) == list(range(20)) and float(video.fps) == pytest.approx(30, abs=0.2)
+
+
+def with_times(source, path, change, form=None):
+    """A copy of a clip whose packets' times were changed."""
+    with av.open(str(source)) as given, av.open(str(path), "w", format=form) as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.dts is not None:
+                change(packet)
+                packet.stream = stream
+                out.mux(packet)
+
+
+def test_times_that_run_backwards_are_replaced_by_counting(tmp_path):
+    write_as(tmp_path / "a.mp4", numbered(30), bf="3")
+    with_times(tmp_path / "a.mp4", tmp_path / "b.mkv", lambda packet: setattr(packet, "pts", packet.dts))
+    assert numbers(read_video(tmp_path / "b.mkv", 99).frames) == list(range(30))
+    assert numbers(read_video(tmp_path / "b.mkv", 3, start=0.8).frames) == [20, 21, 22]
+
+
+def test_a_recording_that_was_cut_anywhere_begins_with_its_first_whole_picture(tmp_path):
+    write_as(tmp_path / "a.ts", numbered(40), "mpeg2video", "mpegts", bf="2")
+    content = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "b.ts").write_bytes(content[188 * 12 + 50 :])
+    shown = numbers(read_video(tmp_path / "b.ts", 99).frames)
+    assert 0 < shown[0] < 30 and shown == list(range(shown[0], 40))
+    (tmp_path / "c.ts").write_bytes(content * 2)  # two recordings one behind the other
+    assert numbers(read_video(tmp_path / "c.ts", 99).frames) == [*range(40)] * 2
+
+
+def test_a_start_that_is_not_zero_is_no_gap(tmp_path):
+    write_as(tmp_path / "a.mp4", numbered(20))
+
+    def later(packet):
+        packet.pts, packet.dts = (time + round(10 / packet.time_base) for time in (packet.pts, packet.dts))
+
+    for name in ("b.mkv", "b.ts"):
+        with_times(tmp_path / "a.mp4", tmp_path / name, later)
+        assert numbers(read_video(tmp_path / name, 99).frames) == list(range(20))
+        assert numbers(read_video(tmp_path / name, 2, start=0.4).frames) == [10, 11]
+
+
+def test_a_cover_is_no_video_and_the_larger_of_two_streams_is(tmp_path):
+    with av.open(str(tmp_path / "two.ts"), "w") as out:
+        streams = []
+        for size in (32, 64):
+            stream = out.add_stream("libx264", 25, options={"bf": "0"})
+            stream.height, stream.width, stream.pix_fmt = size, size, "yuv420p"
+            streams.append(stream)
+        for i in range(5):
+            for stream, size in zip(streams, (32, 64), strict=True):
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(5, size, size)[i], "rgb24")))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    assert read_video(tmp_path / "two.ts", 9).frames.shape == (5, 64, 64, 3)
+    with av.open(str(tmp_path / "song.mp4"), "w") as out:
+        cover = out.add_stream("mjpeg", 25)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        tone(out, 0.5)
+        out.mux(cover.encode(av.VideoFrame.from_ndarray(numbered(1, 32, 32)[0], "rgb24")))
+        out.mux(cover.encode(None))
+    with pytest.raises(ValueError, match="no pictures but a cover"):
+        read_video(tmp_path / "song.mp4")
+
+
+@pytest.mark.parametrize("matrix", [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)])
+def test_a_mirrored_video_comes_as_it_is_shown(tmp_path, matrix):
+    write_video(tmp_path / "a.mp4", numbered(3), fps=8)
+    content, (a, b, c, d) = (tmp_path / "a.mp4").read_bytes(), matrix
+    at = content.index(b"tkhd") + 4 + 40
+    written = b"".join(
+        v.to_bytes(4, "big", signed=True) for v in (a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    )
+    (tmp_path / "b.mp4").write_bytes(content[:at] + written + content[at + 36 :])
+    frame = read_video(tmp_path / "b.mp4", 1).frames[0]
+    # The left top corner is at (x, y) = (-1, -1) as seen from the middle, and moves as the matrix says.
+    right, low = -a - c > 0, -b - d > 0
+    assert frame.shape == ((48, 64, 3) if a else (64, 48, 3))
+    assert frame[-4 if low else 4, -4 if right else 4, 0] > 200
+
+
+def test_a_stream_may_change_its_size_but_not_its_shape(tmp_path):
+    for name, size in (("small", (48, 64)), ("large", (96, 128)), ("tall", (64, 48))):
+        write_as(tmp_path / f"{name}.ts", numbered(10, *size), form="mpegts")
+    (tmp_path / "a.ts").write_bytes((tmp_path / "large.ts").read_bytes() + (tmp_path / "small.ts").read_bytes())
+    video = read_video(tmp_path / "a.ts", 20)
+    assert video.frames.shape == (20, 96, 128, 3) and numbers(video.frames)[-5:] == [5, 6, 7, 8, 9]
+    (tmp_path / "b.ts").write_bytes((tmp_path / "large.ts").read_bytes() + (tmp_path / "tall.ts").read_bytes())
+    with pytest.raises(ValueError, match="from 128x96 to 48x64 pixels after 10"):
+        read_video(tmp_path / "b.ts", 20)
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    with av.open(str(tmp_path / "a.mov"), "w") as out:
+        stream = out.add_stream("qtrle", 25)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, "argb"
+        picture = np.zeros((32, 32, 4), np.uint8)
+        picture[:, :16] = (200, 40, 40, 255)
+        for _ in range(2):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgba")))
+        out.mux(stream.encode(None))
+    frame = read_video(tmp_path / "a.mov", 1).frames[0]
+    assert frame[4, 4].tolist() == [200, 40, 40] and frame[4, 28].tolist() == [255, 255, 255]
+
+
+def test_names_that_look_like_something_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("a.mp4", numbered(3))
+    for name in (
+        "http:a.mp4",
+        "a%03d.mp4",
+        "-a.mp4",
+        "a?b#c.mp4",
+        "\u65e5\u672c.mp4",
+        os.fsdecode(b"caf\xe9.mp4"),
+        "l" * 251 + ".mp4",
+    ):
+        os.rename("a.mp4", name)
+        assert len(read_video(name).frames) == 3
+        write_video(name, numbered(3))
+        os.rename(name, "a.mp4")
+
+
+def test_what_is_no_single_file_is_told(tmp_path):
+    with pytest.raises(ValueError, match="is a folder; .*ffmpeg -framerate"):
+        read_video(tmp_path)
+    write_as(tmp_path / "a.mkv", numbered(3))
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(content.replace(b"V_MPEG4/ISO/AVC", b"V_XYZ00/ABC/DEF"))
+    with pytest.raises(ValueError, match="format that is unknown here; convert"):
+        read_video(tmp_path / "b.mkv")
+
+
+def sounding(path, pieces, codec="pcm_s16le", length=1.0):
+    """A clip of some length with sound: a list of (time, seconds) that are loud."""
+    with av.open(str(path), "w") as out:
+        video, audio = out.add_stream("libx264", 25, options={"bf": "0"}), out.add_stream(codec, 48000)
+        video.height, video.width, video.pix_fmt, audio.layout = 32, 32, "yuv420p", "mono"
+        packets = []
+        for frame in numbered(round(25 * length), 32, 32):
+            packets += video.encode(av.VideoFrame.from_ndarray(frame, "rgb24"))
+        packets += video.encode(None)
+        for time, seconds in pieces:
+            wave = np.full((1, round(48000 * seconds)), 16000, np.int16)
+            wave[:, np.arange(wave.shape[1]) % 8 < 4] *= -1  # 6 kHz
+            frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48000, round(48000 * time), Fraction(1, 48000)
+            for part in av.AudioResampler(audio.codec_context.format.name, "mono", 48000).resample(frame):
+                packets += audio.encode(part)
+        packets += audio.encode(None)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            out.mux(packet)
+
+
+def loud(samples):
+    """Where sound is loud: the seconds, in steps of a tenth."""
+    return [
+        i / 10 for i in range(samples.shape[1] // 4800) if abs(samples[0, 4800 * i + 960 : 4800 * i + 3840]).max() > 0.2
+    ]
+
+
+def test_sound_stays_where_its_times_say(tmp_path):
+    sounding(tmp_path / "a.mkv", [(0.3, 0.2), (0.7, 0.1)])  # it begins late, and has a gap
+    assert loud(read_sound(tmp_path / "a.mkv", 0.0, 1.0)) == [0.3, 0.4, 0.7]
+    assert loud(read_sound(tmp_path / "a.mkv", 0.4, 0.6)) == [0.0, 0.3]
+    assert read_sound(tmp_path / "a.mkv", 0.0, 2.0).shape == (1, 96000), "silent where there is none"
+
+
+def test_sound_that_cannot_be_decoded_costs_only_itself(tmp_path):
+    sounding(tmp_path / "a.mkv", [(0.0, 1.0)])
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "b.mkv").write_bytes(content.replace(b"A_PCM/INT/LIT", b"A_XYZ/ABC/DEF"))
+    with pytest.warns(UserWarning, match="b.mkv is in a format that is unknown here: the clip is silent"):
+        assert read_sound(tmp_path / "b.mkv", 0.0, 1.0) is None
+    sounding(tmp_path / "c.mp4", [(0.0, 1.0)], "aac")
+    with av.open(str(tmp_path / "c.mp4")) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    content = bytearray((tmp_path / "c.mp4").read_bytes())
+    for at, size in places[len(places) // 2 :]:
+        content[at : at + size] = np.random.default_rng(at).integers(0, 256, size, np.uint8).tobytes()
+    (tmp_path / "c.mp4").write_bytes(content)
+    with pytest.warns(UserWarning, match="A part of the sound .* is damaged"):
+        samples = read_sound(tmp_path / "c.mp4", 0.0, 1.0)
+    assert abs(samples[:, 4800:19200]).max() > 0.2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_sound(SAMPLE, 0.0, 1.0) is None

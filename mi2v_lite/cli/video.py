@@ -106,21 +106,48 @@ def _add_clip(parser: argparse.ArgumentParser) -> None:
         help="take every K-th frame, for more motion (default: 1)",
     )
     parser.add_argument("--tracker", default="dis", metavar="WHICH", help=TRACKER_HELP)
+    parser.add_argument(
+        "--one-take", action="store_true", help="the clip has no cut, even where it looks as if it had one"
+    )
 
 
 def _read(options: argparse.Namespace, size: int, multiple: int = 1, enlarge: bool = True) -> Video:
     """Reads the part of the clip that is asked for, and says what was read."""
-    from mi2v_lite.flow.tracking import check_clip, check_one_take
+    from mi2v_lite.flow.tracking import check_clip
     from mi2v_lite.io.videos import read_video
 
     video = read_video(options.clip, options.frames, options.start, options.step, size, multiple, enlarge)
     check_clip(video.frames)
-    check_one_take(video.frames)
+    if not options.one_take:
+        _check_one_take(video, options)
     count, height, width = video.frames.shape[:3]
     if count < options.frames:
         common.say(f"warning: the clip ends after {count} of {options.frames} frames.")
     print(f"{options.clip}: {count} frames of {width}x{height} px, {float(video.fps):g} a second", flush=True)
     return video
+
+
+def _check_one_take(video: Video, options: argparse.Namespace) -> None:
+    """As `check_one_take`, in seconds and in the words of the command line."""
+    from mi2v_lite.flow.tracking import blank_start, find_cuts
+
+    def seconds(frame: int) -> str:
+        return f"{video.start + frame / video.fps:.3f}".rstrip("0").rstrip(".")
+
+    blank, cuts = blank_start(video.frames), find_cuts(video.frames)
+    if not cuts:
+        return
+    if cuts[0] == blank:
+        raise ValueError(
+            f"{options.clip} is of one colour until {seconds(blank)} s, and nothing can be tracked from there: give "
+            f"--start {seconds(blank)}."
+        )
+    shorter = f"take --frames {cuts[0]}, or " if cuts[0] > 1 else ""
+    raise ValueError(
+        f"{options.clip} cuts to another scene at frame {', '.join(map(str, cuts))} of those read, which is at "
+        f"{', '.join(map(seconds, cuts))} s, and nothing can be tracked across a cut: {shorter}begin after it with "
+        f"--start {seconds(cuts[0])}; or say with --one-take that it has no cut."
+    )
 
 
 def track(options: argparse.Namespace) -> None:
@@ -182,7 +209,7 @@ def restyle(options: argparse.Namespace) -> None:
     import torch
 
     from mi2v_lite.io.files import atomic
-    from mi2v_lite.io.videos import copy_with_sound, write_video
+    from mi2v_lite.io.videos import add_sound, read_sound, write_video
     from mi2v_lite.models.autoencoder import factor
 
     carried = pipe.config.detail == "carry" and not options.plain
@@ -191,6 +218,7 @@ def restyle(options: argparse.Namespace) -> None:
     else:
         short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
         video = _read(options, short, factor(pipe.vae))
+    sound = read_sound(options.clip, video.start, len(video.frames) / video.fps)
     first = _first_frame(options, video)
     began = time.perf_counter()
     made = pipe.video_to_video(
@@ -201,6 +229,7 @@ def restyle(options: argparse.Namespace) -> None:
         generator=torch.Generator().manual_seed(options.seed),
         output_type="np",
         detail="carry" if carried else "none",
+        one_take=True,  # as far as it was checked above
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
     )
@@ -209,8 +238,10 @@ def restyle(options: argparse.Namespace) -> None:
         silent = beside.with_suffix(".silent")
         try:
             write_video(silent, made.frames[0], video.fps)
-            if not copy_with_sound(silent, options.clip, beside, video.start):
+            if sound is None:
                 silent.replace(beside)
+            else:
+                add_sound(silent, sound, beside)
         finally:
             silent.unlink(missing_ok=True)
     print(f"wrote {options.output}")

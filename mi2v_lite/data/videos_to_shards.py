@@ -35,7 +35,7 @@ from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write
 from mi2v_lite.data.video_list import VideoEntry
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
 from mi2v_lite.io.files import atomic
-from mi2v_lite.io.videos import read_video
+from mi2v_lite.io.videos import count_frames, read_video
 
 PLAN, SKIPPED = "plan.json", "skipped.csv"
 PLANNED = {"recipe": "other settings", "tracker": "another tracker", "videos": "other videos", "list": "other videos"}
@@ -306,7 +306,7 @@ def read_moments(path: Path, recipe: Recipe) -> tuple[int, list[tuple[int, np.nd
     first = read_video(path, 1)
     height, width = first.frames.shape[1:3]
     short_side = math.ceil(min(height, width) * max(recipe.height / height, recipe.width / width))
-    length = _length(path)
+    length = count_frames(path)
     stride, starts = recipe.cuts(length)
     if not starts:
         raise ValueError(f"{path} is too short: it has {length} frames, {recipe.span(stride)} are needed")
@@ -319,21 +319,6 @@ def read_moments(path: Path, recipe: Recipe) -> tuple[int, list[tuple[int, np.nd
         top, left = (frames.shape[1] - recipe.height) // 2, (frames.shape[2] - recipe.width) // 2
         moments.append((start, frames[:, top : top + recipe.height, left : left + recipe.width]))
     return stride, moments
-
-
-def _length(path: Path) -> int:
-    """How many frames the file has, counted without decoding them. Raises ValueError if it should have more."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            count = sum(packet.size > 0 for packet in container.demux(stream))
-            if count < stream.frames:
-                raise ValueError(f"{path} is cut off: {count} of its {stream.frames} frames are there")
-            return count
-    except av.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read to its end ({error})") from error
 
 
 def _digest(videos: Sequence[VideoEntry]) -> str:

@@ -5,12 +5,14 @@ It works without torch, so it is also the home of the defaults that the command 
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from mi2v_lite.io.files import atomic
 
@@ -21,11 +23,18 @@ SHORT_SIDE = 512  # pixels, the shorter side of a photo; a larger photo is reduc
 FPS, SECONDS = 24.0, 2.0  # rate and length of a clip that carries the photo's detail
 NETWORK_FPS = 8  # rate of the networks' own frames: the release shows its 16 frames in two seconds
 
+# Tags of TIFF: the bits of a value, whether a picture is a smaller copy, where others are, and Adobe's mark of a raw
+# file.
+BITS, REDUCED, SUB_PICTURES, DNG_VERSION = 258, 254, 330, 50706
+HEIF = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")  # how the photos of iPhones begin
+COLOURED, MASK_EDGE = 48, 64  # levels: by which channels differ in a coloured pixel; from black and white to grey
+MOSTLY_GREY = 0.4  # of the pixels: no mask with soft edges has so many
+
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
 
 
 def read_image(path: str | os.PathLike, background: str = "white") -> Image.Image:
-    """Reads a picture as people see it: upright, whatever its EXIF orientation, and in RGB.
+    """Reads a picture as people see it: upright, whatever its EXIF orientation, in RGB, and in the colours of sRGB.
 
     Args:
         path: a PNG, a JPEG, or another format that Pillow reads.
@@ -35,23 +44,144 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
         The picture, in RGB.
 
     Raises:
-        ValueError: if the file is missing, damaged, not a picture, or so large that Pillow suspects an attack.
+        ValueError: if the file is missing, damaged, not a picture, or so large that Pillow suspects an attack; or if
+            its values have no known scale.
     """
     path = Path(path)
+    image = _opened(path)
     try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            image.load()
+        return as_rgb(image, background)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _opened(path: Path) -> Image.Image:
+    """The whole picture in a file, upright and otherwise as it is stored. Raises ValueError if there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # up to the size that is refused all is well
+            with Image.open(path) as opened:
+                _check_whole(path, opened)
+                opened.load()
+                return _upright(path, opened)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; give the path of a picture.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as a picture ({error}); give a PNG, JPEG or the like.") from error
-    if image.mode.startswith("I;16"):  # Pillow would cut 16-bit values off at 255 instead of scaling them
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    return image.convert("RGB")
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} cannot be read as a picture: it is a folder; give the path of a file.") from error
+    except Image.DecompressionBombError as error:
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        advice = "give a PNG, JPEG or the like"
+        if path.is_file() and path.read_bytes()[4:12] in HEIF:
+            advice = "it is a HEIC photo; save it as a JPEG first"
+        raise ValueError(f"{path} cannot be read as a picture ({error}); {advice}.") from error
+
+
+def _check_whole(path: Path, image: Image.Image) -> None:
+    """Refuses raw files of cameras, of which Pillow would read the small preview."""
+    tags = getattr(image, "tag_v2", {})
+    if DNG_VERSION in tags or (tags.get(REDUCED, 0) & 1 and SUB_PICTURES in tags):
+        raise ValueError(
+            "it is a camera's raw file, of which only the preview can be read: develop it to a JPEG or PNG"
+        )
+
+
+def _upright(path: Path, image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow has no list of what damaged EXIF data can raise
+        warnings.warn(f"The EXIF data of {path} are damaged ({error}): it is shown as it is stored.", stacklevel=4)
+        return image.copy()
+
+
+def as_rgb(image: Image.Image, background: str = "white") -> Image.Image:
+    """A picture of any mode in RGB: its values scaled to 8 bits, its colour profile applied, laid on a background.
+
+    Args:
+        image: a picture as Pillow opens it.
+        background: the colour behind transparent parts.
+
+    Returns:
+        The picture, in RGB.
+
+    Raises:
+        ValueError: if its values have no known scale.
+    """
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(image))
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if profile:
+        image = _in_srgb(image, profile)
+    image = image.convert("RGB")
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
+    return image
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """The grey values of a picture with more than 8 bits. Pillow would cut them off at 255 instead of scaling them."""
+    values = np.asarray(image)
+    low, high = values.min(), values.max()  # nan if any value is
+    bits = getattr(image, "tag_v2", {}).get(BITS, (16,))[0]  # of a TIFF; Pillow scales other formats to 16 bits
+    if image.mode.startswith("F"):
+        largest = 1.0
+        if low >= 0 and 1 < high <= 255 and not (values % 1).any():
+            largest = 255.0
+    else:
+        largest = 2.0 ** min(bits, 16) - 1
+    if not (low >= 0 and high <= largest):
+        raise ValueError(
+            f"its values go from {low:g} to {high:g}, which no scale of brightness explains; save it with 8 or 16 bits."
+        )
+    return (values.astype(np.float64) * 255 / largest).astype(np.uint8)
+
+
+def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """The picture without transparency, converted from its colour profile to sRGB."""
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(given).lower():
+            return image
+        space = given.profile.xcolor_space.strip()
+        mode = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L", "Lab": "LAB"}[space]
+        if image.mode != mode:  # a palette or transparency; never another number of inks
+            if mode in ("CMYK", "LAB") or image.mode in ("CMYK", "LAB"):
+                raise ValueError(f"a profile of {space} in a picture of {image.mode}")
+            image = image.convert(mode)
+        return ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, KeyError, ValueError) as error:
+        warnings.warn(f"A colour profile cannot be used ({error}): the picture is read without it.", stacklevel=4)
+        return image
+
+
+def read_mask(path: str | os.PathLike) -> np.ndarray:
+    """Reads a picture of two colours, white on black.
+
+    Args:
+        path: the picture. Soft edges are cut in their middle; what is transparent counts as black.
+
+    Returns:
+        bool `(H, W)`, True where it is white.
+
+    Raises:
+        ValueError: if it cannot be read, or is no such picture: coloured, mostly grey, or without any white.
+    """
+    pixels = np.asarray(read_image(path, background="black")).astype(np.int16)
+    rule = "a mask must be white where something may move, and black elsewhere"
+    grey = pixels.mean(axis=-1)
+    coloured = (np.ptp(pixels, axis=-1) > COLOURED).mean()
+    between = ((grey > MASK_EDGE) & (grey < 255 - MASK_EDGE)).mean()
+    if coloured > 0.01:
+        raise ValueError(f"{path} has colours in {coloured:.0%} of its pixels; {rule}.")
+    if grey.max() <= 127:
+        raise ValueError(f"{path} has no white: its brightest value is {grey.max():.0f} of 255; {rule}.")
+    if between > MOSTLY_GREY:
+        raise ValueError(f"{path} is grey in {between:.0%} of its pixels, as a photo is; {rule}.")
+    return grey > 127
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mi2v_lite.io.images import as_rgb
+
 ImageInput = Image.Image | np.ndarray | Tensor | Sequence[Image.Image] | Sequence[np.ndarray]
 
 
@@ -63,7 +65,7 @@ def image_tensor(image: ImageInput) -> Tensor:
             raise ValueError(f"The images of a batch must have one size (height, width), got {sorted(sizes)}.")
         return torch.cat(images)
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = np.asarray(as_rgb(image))
     if isinstance(image, np.ndarray):
         array = image[None] if image.ndim == 3 else image
         if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8 or 0 in array.shape:

@@ -372,6 +372,7 @@ class MotionI2VPipeline(DiffusionPipeline):
         window: int = WINDOW,
         generator: Generators = None,
         output_type: str = "pil",
+        one_take: bool = False,
         **options: object,
     ) -> VideoToVideoOutput:
         """Lets the motion of a video drive a restyled first frame (Motion-I2V, section 3.4).
@@ -386,6 +387,7 @@ class MotionI2VPipeline(DiffusionPipeline):
                 frame, each of which starts from the last frame of the window before, as it was rendered.
             generator: draws the noise of all windows.
             output_type: "pil", "np" or "pt".
+            one_take: whether the clip is known to have no cut, even where it looks as if it had one.
             options: `detail` of `render`, and the options of `AnimationPipeline.__call__`.
 
         Returns:
@@ -394,7 +396,9 @@ class MotionI2VPipeline(DiffusionPipeline):
         Raises:
             ValueError: for a clip that cannot be tracked or cuts to another scene, or inputs that do not fit together.
         """
-        return video_to_video(self, video, first_frame, prompt, tracker, window, generator, output_type, **options)
+        return video_to_video(
+            self, video, first_frame, prompt, tracker, window, generator, output_type, one_take, **options
+        )
 
     def __call__(
         self,

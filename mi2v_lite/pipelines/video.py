@@ -83,13 +83,15 @@ def video_to_video(
     window: int = WINDOW,
     generator: Generators = None,
     output_type: str = "pil",
+    one_take: bool = False,
     **options: object,
 ) -> VideoToVideoOutput:
     """Lets the motion of a video drive a restyled first frame: see `MotionI2VPipeline.video_to_video`."""
     inputs.check_output_type(output_type, ("pil", "np", "pt"))
     frames = np.stack([np.asarray(f.convert("RGB")) for f in video]) if not isinstance(video, np.ndarray) else video
     check_clip(frames)
-    check_one_take(frames)
+    if not one_take:
+        check_one_take(frames)
     factor, (height, width) = autoencoder.factor(pipe.vae), frames.shape[1:3]
     carried = (options.get("detail") or pipe.config.detail) == "carry"
     if not carried and (height % factor or width % factor):
