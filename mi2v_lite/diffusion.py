@@ -19,6 +19,8 @@ Generators = torch.Generator | list[torch.Generator] | None
 def prediction_target(scheduler: DDIMScheduler, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
     """What the network learns to predict, according to the schedule's `prediction_type`.
 
+    Equation: velocity
+
     Args:
         scheduler: the noise schedule.
         clean: the clean latents x, `(B, ...)`.
@@ -75,6 +77,8 @@ def clean_error(scheduler: DDIMScheduler, timestep: Tensor) -> Tensor:
 def guide(prediction: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance (Ho and Salimans, 2022): n + g (p - n).
 
+    Equation: guidance
+
     Args:
         prediction: `(2B, ...)`, the predictions n for the negative prompts and then p for the positive ones. Without
             guidance it is `(B, ...)`, of the positive prompts alone, and is handed back.
@@ -100,6 +104,8 @@ def denoise(
     progress: Callable[[Iterable], Iterable] | None = None,
 ) -> Tensor:
     """The sampling loop: from noise to clean latents, one timestep after the other.
+
+    Equation: sampling
 
     Args:
         predict: `predict(latents, timestep)`, the network with its guidance. It gets latents of the shape of `noise`,
@@ -137,6 +143,8 @@ def denoise(
 
 def renoised(scheduler: SchedulerMixin, clean: Tensor, noise: Tensor, i: int) -> Tensor:
     """Known clean latents, as noisy as the latents that `denoise` samples are after step `i`.
+
+    Equation: noising
 
     Args:
         scheduler: the scheduler of the loop, whose timesteps are set.

@@ -139,6 +139,7 @@ def test_path_keeps_its_ends_and_never_leaves_its_points(path, count):
     assert (found >= given_points.min(0) - 1e-9).all() and (found <= given_points.max(0) + 1e-9).all()
 
 
+# Equation: drag-path
 def test_path_passes_through_every_point():
     path = [(0, 0), (9, 3), (2, 8), (5, 5)]
     np.testing.assert_allclose(c.resample(path, 16)[::5], path, atol=1e-12)
@@ -357,6 +358,7 @@ class PoolingVAE:
         return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latent))
 
 
+# Equation: condition
 def test_condition_by_hand():
     flow, mask = MotionControl((80, 48), [Drag([(20, 20), (60, 44)], radius=8)]).field(num_frames=4)
     # Flow outside the mask must not get through.

@@ -45,6 +45,7 @@ def test_recording_changes_nothing_and_stops(unet, inputs):
     assert len(seen.calls) == count and not unet._forward_pre_hooks
 
 
+# Equation: attention
 @torch.no_grad()
 def test_weights_are_those_of_the_layer(unet, inputs):
     with record(unet, steps=(0,)) as seen:

@@ -27,6 +27,7 @@ def constant(x, y, height, width):
     return torch.tensor([float(x), float(y)]).view(2, 1, 1).expand(2, height, width).clone()
 
 
+# Equation: unit-flow
 def test_units_of_a_known_displacement():
     flow = constant(8, -3, 6, 16)
     assert torch.equal(normalise(flow), constant(0.5, -0.5, 6, 16))
@@ -58,6 +59,7 @@ def test_resize_commutes_with_scaling(seed, h, w, factor):
     torch.testing.assert_close(normalise(resize(flow, (h, w))), plain)
 
 
+# Equation: feature-flow
 @quick
 @given(st.floats(-5, 5), st.floats(-5, 5), sides, sides)
 def test_resize_of_a_constant_scales_each_axis_by_its_own_side(x, y, h, w):
@@ -101,6 +103,7 @@ def test_compose_with_no_motion_is_the_identity(seed):
     assert torch.equal(compose(still, flow), flow)
 
 
+# Equation: composition
 @quick
 @given(seeds, st.integers(-3, 3), st.integers(-3, 3))
 def test_compose_reads_the_second_flow_where_the_first_one_lands(seed, x, y):

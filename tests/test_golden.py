@@ -100,6 +100,7 @@ def run_with_intermediates(unet: VideoUNet, frames: int, call) -> dict[str, torc
     return found
 
 
+# Equation: stride-embedding
 @torch.no_grad()
 def test_stage1_unet(golden):
     g = golden("stage1_unet")
@@ -122,6 +123,7 @@ def test_stage1_unet(golden):
                     g.close(name, out[name.removeprefix(f"{case}.mid.")])
 
 
+# Equation: zero-convolution
 @torch.no_grad()
 def test_stage1_unet_with_controlnet(golden):
     g = golden("stage1_unet_controlnet")
@@ -191,6 +193,7 @@ def temporal_from(g: Golden, part: str, fusion: str) -> torch.nn.Module:
     return module
 
 
+# Equation: augmented-sequence
 @torch.no_grad()
 def test_motion_attention(golden):
     g = golden("motion_attention")
@@ -224,6 +227,7 @@ def test_motion_attention_batch_fault(golden):
         g.close(name, rearrange(warped, "b n (h w) c -> (b n) c h w", h=size[0]))
 
 
+# Equation: splatting
 def test_splat(golden):
     g = golden("softsplat_avg")
     for case in g.info["cases"]:

@@ -132,6 +132,7 @@ def test_schedule(case, name):
         golden.close("alphas_cumprod", scheduler.alphas_cumprod)
 
 
+# Equation: sampling
 def test_stage1_loop(case):
     golden = case("pipeline_stage1")
     runs, pipe = golden.runs(), golden.motion_field()
@@ -157,6 +158,7 @@ def test_stage1_loop(case):
                 golden.close(f"{run}.videos", pipe.decode_flow(latents).transpose(1, 2))
 
 
+# Equation: brush, guidance
 def test_stage2_loop(case):
     golden = case("pipeline_stage2")
     noise = golden["initial_latents"]

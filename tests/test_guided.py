@@ -42,6 +42,7 @@ def two_colours() -> np.ndarray:
     return (colours + np.random.default_rng(1).normal(0, 4, colours.shape)).clip(0, 255).astype(np.uint8)
 
 
+# Equation: guided-enlargement
 def test_an_affine_motion_comes_out_exactly_whatever_the_photo_shows():
     found = GuidedEnlarger(affine(SMALL)[None], noisy())(0)
     assert (found - affine(LARGE)).abs().max() < 0.05

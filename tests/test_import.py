@@ -118,6 +118,7 @@ STARTS = {
 }
 
 
+# Equation: zero-channels
 @pytest.mark.parametrize("form", STARTS)
 def test_start_of_training(config, states, tokenizer, tmp_path, form):
     """Every layout of Stable Diffusion and of AnimateDiff gives the same pipeline."""

@@ -316,6 +316,7 @@ def test_other_schedulers(pipe, photo, kind):
     assert torch.equal(runs[0].frames, runs[1].frames) and torch.equal(runs[0].flow, runs[1].flow)
 
 
+# Equation: clean-first-frame
 def test_first_frame_and_brush_in_stage2(pipe, photo):
     seen = []
     original = pipe.animation_unet.forward

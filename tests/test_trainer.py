@@ -494,6 +494,7 @@ class DrawsOfTheMiddle(Draws):
         return torch.full((len(self.generators),), 0.4999)
 
 
+# Equation: velocity, noising
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon"])
 def test_with_own_guess_a_network_learns_from_where_its_sampling_leads(kind):
     zero_snr = {"rescale_betas_zero_snr": kind != "epsilon"}
@@ -599,6 +600,7 @@ def test_stores_are_drawn_from_in_turn(runs, tmp_path):
         InTurn([SimpleNamespace(order=None), SimpleNamespace(order=[0, 1])])
 
 
+# Equation: training-loss
 def test_single_displacements_are_learnt_from_pairs_of_frames(runs):
     made = curriculum()
     source = SimpleNamespace(clip=clips(2, 9).__getitem__)

@@ -106,6 +106,7 @@ def test_mass_of_the_weights(seed):
     torch.testing.assert_close(total, features.sum(dim=(-2, -1)))
 
 
+# Equation: splatting
 @quick
 @given(seeds, sides, sides, st.integers(1, 3), st.sampled_from([0.3, 3.0, 20.0]))
 def test_sparse_equals_scatter(seed, height, width, frames, scale):
@@ -265,6 +266,7 @@ def test_corners_are_dropped_one_by_one():
     assert weight.flatten().tolist() == [0.0, 0.0, 0.0, 0.5]
 
 
+# Equation: backward-warp
 def test_backward_warp_undoes_a_shift_and_says_where_it_cannot():
     image = torch.arange(5.0).view(1, 1, 1, 5)
     flow = torch.zeros(1, 2, 1, 5)

@@ -19,6 +19,8 @@ def condition(
     As in the released code, the flow is encoded as `(unit(flow) - 0.5) * mask + 0.5`, its latent is not scaled, and the
     mask is reduced to the size of the latent by taking the top-left pixel of each block.
 
+    Equation: condition
+
     Args:
         control_flow: (B, N, 2, H, W) or (N, 2, H, W), pixels.
         mask: of the same shape with one channel, 0 or 1.

@@ -69,6 +69,8 @@ def resample(points: Sequence[Point], count: int) -> np.ndarray:
     overshoot: between two points, each coordinate stays between theirs. Two points give a straight line at constant
     speed.
 
+    Equation: drag-path
+
     Args:
         points: two or more points (x, y).
         count: the number of times.

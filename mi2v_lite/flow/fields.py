@@ -65,6 +65,8 @@ def denormalise(fraction: Tensor) -> Tensor:
 def to_unit(flow: Tensor) -> Tensor:
     """Pixels to the unit range of the flow autoencoder.
 
+    Equation: unit-flow
+
     Args:
         flow: (..., 2, H, W), pixels.
 
@@ -99,6 +101,8 @@ def resize(flow: Tensor, size: tuple[int, int]) -> Tensor:
 
     As inside the attention of the released code, interpolation is bilinear with half-pixel centres and without
     antialiasing; x is then divided by W / w and y by H / h.
+
+    Equation: feature-flow
 
     Args:
         flow: (..., 2, H, W), pixels of the H x W grid.
@@ -149,6 +153,8 @@ def sample(field: Tensor, points: Tensor) -> Tensor:
 
 def compose(first: Tensor, second: Tensor) -> Tensor:
     """Chain two flows: `f_ac(p) = f_ab(p) + f_bc(p + f_ab(p))`.
+
+    Equation: composition
 
     Args:
         first: f_{a->b}, (..., 2, H, W), pixels, on the grid of a.

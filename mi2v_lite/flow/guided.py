@@ -42,6 +42,8 @@ BAND = 2**20  # pixels that are processed at a time, which bounds the memory for
 class GuidedEnlarger:
     """Enlarges the flows of a clip to the grid of its photo.
 
+    Equation: guided-enlargement
+
     Attributes:
         flow: the fitted flows on the small grid, `(N, 2, h, w)` float32, in pixels of that grid.
         size: (H, W) of the photo.

@@ -92,6 +92,8 @@ def splat_average(features: Tensor, flow: Tensor, eps: float = 1e-7) -> tuple[Te
     This is the plain form, which also has gradients to the flow. Where one flow warps many features, `SplatOperator`
     is faster.
 
+    Equation: splatting
+
     Args:
         features: (B, C, H, W), any range, any float dtype.
         flow: (B, 2, H, W), pixels, (x right, y down), on the grid of `features`. Pixels whose flow is nan or infinite
@@ -229,6 +231,8 @@ class SplatOperator:
     entries in the columns (b, y', x'), so the items of a batch never mix. Up to rounding it equals `splat_average` of
     each frame. Gradients go to the features, not to the flow.
 
+    Equation: splatting
+
     Attributes:
         shape: (B, N, H, W).
         valid: (B, N, 1, H, W) bool, True where something lands. Holes are False here and exactly 0 in the result.
@@ -346,6 +350,8 @@ def backward_warp(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Backward-warp an image: `out(p) = image(p + flow(p))`, bilinear.
 
     Given f_{0->i} and frame i, this rebuilds the pixels of frame 0 that stay visible.
+
+    Equation: backward-warp
 
     Args:
         image: (B, C, H, W), any range, any float dtype.

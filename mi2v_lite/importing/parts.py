@@ -150,6 +150,8 @@ def widened_input(weight: Tensor, channels: int) -> Tensor:
 
     The input is [image latent, noisy latent], so the old weights go on reading the noisy one.
 
+    Equation: zero-channels
+
     Args:
         weight: `(O, I, 3, 3)`.
         channels: the channels of the new input.

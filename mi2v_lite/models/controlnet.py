@@ -18,7 +18,10 @@ ENCODER_PARTS = ("conv_in", "time_embedding", "stride_embedding", "down_blocks",
 
 
 def zero_init(module: nn.Module) -> nn.Module:
-    """Set all parameters of a module to zero, so that its output is zero until training changes it."""
+    """Set all parameters of a module to zero, so that its output is zero until training changes it.
+
+    Equation: zero-convolution
+    """
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module

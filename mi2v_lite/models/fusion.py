@@ -27,6 +27,8 @@ Fusion = Callable[[Tensor, Tensor], tuple[Tensor, slice]]
 def interleave(frames: Tensor, warped: Tensor) -> tuple[Tensor, slice]:
     """The paper's fusion: the context is `z_aug = [z[0], z'[1], z[1], ..., z'[N], z[N]]`.
 
+    Equation: augmented-sequence
+
     Args:
         frames: z, `(B, F, d, C)`.
         warped: z', `(B, N, d, C)`.

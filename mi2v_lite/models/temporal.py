@@ -67,6 +67,8 @@ class PositionCode(nn.Module):
 class TemporalAttention(Attention):
     """Self-attention over the frames, separately for each feature pixel; with a motion field, motion-augmented.
 
+    Equation: attention
+
     Args:
         channels: C.
         heads: number of attention heads; C must be divisible by it.

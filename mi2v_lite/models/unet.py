@@ -258,6 +258,8 @@ class VideoEncoder(ModelMixin, ConfigMixin):
         Stage 1 adds the embedding of the stride to that of the time (section 3.2). In Stage 2, frame 0 has the time
         `first_frame_timestep` instead of that of the other frames (section 3.3).
 
+        Equation: stride-embedding
+
         Args:
             timestep: a scalar, `(B,)` or `(B, F)`, in [0, 1000).
             stride: `(B, F)` or `(1, F)`, how many frames of the source video each frame lies after the reference;

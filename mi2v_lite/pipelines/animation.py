@@ -222,10 +222,15 @@ def _still(brush: Tensor, latent_size: tuple[int, int]) -> Tensor:
     """The latents that the brush leaves out, `(B, 1, 1, h, w)`, 0 or 1.
 
     The top-left pixel of each latent's block decides, as in the release.
+
+    Equation: brush
     """
     return 1 - F.interpolate(brush, latent_size, mode="nearest")[:, :, None]
 
 
 def _with_first_frame(latents: Tensor, photo: Tensor) -> Tensor:
-    """`(B, C, F, h, w)` with frame 0 replaced by `(B, C, h, w)`."""
+    """`(B, C, F, h, w)` with frame 0 replaced by `(B, C, h, w)`.
+
+    Equation: clean-first-frame
+    """
     return torch.cat([photo[:, :, None].to(latents.dtype), latents[:, :, 1:]], dim=2)

@@ -189,6 +189,8 @@ def motion_field(models: nn.ModuleDict, batch: Batch, draws: Draws, task: Task) 
     With the option `single` it trains on one random future frame (step 1 of the curriculum), otherwise on all N. With
     `object_weight` errors count more where something moves by itself: moving things are small, and beside a moving
     camera a small network that starts from nothing does not learn to move them at all.
+
+    Equation: training-loss
     """
     step, pixels = task.step, batch.get("flow")
     image = _scaled(models, batch, "image")[:, :, :1]  # (B, C, 1, h, w)
@@ -284,6 +286,8 @@ def noised(
     "Markup-to-Image Diffusion Models with Scheduled Sampling", ICLR 2023). Without it a training shows the truth
     through the noise, which sampling never does, and errors of the first step stay or grow. Where there is less noise
     than signal only a part of the guess's error is kept, as after several steps.
+
+    Equation: noising
 
     Args:
         clean: scaled latents, `(B, C, N, h, w)`.
