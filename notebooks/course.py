@@ -1,7 +1,9 @@
-"""Runs the notebooks, and writes the exercises.
+"""Runs the notebooks, and makes of them what students, instructors and readers get.
 
-    python notebooks/course.py run [NN ...]   executes the notebooks (all by default) and stores their outputs
-    python notebooks/course.py exercises      writes notebooks/exercises/ from the solved notebooks
+    python notebooks/course.py run [NN ...]           executes the notebooks (all by default) and stores their outputs
+    python notebooks/course.py exercises              writes exercises/, and equations.md, from the solved notebooks
+    python notebooks/course.py assignments DIR        writes a course directory for nbgrader (instructor/README.md)
+    python notebooks/course.py slides DIR [NN ...]    writes slides as HTML (instructor/README.md)
 
 The environment chooses how long the notebooks train: MI2V_PRESET=fast (the default) or full.
 """
@@ -16,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import equations
 import nbformat
 import psutil
 from nbclient import NotebookClient
@@ -176,6 +179,20 @@ def exercise_texts() -> dict[str, str]:
     }
 
 
+def write_exercises() -> int:
+    """Writes `exercises/` anew and returns how many notebooks it holds."""
+    EXERCISES.mkdir(exist_ok=True)
+    texts = exercise_texts()
+    for old in EXERCISES.glob("*.ipynb"):
+        if old.name not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        partial = (EXERCISES / name).with_suffix(".partial")
+        partial.write_text(text)
+        os.replace(partial, EXERCISES / name)
+    return len(texts)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line.
 
@@ -185,26 +202,37 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         the exit code, 0.
     """
-    parser = argparse.ArgumentParser(description="Runs the notebooks, or writes the exercises.")
-    parser.add_argument("what", choices=("run", "exercises"))
-    parser.add_argument("numbers", nargs="*", help="for run: the numbers of the notebooks, for example 00 03")
+    parser = argparse.ArgumentParser(description="Runs the notebooks, and makes of them what others get.")
+    commands = parser.add_subparsers(dest="what", required=True)
+    some = {"nargs": "*", "metavar": "NN", "help": "the numbers of the notebooks, for example 00 03; all by default"}
+    commands.add_parser("run", help="execute notebooks and store their outputs").add_argument("numbers", **some)
+    commands.add_parser("exercises", help="write exercises/ and equations.md")
+    given = commands.add_parser("assignments", help="write a course directory for nbgrader")
+    given.add_argument("folder", type=Path, metavar="DIR", help="the course directory")
+    given.add_argument(
+        "--seed", type=int, default=0, help="of the hidden tests: a number that your students do not know"
+    )
+    slides = commands.add_parser("slides", help="write slides as HTML")
+    slides.add_argument("folder", type=Path, metavar="DIR", help="where the slides go")
+    slides.add_argument("numbers", **some)
     options = parser.parse_args(arguments)
     if options.what == "run":
         print("notebook | seconds | peak MB | size kB")
         for path in notebooks(options.numbers):
             seconds, peak = run(path)
             print(f"{path.stem} | {seconds:.0f} | {peak:.0f} | {path.stat().st_size / 1000:.0f}", flush=True)
+    elif options.what == "exercises":
+        print(f"{write_exercises()} notebooks in {EXERCISES.relative_to(HERE.parent)}")
+        equations.LEDGER.write_text(equations.ledger())
+    elif options.what == "assignments":
+        from instructor.assignments import write_course
+
+        print(f"{', '.join(write_course(notebooks(), options.folder, options.seed))} in {options.folder}")
     else:
-        EXERCISES.mkdir(exist_ok=True)
-        texts = exercise_texts()
-        for old in EXERCISES.glob("*.ipynb"):
-            if old.name not in texts:
-                old.unlink()
-        for name, text in texts.items():
-            partial = (EXERCISES / name).with_suffix(".partial")
-            partial.write_text(text)
-            os.replace(partial, EXERCISES / name)
-        print(f"{len(texts)} notebooks in {EXERCISES.relative_to(HERE.parent)}")
+        from instructor.slides import write_slides
+
+        for path in notebooks(options.numbers):
+            print(write_slides(path, options.folder))
     return 0
 
 

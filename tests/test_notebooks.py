@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -167,7 +163,6 @@ def test_what_is_stored_needs_no_kernel():
 
 
 STUB = {"grade": False, "grade_id": "twice", "locked": False, "schema_version": 3, "solution": True, "task": False}
-CHECK = {**STUB, "grade_id": "twice-check", "grade": True, "locked": True, "points": 2, "solution": False}
 SOLVED = "def twice(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
 
 
@@ -178,38 +173,6 @@ def test_a_solution_without_end_or_mark_is_refused():
         course.student_version(lesson((SOLVED.replace("### END SOLUTION", ""), STUB)))
 
 
-def test_nbgrader_gives_out_and_grades(tmp_path):
-    """An instructor's round: the assignment is generated, one student solves it and one does not, both are graded."""
-    (tmp_path / "nbgrader_config.py").write_text("c = get_config()\nc.CourseDirectory.course_id = 'mi2v'\n")
-    source = tmp_path / "source" / "one"
-    source.mkdir(parents=True)
-    made = lesson((SOLVED, STUB), ("assert twice(3) == 6", CHECK))
-    nbformat.write(made, source / "lesson.ipynb")
-
-    def nbgrader(*words: str) -> None:
-        command = [sys.executable, "-m", "nbgrader", *words]
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # it calls alembic
-        environment = {**os.environ, "PATH": path}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    nbgrader("generate_assignment", "one")
-    released = read(tmp_path / "release" / "one" / "lesson.ipynb")
-    assert "NotImplementedError" in released.cells[0].source
-    for student, cells in (("ada", made.cells), ("bob", released.cells)):
-        folder = tmp_path / "submitted" / student / "one"
-        folder.mkdir(parents=True)
-        handed_in = nbformat.from_dict(json.loads(nbformat.writes(released)))
-        handed_in.cells[0].source = cells[0].source
-        nbformat.write(handed_in, folder / "lesson.ipynb")
-    nbgrader("autograde", "one")
-    from nbgrader.api import Gradebook
-
-    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as gradebook:
-        scores = {name: gradebook.find_submission("one", name).score for name in ("ada", "bob")}
-    assert scores == {"ada": 2.0, "bob": 0.0}
-
-
 @each(NOTEBOOKS)
 def test_nbgrader_reads_the_marks(path):
     from nbgrader.nbgraderformat import MetadataValidator
@@ -217,3 +180,24 @@ def test_nbgrader_reads_the_marks(path):
     for cell in read(path).cells:
         if "nbgrader" in cell.metadata:
             MetadataValidator().validate_cell(cell)
+
+
+def test_slides_show_pictures_and_questions_and_tell_the_rest(tmp_path):
+    from instructor.slides import write_slides
+
+    text = "# 01 · A lesson\n\n## A part\n\nSpoken.\n\n**Predict before you run.** Which?\n\n$$x = 1$$"
+    picture = nbformat.v4.new_output(
+        "display_data", {"image/png": "aGk="}, metadata={"image/png": {"alt": "three dots"}}
+    )
+    cells = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell("import torch")]
+    cells += [
+        nbformat.v4.new_code_cell("draw()", outputs=[picture]),
+        nbformat.v4.new_markdown_cell("## Exercises\n\n- no"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01_lesson.ipynb")
+    page = write_slides(tmp_path / "01_lesson.ipynb", tmp_path).read_text()
+    aside = re.compile(r"<aside.*?</aside>", re.DOTALL)
+    shown, spoken = aside.sub("", page), "".join(aside.findall(page))
+    assert "Spoken." in spoken and "Spoken." not in shown
+    assert all(part in shown for part in ("Which?", "x = 1", 'alt="three dots"')) and "import torch" not in page
+    assert "Exercises" not in page
