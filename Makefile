@@ -11,14 +11,15 @@ DEMO_ARGS ?= --seed 0
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lab lint lock versions clean notebooks exercises experiments gallery
+.PHONY: help .venv demo test lab lint lock versions clean notebooks exercises experiments gallery site site-check slides
 
 help:
 	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,flow.png}"
-	@echo "make test   lint, tests, notebooks        make lab    JupyterLab on notebooks/"
+	@echo "make test   lint, tests, notebooks        make lab    JupyterLab, open at notebook 00"
 	@echo "make notebooks  run them and keep their outputs   make exercises  write notebooks/exercises from them"
 	@echo "make experiments  what the notebooks conclude from (EXP=\"views\" for some): notebooks/results/*.json, minutes"
 	@echo "make gallery  the README's gallery, from data_samples/controls/"
+	@echo "make site   the course as a website: outputs/site/html        make slides  slides from the notebooks: outputs/slides"
 	@echo "make .venv  the set-up alone              make clean  remove caches and outputs (not .venv, not runs)"
 
 .venv: $(BIN)/.ready
@@ -63,8 +64,33 @@ gallery: .venv
 versions: .venv
 	$(BIN)/python -m tools.versions
 
+# Opens notebook 00; notebooks/lab says how JupyterLab is set up. Further options: make lab LAB_ARGS="--no-browser --ip=0.0.0.0"
 lab: .venv
-	$(BIN)/jupyter lab notebooks
+	JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/lab:$$JUPYTER_CONFIG_PATH $(BIN)/jupyter lab $(LAB_ARGS)
+
+# The site and the slides need packages that nothing else does; they have an environment of their own.
+SITE := .venv-site
+STATIC = $(shell $(SITE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+$(SITE)/.ready: docs/site/requirements.txt
+	test -x $(SITE)/bin/python || $(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/python -m pip install -q --disable-pip-version-check -r docs/site/requirements.txt
+	@touch $@
+
+site: $(SITE)/.ready
+	$(SITE)/bin/python docs/site/stage.py outputs/site/source
+	$(SITE)/bin/sphinx-build -q -b html outputs/site/source outputs/site/html
+	@echo "open outputs/site/html/index.html"
+
+# axe-core, links, alternative texts and the width of a phone, in Chromium (apt-get install chromium).
+site-check: site
+	$(SITE)/bin/python docs/site/check.py outputs/site/html
+
+# Slides (NB="00 03" for some), with all that they need beside them.
+slides: .venv $(SITE)/.ready
+	mkdir -p outputs/slides/reveal.js
+	cp -R $(STATIC)/sphinx_revealjs/_static/revealjs/dist/. $(STATIC)/sphinx_revealjs/_static/revealjs/plugin outputs/slides/reveal.js
+	cp -R $(STATIC)/sphinx-mathjax-offline/static/mathjax outputs/slides
+	$(BIN)/python notebooks/course.py slides outputs/slides $(NB)
 
 # Pins for requirements.lock from the present .venv: plain names and versions, for any platform.
 lock: .venv

@@ -66,7 +66,7 @@ def repository_files() -> list[Path]:
     if listed is not None and listed.returncode == 0:
         paths = [ROOT / name for name in listed.stdout.split("\0") if name]
     else:
-        made = {".git", ".venv", ".hypothesis", "runs", "outputs", "build", "dist", "__pycache__"}
+        made = {".git", ".venv", ".venv-site", ".hypothesis", "runs", "outputs", "build", "dist", "__pycache__"}
         inside = [path for path in ROOT.rglob("*") if not made & set(path.relative_to(ROOT).parts)]
         paths = [path for path in inside if ".egg-info" not in str(path) and "_cache" not in str(path)]
     return sorted(path for path in paths if path.is_file())
