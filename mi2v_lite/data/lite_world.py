@@ -11,41 +11,17 @@ says what happens in a scene, and `scene_drawing.py` draws it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mi2v_lite.data.clips import SPLITS, Clip
 from mi2v_lite.data.photo_bank import PhotoBank
-from mi2v_lite.data.scene_drawing import draw
+from mi2v_lite.data.scene_drawing import WorldBatch, draw
 from mi2v_lite.data.scene_plan import ScenePlan, Sources, plan_scene
 from mi2v_lite.data.things import read_things
-
-
-@dataclass(frozen=True)
-class WorldBatch:
-    """B scenes, on the world's device.
-
-    Attributes:
-        frames: float32 `(B, F, 3, H, W)` in [-1, 1]; F is 1 where only frame 0 was asked for.
-        flow: float32 `(B, N, 2, H, W)`, f_{0->i} in pixels (x, y); N is 1 where one later frame of each was asked for.
-        visibility: bool `(B, N, H, W)`, on the grid of frame 0: whether its point is still seen in that frame.
-        labels: int64 `(B, H, W)`, who owns each pixel of frame 0: 0 the background, 1, 2, ... the things of the
-            caption from the farthest to the nearest, -1 scenery in front.
-        captions: B descriptions of what is to be seen and how it moves.
-        stride: int64 `(B,)`, source frames between two frames.
-    """
-
-    frames: Tensor
-    flow: Tensor
-    visibility: Tensor
-    labels: Tensor
-    captions: list[str]
-    stride: Tensor
 
 
 class LiteWorld:
@@ -98,7 +74,6 @@ class LiteWorld:
         self.split, self.device = split, torch.device(device)
         self.photo_scenes = photo_scenes if known else 0.0
         self.objects_only = objects_only
-        self._masks: dict[int, np.ndarray] = {}
 
     def plan(self, seed: int, pasted: bool = False) -> ScenePlan:
         """What happens in the scene of this seed (an integer, 0 or more).
@@ -146,15 +121,7 @@ class LiteWorld:
                 )
         plans = [self.plan(int(seed), pasted) for seed in seeds]
         fields = [list(range(1, last + 1))] * len(plans) if later is None else [[int(frame)] for frame in later]
-        drawn = draw(plans, self.sources, self._masks, fields, frames == "all", self.device)
-        return WorldBatch(
-            drawn.frames,
-            drawn.flow,
-            drawn.visibility,
-            drawn.labels,
-            [plan.caption for plan in plans],
-            torch.tensor([plan.stride for plan in plans], device=self.device),
-        )
+        return draw(plans, self.sources, fields, frames == "all", self.device)
 
     def clip(self, seed: int) -> Clip:
         """The clip of this seed: all things are pasted, and all frames are drawn."""

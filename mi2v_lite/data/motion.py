@@ -6,7 +6,9 @@ scales the motion, which is what Stage 1 learns from its stride embedding (Motio
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +68,7 @@ HABITS = {
 }
 # Total motion at tau = 1 as a fraction of the side. The gaps keep the speed words apart.
 OBJECT_SPEEDS = {"slow": (0.05, 0.10), "medium": (0.12, 0.24), "quick": (0.26, 0.40)}
+SPEED_SHARES = {"slow": 0.25, "medium": 0.45, "quick": 0.30}
 CAMERA_SPEEDS = {"slow": (0.04, 0.08), "medium": (0.09, 0.16), "quick": (0.18, 0.30)}
 
 
@@ -158,10 +161,18 @@ class Motion:
 
 def _affine(scale: float, turn: float, centre: tuple[float, float], shift: tuple[float, float]) -> np.ndarray:
     """Scale and turn (radians, clockwise on the screen) about `centre`, then shift."""
-    cos, sin = scale * np.cos(turn), scale * np.sin(turn)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    centre_column = np.array(centre, dtype=np.float64)[:, None]
-    return np.hstack([linear, centre_column - linear @ centre_column + np.array(shift, dtype=np.float64)[:, None]])
+    cos, sin, (x, y) = scale * math.cos(turn), scale * math.sin(turn), centre
+    return np.array([[cos, -sin, x - (cos * x - sin * y) + shift[0]], [sin, cos, y - (sin * x + cos * y) + shift[1]]])
+
+
+def choose(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
+    """One of the keys, each as often as its share says; the shares sum to 1."""
+    draw = rng.random()
+    for key, share in shares.items():
+        if draw < share:
+            return key
+        draw -= share
+    return key  # the shares sum to a little less than 1 by rounding
 
 
 def draw_habit(name: str, mirrored: bool, rng: np.random.Generator) -> Motion | None:
@@ -185,9 +196,9 @@ def draw_motion(rng: np.random.Generator, shares: dict[str, float]) -> Motion:
     """
     camera = "still" in shares
     table, speeds = (CAMERA_MOTIONS, CAMERA_SPEEDS) if camera else (OBJECT_MOTIONS, OBJECT_SPEEDS)
-    kind = str(rng.choice(list(shares), p=list(shares.values())))
-    direction = str(rng.choice(table[kind]))
-    speed = str(rng.choice(list(speeds), p=(0.25, 0.45, 0.30)))
+    kind = choose(rng, shares)
+    direction = table[kind][int(rng.integers(len(table[kind])))]
+    speed = choose(rng, SPEED_SHARES)
     amount, ease = float(rng.uniform(*speeds[speed])), float(rng.uniform(-0.3, 0.3))
     if kind in ("stay", "still"):
         return Motion(kind)

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-SHORT_SIDE = 384  # pixels, of the largest copy that is kept; each further copy has half the size of the one before
-SMALLEST = 48
+SHORT_SIDE = 384  # pixels, of the largest copy that is kept
+HALVINGS = 3  # each further copy has exactly half the size of the one before
 
 
 class PhotoBank:
@@ -49,17 +49,13 @@ class PhotoBank:
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{path} cannot be read as an image; remove it from the folder of photos")
-            scale = SHORT_SIDE / min(image.shape[:2])
-            if scale < 1:
-                size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            scale, multiple = min(1.0, SHORT_SIDE / min(image.shape[:2])), 2**HALVINGS
+            width, height = (max(1, round(side * scale / multiple)) * multiple for side in image.shape[1::-1])
             copies = []
-            while True:
-                copies.append(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
-                size = (image.shape[1] // 2, image.shape[0] // 2)
-                if min(size) < SMALLEST:
-                    break
+            for level in range(HALVINGS + 1):
+                size = (width // 2**level, height // 2**level)
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                copies.append(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
             self._copies[number] = copies
         return self._copies[number]
 

@@ -19,31 +19,35 @@ from torch.nn import functional
 
 from mi2v_lite.data.scene_plan import Layer, ScenePlan, Sources, camera_matrix, frame_times, layer_matrix
 from mi2v_lite.data.sprites import load_glyph, photo_shape, plain_shape, ridge
-from mi2v_lite.data.things import read_mask
 
 SUPERSAMPLE = 2
 DENSITY = 1.25  # pixels of a thing's tile to a pixel of the frame
-TILE = 32  # the sides of tiles are multiples of this
+TILE, WINDOW = 32, 96  # the sides of tiles and of windows of photos are multiples of these
 RIM = 2  # empty pixels around what is cut out
 _TO_EDGES = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
 _TO_PIXELS = np.linalg.inv(_TO_EDGES)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What scenes look like. N is the number of the times that were asked for after frame 0.
+class WorldBatch:
+    """B scenes, on the world's device.
 
     Attributes:
-        frames: float32 `(B, F, 3, H, W)` in [-1, 1]; F is 1 if only frame 0 was asked for.
-        flow: float32 `(B, N, 2, H, W)`, pixels (x, y).
-        visibility: bool `(B, N, H, W)`.
-        labels: int64 `(B, H, W)`: 0 the photo, 1, 2, ... the things from the farthest to the nearest, -1 ridges.
+        frames: float32 `(B, F, 3, H, W)` in [-1, 1]; F is 1 where only frame 0 was asked for.
+        flow: float32 `(B, N, 2, H, W)`, f_{0->i} in pixels (x, y); N is 1 where one later frame of each was asked for.
+        visibility: bool `(B, N, H, W)`, on the grid of frame 0: whether its point is still seen in that frame.
+        labels: int64 `(B, H, W)`, who owns each pixel of frame 0: 0 the background, 1, 2, ... the things of the
+            caption from the farthest to the nearest, -1 scenery in front.
+        captions: B descriptions of what is to be seen and how it moves.
+        stride: int64 `(B,)`, source frames between two frames.
     """
 
     frames: Tensor
     flow: Tensor
     visibility: Tensor
     labels: Tensor
+    captions: list[str]
+    stride: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,13 @@ class _Tile:
 
 
 def draw(
-    plans: list[ScenePlan], sources: Sources, masks: dict[int, np.ndarray], later: list[list[int]], whole: bool, device
-) -> Drawn:
+    plans: list[ScenePlan], sources: Sources, later: list[list[int]], whole: bool, device: torch.device
+) -> WorldBatch:
     """Draws scenes.
 
     Args:
         plans: of B scenes.
         sources: what they are made of.
-        masks: of the things by number, uint8 `(h, w)`; missing ones are read.
         later: for each scene the N frames, from 1 on, to which the fields go.
         whole: whether to draw all these frames, too, or only frame 0.
         device: where to draw.
@@ -83,13 +86,12 @@ def draw(
         cameras.append(np.stack([_square(camera_matrix(plan.camera, tau, size)) for tau in taus]))
         moved.append([np.stack([_square(layer_matrix(layer, tau, size)) for tau in taus]) for layer in plan.layers])
     tiles = [
-        _tile(scene, number, layer, plan, sources, masks)
+        _tile(scene, number, layer, plan, sources)
         for scene, plan in enumerate(plans)
         for number, layer in enumerate(plan.layers)
     ]
     shown = slice(None) if whole else slice(0, 1)
     frames = _photos(plans, sources, [camera[shown] for camera in cameras], device)
-    count = len(later[0])
     owner = torch.full((len(plans), size, size), -1, device=device)
     flow, groups = _flow(np.stack([camera[1:] for camera in cameras]), size, device), _groups(tiles, device)
     alphas, coloured = {}, {}
@@ -109,14 +111,16 @@ def draw(
         mine = owner[tile.scene] == tile.layer
         own = _flow(moved[tile.scene][tile.layer][None, 1:], size, device)[0]
         flow[tile.scene] = torch.where(mine, own, flow[tile.scene])
-    return Drawn(frames.mul_(2).sub_(1), flow, _visibility(groups, moved, owner, flow, count), _labels(plans, owner))
+    visibility, labels = _visibility(groups, moved, owner, flow), _labels(plans, owner)
+    words, strides = [plan.caption for plan in plans], [plan.stride for plan in plans]
+    return WorldBatch(frames.mul_(2).sub_(1), flow, visibility, labels, words, torch.tensor(strides, device=device))
 
 
 def _square(matrix: np.ndarray) -> np.ndarray:
     return np.vstack([matrix, [0.0, 0.0, 1.0]])
 
 
-def _grid(matrices: np.ndarray, size: int, finer: int, device) -> Tensor:
+def _grid(matrices: np.ndarray, size: int, finer: int, device: torch.device) -> Tensor:
     """Where `matrices` (n, F, 3, 3) take the pixels of a frame, counted from its edges: (n, F * H, W, 2).
 
     `finer` pixels to a pixel of the frame.
@@ -124,7 +128,9 @@ def _grid(matrices: np.ndarray, size: int, finer: int, device) -> Tensor:
     m = torch.as_tensor(matrices[:, :, :2], dtype=torch.float32).to(device)[..., None, None]  # (n, F, 2, 3, 1, 1)
     axis = (torch.arange(size * finer, device=device) + 0.5) / finer
     along, down = m[:, :, :, 0] * axis + m[:, :, :, 2], m[:, :, :, 1] * axis[:, None]
-    grid = torch.stack([along[:, :, i] + down[:, :, i] for i in (0, 1)], dim=-1)  # (n, F, H, W, 2)
+    grid = along.new_empty((*along.shape[:2], len(axis), len(axis), 2))
+    for i in (0, 1):
+        torch.add(along[:, :, i], down[:, :, i], out=grid[..., i])
     return grid.flatten(1, 2)
 
 
@@ -139,11 +145,12 @@ def _unit(width: int, height: int) -> np.ndarray:
     return np.array([[2 / width, 0, -1], [0, 2 / height, -1], [0, 0, 1]])
 
 
-def _photos(plans: list[ScenePlan], sources: Sources, cameras: list[np.ndarray], device) -> Tensor:
+def _photos(plans: list[ScenePlan], sources: Sources, cameras: list[np.ndarray], device: torch.device) -> Tensor:
     """The photos as the camera sees them, float32 `(B, F, 3, H, W)` in 0 to 1."""
     size, windows, maps = sources.size, [], []
+    groups: dict[int, list[int]] = {}  # scenes by the size of the window: the same for a scene in any batch
     corners = np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]])
-    for plan, camera in zip(plans, cameras, strict=True):
+    for scene, (plan, camera) in enumerate(zip(plans, cameras, strict=True)):
         crop = plan.crop
         copy, scale = sources.photos.copy_for(crop.photo, crop.density / SUPERSAMPLE)
         ratio = crop.density * scale
@@ -154,30 +161,30 @@ def _photos(plans: list[ScenePlan], sources: Sources, cameras: list[np.ndarray],
         seen = (to_copy @ corners)[:, :2]
         left, top = np.maximum(np.floor(seen.min(axis=(0, 2))).astype(int) - 1, 0)
         right, bottom = np.ceil(seen.max(axis=(0, 2))).astype(int) + 1
-        windows.append((copy[:, top:bottom, left:right], crop.gains))
+        windows.append(copy[:, top:bottom, left:right])
         to_copy[:, 0, 2] -= left
         to_copy[:, 1, 2] -= top
         maps.append(to_copy)
-    height, width = (max(window.shape[axis] for window, _ in windows) for axis in (1, 2))
-    canvas = torch.zeros((len(plans), 3, height, width), dtype=torch.uint8)
-    for place, (window, _) in zip(canvas, windows, strict=True):
-        place[:, : window.shape[1], : window.shape[2]] = torch.from_numpy(window)
-    gains = torch.tensor([gains for _, gains in windows], device=device)[:, :, None, None] / 255
-    pictures = (canvas.to(device) * gains).clamp_(max=1)
-    grid = _grid(_unit(width, height) @ np.stack(maps), size, SUPERSAMPLE, device)
-    fine = functional.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    rows = fine[:, :, ::2] + fine[:, :, 1::2]
-    frames = (rows[..., ::2] + rows[..., 1::2]).mul_(0.25)
-    return frames.unflatten(2, (len(cameras[0]), size)).transpose(1, 2).contiguous()
+        groups.setdefault(-(-max(windows[-1].shape) // WINDOW) * WINDOW, []).append(scene)
+    frames = torch.empty((len(plans), len(cameras[0]), 3, size, size), device=device)
+    for side, scenes in groups.items():
+        canvas = torch.zeros((len(scenes), 3, side, side), dtype=torch.uint8)
+        for place, scene in zip(canvas, scenes, strict=True):
+            window = windows[scene]
+            place[:, : window.shape[1], : window.shape[2]] = torch.from_numpy(window)
+        grid = _grid(_unit(side, side) @ np.stack([maps[scene] for scene in scenes]), size, SUPERSAMPLE, device)
+        fine = _sample(canvas.to(device).float(), grid, len(cameras[0]))
+        rows = fine[..., ::2, :] + fine[..., 1::2, :]
+        frames[scenes] = rows[..., ::2] + rows[..., 1::2]
+    gains = torch.tensor([plan.crop.gains for plan in plans], device=device)[:, None, :, None, None]
+    return frames.mul_(gains / (255 * SUPERSAMPLE**2)).clamp_(max=1)
 
 
-def _tile(
-    scene: int, number: int, layer: Layer, plan: ScenePlan, sources: Sources, masks: dict[int, np.ndarray]
-) -> _Tile:
+def _tile(scene: int, number: int, layer: Layer, plan: ScenePlan, sources: Sources) -> _Tile:
     """The picture of a layer and its place in frame 0."""
     rng, photos = np.random.default_rng(layer.seed), sources.photos
     if layer.kind in ("own", "cutout"):
-        pixels, place = _cut_out(layer, sources, masks)
+        pixels, place = _cut_out(layer, sources)
         if layer.kind == "own":
             # The thing is where the photo shows it.
             crop, box = plan.crop, sources.box(layer.source)
@@ -217,19 +224,19 @@ def _placed(layer: Layer, scale: float, middle: np.ndarray) -> np.ndarray:
     return np.array([[cos, -sin, layer.centre[0]], [sin, cos, layer.centre[1]], [0, 0, 1]]) @ centred
 
 
-def _cut_out(layer: Layer, sources: Sources, masks: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _cut_out(layer: Layer, sources: Sources) -> tuple[np.ndarray, np.ndarray]:
     """A thing as its mask cuts it out of its photo.
 
     Returns:
         float32 `(4, h, w)`, and the map from its edges to those of the thing's box, pixels of the bank's largest copy.
     """
     thing, box = sources.things[layer.source], sources.box(layer.source)
-    if layer.source not in masks:
-        masks[layer.source] = read_mask(sources.folder, thing)
     span = np.array([box[2] - box[0], box[3] - box[1]])
     growth = 1.0 if layer.kind == "own" else _growth(layer, sources.size)
     width, height = np.maximum(np.round(span * (layer.size * DENSITY * growth / span.max())), 4).astype(int).tolist()
-    alpha = cv2.resize(masks[layer.source], (width, height), interpolation=cv2.INTER_AREA)[..., None] / np.float32(255)
+    alpha = cv2.resize(sources.mask(layer.source), (width, height), interpolation=cv2.INTER_AREA)[
+        ..., None
+    ] / np.float32(255)
     pixels = np.zeros((height, width, 4), np.float32)
     pixels[..., 3:] = alpha
     if layer.kind == "cutout":
@@ -247,7 +254,7 @@ def _cut_out(layer: Layer, sources: Sources, masks: dict[int, np.ndarray]) -> tu
     return pixels, np.array([[x, 0, -RIM * x], [0, y, -RIM * y], [0, 0, 1]])
 
 
-def _groups(tiles: list[_Tile], device) -> list[tuple[list[_Tile], Tensor]]:
+def _groups(tiles: list[_Tile], device: torch.device) -> list[tuple[list[_Tile], Tensor]]:
     """Tiles of about the same size together, each group with its pixels `(n, C, T, T)`."""
     sizes: dict[tuple[int, int], list[_Tile]] = {}
     for tile in tiles:
@@ -267,7 +274,7 @@ def _texture(tile: _Tile, moved: np.ndarray, side: int) -> np.ndarray:
     return _unit(side, side) @ np.linalg.inv(moved @ tile.place) @ _TO_PIXELS
 
 
-def _flow(matrices: np.ndarray, size: int, device) -> Tensor:
+def _flow(matrices: np.ndarray, size: int, device: torch.device) -> Tensor:
     """How far `matrices` (n, N, 3, 3) move each pixel: (n, N, 2, H, W)."""
     m = torch.as_tensor((matrices - np.eye(3))[:, :, :2], dtype=torch.float32).to(device)[..., None, None]
     axis = torch.arange(size, dtype=torch.float32, device=device)
@@ -275,7 +282,7 @@ def _flow(matrices: np.ndarray, size: int, device) -> Tensor:
 
 
 def _visibility(
-    groups: list[tuple[list[_Tile], Tensor]], moved: list[list[np.ndarray]], owner: Tensor, flow: Tensor, count: int
+    groups: list[tuple[list[_Tile], Tensor]], moved: list[list[np.ndarray]], owner: Tensor, flow: Tensor
 ) -> Tensor:
     """Which pixels of frame 0 are still in the picture, and not behind a nearer thing: bool `(B, N, H, W)`."""
     size = flow.shape[-1]
@@ -291,7 +298,7 @@ def _visibility(
         there = target[scenes]  # (n, N, 2, H, W)
         x, y = there[:, :, 0], there[:, :, 1]
         grid = torch.stack([m[:, :, i, 0] * x + m[:, :, i, 1] * y + m[:, :, i, 2] for i in (0, 1)], dim=-1)
-        cover = _sample(pixels[:, -1:], grid.flatten(1, 2), count)[:, :, 0]  # (n, N, H, W)
+        cover = _sample(pixels[:, -1:], grid.flatten(1, 2), flow.shape[1])[:, :, 0]  # (n, N, H, W)
         clear = (cover <= 0.5) | (owner[scenes] >= layers)[:, None]
         for scene, free in zip([tile.scene for tile in members], clear, strict=True):
             visible[scene] &= free

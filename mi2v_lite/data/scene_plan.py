@@ -15,13 +15,22 @@ import cv2
 import numpy as np
 
 from mi2v_lite.data import captions
-from mi2v_lite.data.motion import CAMERA_SHARES, HABITS, OBJECT_SHARES, SOURCE_FRAMES, Motion, draw_habit, draw_motion
+from mi2v_lite.data.motion import (
+    CAMERA_SHARES,
+    HABITS,
+    OBJECT_SHARES,
+    SOURCE_FRAMES,
+    Motion,
+    choose,
+    draw_habit,
+    draw_motion,
+)
 from mi2v_lite.data.photo_bank import PhotoBank
 from mi2v_lite.data.sprites import COLOURS, SHAPES, with_article
-from mi2v_lite.data.things import Thing, names_of
+from mi2v_lite.data.things import Thing, names_of, read_mask
 
-STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
-SPRITE_SHARES = (0.12, 0.45, 0.28, 0.15)  # how often there are 0, 1, 2, 3 things in a pasted scene
+STRIDES = {2: 0.2, 4: 0.2, 8: 0.6}
+SPRITE_SHARES = {0: 0.12, 1: 0.45, 2: 0.28, 3: 0.15}  # how often there are 0, 1, 2, 3 things in a pasted scene
 # What is pasted, and how often; the second table is for worlds without outlined things.
 KINDS = {"glyph": 0.38, "cutout": 0.28, "patch": 0.20, "shape": 0.14}
 KINDS_WITHOUT_THINGS = {"glyph": 0.55, "patch": 0.27, "shape": 0.18}
@@ -121,6 +130,7 @@ class Sources:
         size: the side of the frames, in pixels.
         num_frames: F of a clip.
         folder: where the masks of the things are; None where there are no things.
+        masks: those of the things that were read already, by number.
         in_photo: the numbers of the things of each photo.
         habitual: the numbers of the glyphs with a habit.
     """
@@ -131,6 +141,7 @@ class Sources:
     size: int
     num_frames: int
     folder: Path | None = None
+    masks: dict[int, np.ndarray] = field(init=False, default_factory=dict)
     in_photo: dict[int, list[int]] = field(init=False, default_factory=dict)
     habitual: list[int] = field(init=False)
 
@@ -146,7 +157,14 @@ class Sources:
     def box(self, number: int) -> np.ndarray:
         """The box of a thing, (left, top, right, bottom) in pixels of the bank's largest copy of its photo."""
         thing = self.things[number]
-        return np.array(thing.box) * (self.photos.size(self.photos.numbers[thing.photo])[0] / thing.size[0])
+        width, height = self.photos.size(self.photos.numbers[thing.photo])
+        return np.array(thing.box) * np.tile([width / thing.size[0], height / thing.size[1]], 2)
+
+    def mask(self, number: int) -> np.ndarray:
+        """The mask of a thing, uint8 `(h, w)` in the size of its box in the file, 255 on the thing."""
+        if number not in self.masks:
+            self.masks[number] = read_mask(self.folder, self.things[number])
+        return self.masks[number]
 
 
 def frame_times(stride: int, num_frames: int) -> np.ndarray:
@@ -182,7 +200,7 @@ def plan_scene(
     """
     rng = np.random.default_rng(seed)
     if stride is None:
-        stride = int(rng.choice(STRIDES, p=STRIDE_WEIGHTS))
+        stride = choose(rng, STRIDES)
     taus = np.linspace(0, frame_times(stride, sources.num_frames)[-1], 9)
     shares = PHOTO_CAMERA if photo_scene else CAMERA_SHARES
     camera = Motion("still") if objects_only else draw_motion(rng, shares)
@@ -194,7 +212,7 @@ def plan_scene(
         crop = _crop(sources, far, taus, rng)
         ridges = _ridges(sources, camera, rng) if camera.kind == "parallax" else []
         layers = []
-        for _ in range(max(int(rng.choice(len(SPRITE_SHARES), p=SPRITE_SHARES)), int(objects_only))):
+        for _ in range(max(choose(rng, SPRITE_SHARES), int(objects_only))):
             layers.append(_pasted(sources, crop, layers, taus, (0.22, 0.5), rng))
     layers, words = _told(layers, _bystanders(sources, crop, layers), camera, sources.size, rng)
     if camera.kind == "parallax":
@@ -361,13 +379,13 @@ def _pasted(
     size = float(rng.uniform(smallest, largest)) * sources.size
     table = KINDS if sources.things else KINDS_WITHOUT_THINGS
     for _ in range(4):
-        kind = str(rng.choice(list(table), p=list(table.values())))
+        kind = choose(rng, table)
         mirrored, shape = bool(rng.random() < 0.5), ""
         # A disc of one colour shows no spin: spinning things get corners or a texture.
         shapes = [shape for shape in SHAPES if not (shape == "disc" and motion.kind == "spin")]
         if kind == "glyph":
             habitual = sources.habitual if rng.random() < HABITUAL_SHARE else []
-            source = int(rng.choice(habitual)) if habitual else int(rng.integers(len(sources.glyphs)))
+            source = habitual[int(rng.integers(len(habitual)))] if habitual else int(rng.integers(len(sources.glyphs)))
             names = (sources.glyph_name(source),)
         elif kind == "cutout":
             source = int(rng.integers(len(sources.things)))
