@@ -2,7 +2,10 @@
 
 import base64
 import io
+import threading
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -35,8 +38,9 @@ def canvas() -> DragCanvas:
 
 
 def say(canvas: DragCanvas, do: str, **more) -> None:
-    """What the browser sends."""
+    """What the browser sends, until all that follows from it is through."""
     canvas._receive(canvas, {"do": do, "view": "v", "number": 7, **more}, [])
+    canvas.wait()
 
 
 # Edits.
@@ -144,7 +148,7 @@ def test_one_button_holds_the_background(canvas):
     say(canvas, "drag", points=[[30, 20], [50, 20]], radius=None)
     drawn = canvas.control
     say(canvas, "background")
-    assert canvas.control == drawn.anchor_background() and len(canvas.anchors) > 10
+    assert canvas.drags == drawn.drags and 10 < len(canvas.anchors) <= len(drawn.anchor_background().anchors)
     canvas.undo()
     assert canvas.control == drawn
 
@@ -194,19 +198,24 @@ def test_predict_and_render_are_shown_and_kept(canvas):
     say(canvas, "render")
     assert canvas.error is None and canvas._report["kind"] == "done"
     # Half of a drag of 15 px: off by 2.5, 5 and 7.5 px in the three frames, 5 px on average.
-    assert "5.0 px of the photo from the drawn paths" in canvas._report["text"]
+    assert "5.0 px of the photo from what you drew" in canvas._report["text"]
     assert canvas.motion.shape == (1, 3, 2, 40, 60) and len(canvas.clip) == 4
-    with Image.open(io.BytesIO(canvas._clip_picture)) as clip:
-        assert clip.n_frames == 4
-    Image.open(io.BytesIO(canvas._motion_picture)).load()
+    with av.open(io.BytesIO(canvas._clip)) as clip:
+        assert len(list(clip.decode(video=0))) == 4
+    with Image.open(io.BytesIO(canvas._field["strip"])) as strip:
+        assert strip.size == (60, 3 * 40) and strip.mode == "RGBA"
+        alpha = np.asarray(strip)[..., 3].reshape(3, 40, 60)
+    assert (alpha[:, 12:18, 12:18] == 255).all() and (alpha[:, :8] == 0).all(), "only what moves is coloured"
+    assert canvas._field["longest"] == 7.5
     assert not canvas._scene["stale"]
     canvas.seed = 3
     assert canvas._scene["stale"], "the field is of another seed"
     canvas.motion = np.zeros((3, 2, 40, 60), np.float32)
     canvas.render()
     assert not canvas.motion.any(), "a motion that was set is rendered as it is"
-    say(canvas, "settings", prompt="up", seed=4, control_scale=2.0)
+    say(canvas, "settings", prompt="up", seed=4, control_scale=2.0, num_inference_steps=5, full_size=True)
     assert (canvas.prompt, canvas.seed, canvas.control_scale) == ("up", 4, 2.0)
+    assert (canvas.num_inference_steps, canvas.guidance_scale, canvas.full_size) == (5, None, True)
 
 
 def test_one_seed_draws_both_stages_as_one_call_would(canvas):
@@ -262,6 +271,9 @@ def test_files_and_the_command_line(canvas, tmp_path):
     canvas.prompt, canvas.seed = "it's up", 5
     command = f"mi2v animate PHOTO --control {path} --prompt 'it'\"'\"'s up' --seed 5 --frames 4 -o clip.mp4"
     assert canvas.command(path) == command and "--control" in canvas._report["details"]
+    for name, complaint in (("", "has no name"), (str(tmp_path / "no_such" / "a.json"), "there is no folder")):
+        say(canvas, "save", path=name)
+        assert complaint in canvas._report["text"] and ".part" not in canvas._report["text"]
     drawn = canvas.control
     say(canvas, "clear")
     assert canvas.control == EMPTY
@@ -299,10 +311,80 @@ def test_a_large_photo_goes_to_the_browser_small_and_keeps_its_coordinates():
     assert canvas.brush is None
 
 
-def test_a_pipeline_sees_the_photo_at_its_own_size():
-    class Pipeline:
-        vae = torch.nn.Module()
+class Pipeline:
+    """What DragCanvas needs of a pipeline that carries detail; it samples in five steps."""
 
+    config = SimpleNamespace(detail="carry")
+
+    def __init__(self):
+        self.asked = []
+        self.step_done = threading.Event()  # set when a step is through
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def predict_motion(self, image, prompt, control, num_frames, callback_on_step_end, **options):
+        self.asked.append({"num_frames": num_frames, **options})
+        for step in range(5):
+            callback_on_step_end(self, step, None, {})
+            self.step_done.set()
+            assert self.go_on.wait(30)
+        return torch.zeros(num_frames - 1, 2, 32, 48)
+
+    def render(self, image, motion, prompt, output_type, **options):
+        self.asked.append({"size": image.size, **options})
+        return SimpleNamespace(frames=[iter([np.asarray(image)] * 6)])
+
+
+def test_the_sampling_of_a_pipeline_can_be_set_and_its_clip_is_as_large_as_asked():
+    pipeline = Pipeline()
+    canvas = DragCanvas(PHOTO.resize((96, 64)), pipeline, size=32, prompt="up")
+    assert canvas.image.size == (48, 32) and canvas._settings["larger"] == "96 x 64"
+    say(canvas, "settings", num_frames=9, num_inference_steps=5, guidance_scale=2.5, full_size=True)
+    say(canvas, "render")
+    motion, clip = pipeline.asked
+    assert (motion["num_frames"], motion["num_inference_steps"], motion["guidance_scale"]) == (9, 5, 2.5)
+    assert clip["size"] == (96, 64) and len(canvas.clip.frames[0]) == 6
+    assert "--frames 9 --steps 5 --guidance 2.5 --size 32" in canvas.command()
+
+
+def test_work_can_be_cancelled_and_the_page_can_go_on_meanwhile():
+    pipeline = Pipeline()
+    canvas = DragCanvas(PHOTO, pipeline, prompt="up")
+    canvas.predict()
+    before = canvas.motion
+    pipeline.step_done.clear()
+    pipeline.go_on.clear()
+    canvas._receive(canvas, {"do": "predict", "view": "v", "number": 1}, [])
+    assert pipeline.step_done.wait(30)
+    assert canvas._report["kind"] == "busy" and "step 1" in canvas._report["text"]
+    canvas._receive(canvas, {"do": "anchor", "point": [5, 5], "radius": None, "view": "v", "number": 2}, [])
+    assert len(canvas.anchors) == 1 and canvas._report["kind"] == "busy"
+    canvas._receive(canvas, {"do": "predict", "view": "v", "number": 3}, [])
+    assert "still being made" in str(canvas.error)
+    canvas._receive(canvas, {"do": "cancel", "view": "v", "number": 4}, [])
+    pipeline.go_on.set()
+    canvas.wait()
+    assert "Cancelled" in canvas._report["text"] and canvas.motion is before
+
+
+def test_another_photo_takes_the_place_of_the_first(canvas, tmp_path):
+    canvas.drags = [[(5, 5), (25, 5)]]
+    canvas.render()
+    file = io.BytesIO()
+    PHOTO.resize((30, 50)).save(file, "PNG")
+    canvas._receive(canvas, {"do": "photo", "name": "mine.png", "view": "v", "number": 1}, [file.getvalue()])
+    assert canvas._size == [30, 50] == list(canvas.photo.size) and canvas.control == MotionControl((30, 50))
+    assert canvas.clip is None and canvas._clip == b"" and not canvas._scene["undo"] and not canvas._scene["stale"]
+    assert "animate mine.png" in canvas.command()
+    canvas._receive(canvas, {"do": "photo", "name": "notes.txt", "view": "v", "number": 2}, [b"words"])
+    assert "notes.txt cannot be read as a picture" in canvas._report["text"] and canvas.photo.size == (30, 50)
+    PHOTO.save(tmp_path / "third.png")
+    canvas.photo = tmp_path / "third.png"
+    assert canvas.control == EMPTY
+
+
+def test_a_pipeline_sees_the_photo_at_its_own_size():
+    class Small:
         def predict_motion(self, image, prompt, control, num_frames, **options):
             return torch.zeros(num_frames - 1, 2, image.height, image.width)
 
@@ -311,7 +393,7 @@ def test_a_pipeline_sees_the_photo_at_its_own_size():
 
     from mi2v_lite.models.autoencoder import make_vae
 
-    Pipeline.vae = make_vae({"block_out_channels": [4, 4, 4], "norm_num_groups": 2, "sample_size": 20})
-    canvas = DragCanvas(PHOTO, Pipeline(), num_frames=4, prompt="up")
+    Small.vae = make_vae({"block_out_channels": [4, 4, 4], "norm_num_groups": 2, "sample_size": 20})
+    canvas = DragCanvas(PHOTO, Small(), num_frames=4, prompt="up")
     assert canvas.image.size == (32, 20)
     assert canvas.render() and canvas.motion.shape == (3, 2, 20, 32)

@@ -1,7 +1,8 @@
 """How a `MotionControl` looks on its photo: the flow it asks for, before anything is sampled (notebook 04).
 
-What `MotionControl.field` gives is painted as it is, in the colours of viz/flow.py. `still` shows all of it as one
-picture; the widget DragCanvas lays `overlay` over the photo and draws the paths of `scene` on top.
+What drags, anchors and the brush ask for is painted as `MotionControl.field` gives it, in the colours of viz/flow.py;
+things are cut out and shown where they go. `still` shows all of it as one picture. The widget DragCanvas lays `overlay`
+over the photo, and draws the paths and the things of `scene` on top.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from mi2v_lite.control import MotionControl, Point, default_radius_of, resample
+from mi2v_lite.control import MotionControl, Point, Thing, default_radius_of, displacements, resample
 from mi2v_lite.flow.metrics import trajectory_error
 from mi2v_lite.viz.flow import SMOOTH, arrow, dot, flow_to_rgb
 from mi2v_lite.viz.pictures import INK, Picture
@@ -26,7 +28,7 @@ DISPLAY, GRID, STILL = 1024, 256, 384
 # The colours of the drags, in turn, by Okabe and Ito: they can be told apart with any kind of colour vision.
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 MOVES, STAYS = 140, 120  # opacity, of 255
-STILL_COLOUR = (25, 35, 60)  # lies over what shall stay
+STILL_COLOUR = (25, 35, 60)  # lies over what shall stay, and over the place that a thing leaves
 
 
 def shown_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
@@ -44,10 +46,10 @@ def shown_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def overlay(control: MotionControl, num_frames: int = 15) -> Image.Image:
-    """Paints what the control asks for, as a transparent picture to lie over the photo.
+    """Paints what drags, anchors and brush ask for, as a transparent picture to lie over the photo.
 
     Args:
-        control: what was drawn.
+        control: what was drawn; its things are left out.
         num_frames: N, the number of future frames; the flow to the last one is shown.
 
     Returns:
@@ -73,8 +75,8 @@ def overlay(control: MotionControl, num_frames: int = 15) -> Image.Image:
 
 def _field(control: MotionControl, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
     """The last frame's flow (2, h, w) and mask (h, w) on a small grid; that of 12 megapixels would take 2 GB."""
-    if control.brush is not None:  # `overlay` paints it itself; a thin brush might vanish on the small grid
-        control = replace(control, brush=None)
+    # `overlay` paints the brush itself, since a thin one might vanish on the small grid.
+    control = replace(control, brush=None, things=())
     flow, mask = control.resized(*shown_size(control.size, GRID)).field(num_frames)
     return flow[-1].numpy(), mask[-1, 0].numpy() > 0
 
@@ -89,8 +91,10 @@ def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
     Returns:
         "drags": for each, its "points" and its "path" (N + 1 places, one a frame) as [x, y] in pixels of the photo, the
         "radius" that was given (None for the default), "half", the radius that counts, its "colour", and "held":
-        whether it starts where the brush allows no motion. "anchors": for each, "point", "radius" and "half".
-        "painted": the number of pixels that may move, None without a brush. "auto": the default radius.
+        whether it starts where the brush allows no motion. "anchors": for each, "point", "radius" and "half". "things":
+        for each, from the farthest, the "points" and the "path" of its first drag ([] if it stays), its "middle", its
+        "colour", the "box" (left, top, right, bottom) of its mask, and the "poses", for each frame (a, b, x, y): a pixel
+        z of the photo, as a complex number, goes to (a + ib) z + (x + iy). "painted": the number of pixels that may move, None without a brush. "auto": the default radius.
     """
     auto = default_radius_of(control.size)
     return {
@@ -109,9 +113,69 @@ def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
             {"point": list(anchor.point), "radius": anchor.radius, "half": anchor.radius or auto}
             for anchor in control.anchors
         ],
+        "things": [
+            _thing_scene(thing, COLOURS[-1 - number % len(COLOURS)], num_frames)
+            for number, thing in enumerate(control.things)
+        ],
         "painted": None if control.brush is None else int(control.brush.sum()),
         "auto": auto,
     }
+
+
+def _thing_scene(thing: Thing, colour: str, num_frames: int) -> dict[str, Any]:
+    box = mask_box(thing.mask)
+    points = [list(point) for point in thing.drags[0].points] if thing.drags else []
+    motion = np.concatenate([np.zeros((1, 2, 3)), thing.motion(num_frames)])
+    poses = np.stack([motion[:, 0, 0] + 1, motion[:, 1, 0], motion[:, 0, 2], motion[:, 1, 2]], axis=1)
+    return {
+        "points": points,
+        "path": resample(points, num_frames + 1).round(2).tolist() if points else [],
+        "middle": list(middle(thing)),
+        "poses": poses.round(5).tolist(),
+        "colour": colour,
+        "box": box,
+    }
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Finds the smallest rectangle around a mask.
+
+    Args:
+        mask: bool `(height, width)`, with at least one pixel.
+
+    Returns:
+        (left, top, right, bottom) in pixels; right and bottom lie just outside.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def middle(thing: Thing) -> Point:
+    """Finds the point that leads a thing on the canvas.
+
+    Args:
+        thing: the thing.
+
+    Returns:
+        the start of its first drag, or else the middle of its mask's box, (x, y) in pixels.
+    """
+    if thing.drags:
+        return thing.drags[0].points[0]
+    left, top, right, bottom = mask_box(thing.mask)
+    return (left + right - 1) / 2, (top + bottom - 1) / 2
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """Returns the content of a PNG file with a mask inside its box, white where it is True and else transparent.
+
+    Args:
+        mask: bool `(height, width)` of the photo; the picture is reduced as the photo is for a browser.
+    """
+    left, top, right, bottom = mask_box(mask)
+    part = Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * 255)
+    scale = min(1.0, DISPLAY / max(mask.shape))
+    part = part.resize([max(1, round(length * scale)) for length in part.size], Image.Resampling.BOX)
+    return png(Image.merge("LA", [Image.new("L", part.size, 255), part]))
 
 
 def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> Picture:
@@ -127,11 +191,16 @@ def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> P
     """
     scale = STILL / max(photo.size)
     size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-    page = photo.convert("RGB").resize(size, Image.Resampling.BICUBIC).convert("RGBA")
+    page = photo.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    page = _with_things(page, control.resized(*size), num_frames).convert("RGBA")
     page.alpha_composite(overlay(control, num_frames).resize(size, Image.Resampling.NEAREST))
     large = page.convert("RGB").resize((size[0] * SMOOTH, size[1] * SMOOTH), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(large)
     font = ImageFont.load_default(14 * SMOOTH)
+    for number, thing in enumerate(control.things):
+        for drag in thing.drags[:1]:
+            path = (resample(drag.points, num_frames + 1) + 0.5) * scale * SMOOTH
+            arrow(draw, path, 2 * SMOOTH, _thing_colour(number))
     for number, drag in enumerate(control.drags):
         path = (resample(drag.points, num_frames + 1) + 0.5) * scale * SMOOTH
         colour = tuple(bytes.fromhex(COLOURS[number % len(COLOURS)][1:]))
@@ -150,6 +219,28 @@ def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> P
     return Picture(large.resize(size, Image.Resampling.BOX), in_words(control))
 
 
+def _with_things(page: Image.Image, control: MotionControl, num_frames: int) -> Image.Image:
+    """The picture with all things where they are in the last frame, in their outlines; what they leave is dimmed."""
+    photo = np.asarray(page)
+    shown = photo.copy()
+    for thing in control.things:
+        if thing.drags:
+            shown[thing.mask] = (0.5 * shown[thing.mask] + 0.5 * np.array(STILL_COLOUR)).astype(np.uint8)
+    for number, thing in enumerate(control.things):
+        move = thing.motion(num_frames)[-1] + np.eye(2, 3)
+        size = (photo.shape[1], photo.shape[0])
+        moved = cv2.warpAffine(thing.mask.astype(np.uint8), move, size) > 0
+        shown[moved] = cv2.warpAffine(photo, move, size, borderMode=cv2.BORDER_REPLICATE)[moved]
+        outline, _ = cv2.findContours(moved.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        for width, colour in ((4, INK), (2, _thing_colour(number))):
+            cv2.drawContours(shown, outline, -1, colour, width)
+    return Image.fromarray(shown)
+
+
+def _thing_colour(number: int) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(COLOURS[-1 - number % len(COLOURS)][1:]))
+
+
 def in_words(control: MotionControl) -> str:
     """Says in one sentence what is drawn.
 
@@ -160,9 +251,9 @@ def in_words(control: MotionControl) -> str:
         the sentence.
     """
     parts = [
-        f"{len(things)} {name}{'s' if len(things) != 1 else ''}"
-        for things, name in ((control.drags, "drag"), (control.anchors, "anchor"))
-        if things
+        f"{len(parts)} {name}{'s' if len(parts) != 1 else ''}"
+        for parts, name in ((control.things, "thing"), (control.drags, "drag"), (control.anchors, "anchor"))
+        if parts
     ]
     if control.brush is not None:
         parts.append(f"a brush over {control.brush.mean():.0%} of the pixels")
@@ -171,25 +262,35 @@ def in_words(control: MotionControl) -> str:
 
 
 def missed(control: MotionControl, flow: Tensor) -> float | None:
-    """Measures how far a motion is from the drags: the mean distance of the two tracks (ObjMC).
+    """Measures how far a motion is from the drags and the things: the mean distance of the two tracks (ObjMC).
 
     Args:
         control: what was drawn.
-        flow: `(N, 2, H, W)` in pixels of its own grid; each drag's track is read at its first point.
+        flow: `(N, 2, H, W)` in pixels of its own grid; each drag's track is read at its first point, a thing's at all
+            of its pixels.
 
     Returns:
-        the distance in pixels of the control; None if there are no drags.
+        the distance in pixels of the control, the mean over drags and things; None if nothing is led anywhere.
     """
-    if not control.drags:
-        return None
     height, width = flow.shape[-2:]
-    scale = np.array(control.size) / (width, height)
-    wanted, got = [], []
-    for drag, small in zip(control.drags, replace(control, brush=None).resized(width, height).drags, strict=True):
+    scale = torch.tensor(control.size) / torch.tensor([width, height])
+    small = replace(control, brush=None).resized(width, height)
+    tracks = []  # (got, wanted), each (N, 2) of a drag or (pixels, N, 2) of a thing
+    for drag in small.drags:
         path = resample(drag.points, len(flow) + 1)
-        wanted.append(path[1:] - path[0])
-        got.append(flow[(..., *_pixel(small.points[0]))].detach().cpu().double().numpy() * scale)
-    return float(trajectory_error(torch.tensor(np.array(got)), torch.tensor(np.array(wanted))))
+        tracks.append((flow[(..., *_pixel(drag.points[0]))], path[1:] - path[0]))
+    for thing in small.things:
+        if thing.drags:
+            wanted = displacements(thing.motion(len(flow)), thing.mask)  # (N, 2, pixels)
+            moved = flow[..., torch.from_numpy(thing.mask)]
+            tracks.append((moved.movedim(2, 0), np.moveaxis(wanted, 2, 0)))
+    if not tracks:
+        return None
+    errors = [
+        trajectory_error(got.detach().cpu() * scale, torch.from_numpy(wanted) * scale.double())
+        for got, wanted in tracks
+    ]
+    return float(sum(errors) / len(errors))
 
 
 def _pixel(point: Point) -> tuple[int, int]:

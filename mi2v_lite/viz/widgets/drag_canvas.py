@@ -1,4 +1,4 @@
-"""Draw the motion: drags, anchors and a brush on a photo, in a notebook (notebook 04).
+"""Take hold of things and show where they go: drags, anchors and a brush on a photo, in a notebook (notebook 04).
 
     canvas = DragCanvas("photo.jpg", pipeline=pipe, prompt="the balloon floats up")
     canvas                                   # draw with mouse, pen, finger or keys; predict; render
@@ -7,12 +7,16 @@
     canvas.save("control.json")
 
 `canvas.control`, in the kernel, is all there is. The page (static/drag_*.js) shows it and sends what a person does;
-drag_edits.py makes the next control of that, viz/drawing.py paints it, and drag_runner.py makes motion and clip.
+drag_edits.py and thing_edits.py make the next control of that, viz/drawing.py paints it, and drag_runner.py makes
+motion and clip. The page itself moves the cut-out of a thing under the hand, and plays the preview.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import threading
 import time
 import traceback
 import warnings
@@ -27,14 +31,24 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from mi2v_lite.control import Anchor, Drag, MotionControl, Point
+from mi2v_lite.control import Anchor, Drag, MotionControl, Point, Thing
 from mi2v_lite.io import images
 from mi2v_lite.viz import drawing
 from mi2v_lite.viz.pictures import Picture, to_image
 from mi2v_lite.viz.widgets.drag_edits import History, edited
-from mi2v_lite.viz.widgets.drag_runner import Request, Runner, flow_of
+from mi2v_lite.viz.widgets.drag_runner import Cancelled, Request, Runner, flow_of
 
 STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("page", "drag_controls", "drag_link", "drag_picture", "drag_things", "drag_scene", "drag_canvas")
+SETTINGS = (
+    "prompt",
+    "seed",
+    "control_scale",
+    "num_frames",
+    "num_inference_steps",
+    "guidance_scale",
+    "full_size",
+)
 
 
 class DragCanvas(anywidget.AnyWidget):
@@ -53,35 +67,45 @@ class DragCanvas(anywidget.AnyWidget):
         control_scale: the first value of the scale's field: how strongly the control counts.
         size: the short side in pixels at which the functions see the photo. By default it is the pipeline's own, or the
             photo's. A pipeline that carries detail sees the photo as it is, bounded by `size`, 512 by default.
-        num_frames: the number of frames of the clip, with the photo.
+        num_frames: the number of frames that the networks make, with the photo.
         control: what is drawn at first.
 
     Attributes:
-        control: the `MotionControl`; may be set and observed, and so may `prompt`, `seed` and `control_scale`.
+        control: the `MotionControl`; may be set and observed, and so may the following.
+        prompt: what happens.
+        seed: of all randomness.
+        control_scale: how strongly the control counts.
+        num_frames: the number of frames that the networks make, with the photo.
+        num_inference_steps: the steps of each stage of the pipeline; None for its own number.
+        guidance_scale: the guidance of the pipeline by the prompt; None for its own.
+        full_size: whether a pipeline that carries detail renders the clip as large as the photo.
         error: the last exception of a button or an edit; None after a success.
 
     Raises:
         ValueError: for a photo that cannot be read, or for a control of another size.
     """
 
-    _esm = "\n".join(
-        (STATIC / f"{name}.js").read_text("utf-8") for name in ("drag_controls", "drag_scene", "drag_canvas")
-    )
+    _esm = "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     _css = (STATIC / "drag_canvas.css").read_text("utf-8")
 
     _size = traitlets.List().tag(sync=True)
     _photo = traitlets.Bytes().tag(sync=True)
     _overlay = traitlets.Bytes().tag(sync=True)
+    _masks = traitlets.List(trait=traitlets.Bytes()).tag(sync=True)  # of the things of the scene
     _scene = traitlets.Dict().tag(sync=True)
     _settings = traitlets.Dict().tag(sync=True)
     _report = traitlets.Dict().tag(sync=True)  # kind ("", busy, done, error), text, details
-    _motion_picture = traitlets.Bytes().tag(sync=True)
-    _clip_picture = traitlets.Bytes().tag(sync=True)
+    _field = traitlets.Dict().tag(sync=True)  # see Runner.field
+    _clip = traitlets.Bytes().tag(sync=True)  # MP4
 
     control = traitlets.Instance(MotionControl)
     prompt = traitlets.Unicode()
     seed = traitlets.Int(min=0)
     control_scale = traitlets.Float(min=0)
+    num_frames = traitlets.Int(16, min=2)
+    num_inference_steps = traitlets.Int(None, min=1, allow_none=True)
+    guidance_scale = traitlets.Float(None, min=0, allow_none=True)
+    full_size = traitlets.Bool(False)
 
     def __init__(
         self,
@@ -98,15 +122,21 @@ class DragCanvas(anywidget.AnyWidget):
         control: MotionControl | None = None,
     ) -> None:
         self._path = Path(photo) if isinstance(photo, str | os.PathLike) else None
-        self.photo = to_image(photo) if self._path is None else images.read_image(self._path)
+        photo = to_image(photo) if self._path is None else images.read_image(self._path)
         self.error: BaseException | None = None
-        self._runner = Runner(self.photo, pipeline, predict, render, size, num_frames)
-        control = MotionControl(self.photo.size) if control is None else control
+        self._runner = Runner(photo, pipeline, predict, render, size)
+        control = MotionControl(photo.size) if control is None else control
         self._history = History(control)
+        self._clicks: dict[bytes, dict[str, Any]] = {}  # by which a mask was found, so that more can mend it
+        self._shown_masks: dict[bytes, bytes] = {}  # PNGs
         self._ack: list[Any] = []  # the browser's last message that was dealt with
         self._quiet = True  # while values change that are no step of the history and are shown later
-        super().__init__(control=control, prompt=prompt, seed=seed, control_scale=control_scale)
-        self._size, self._photo = list(self.photo.size), drawing.jpeg(self.photo)
+        # JupyterLab delivers messages in another thread than cells, and the work has its own so that it can be stopped.
+        self._lock = threading.RLock()
+        self._worker: threading.Thread | None = None
+        self._stop = threading.Event()
+        super().__init__(control=control, prompt=prompt, seed=seed, control_scale=control_scale, num_frames=num_frames)
+        self._size, self._photo = list(photo.size), drawing.jpeg(photo)
         self.on_msg(self._receive)
         self._quiet = False
         self._settings_changed()
@@ -114,7 +144,39 @@ class DragCanvas(anywidget.AnyWidget):
     def __repr__(self) -> str:
         return f"DragCanvas: {drawing.in_words(self.control)}"
 
+    @property
+    def photo(self) -> Image.Image:
+        """The photo; may be set to another, which takes away all that is drawn."""
+        return self._runner.photo
+
+    @photo.setter
+    def photo(self, photo: str | os.PathLike | Image.Image | np.ndarray) -> None:
+        path = Path(photo) if isinstance(photo, str | os.PathLike) else None
+        self._take(to_image(photo) if path is None else images.read_image(path), path)
+
+    def _take(self, photo: Image.Image, path: Path | None) -> None:
+        with self._lock, self.hold_sync():
+            self._path = path
+            self._runner.take(photo)
+            self._size, self._photo = list(photo.size), drawing.jpeg(photo)
+            self._field, self._clip = {}, b""
+            control = MotionControl(photo.size)
+            self._history = History(control)
+            self._clicks.clear()
+            self._set(control)
+            self._settings_changed()
+
     # What is drawn.
+
+    @property
+    def things(self) -> tuple[Thing, ...]:
+        """The things, the farthest first; may be set to a sequence of `Thing`, or of masks."""
+        return self.control.things
+
+    @things.setter
+    def things(self, things: Sequence[Thing | np.ndarray]) -> None:
+        things = [thing if isinstance(thing, Thing) else Thing(thing) for thing in things]
+        self.control = replace(self.control, things=things)
 
     @property
     def drags(self) -> tuple[Drag, ...]:
@@ -192,7 +254,7 @@ class DragCanvas(anywidget.AnyWidget):
     def motion(self, motion: Any) -> None:
         flow_of(motion)
         self._runner.motion, self._runner.made_for = motion, self._request
-        self._motion_picture = self._runner.motion_picture()
+        self._field = self._runner.field()
         self._show()
 
     @property
@@ -210,16 +272,16 @@ class DragCanvas(anywidget.AnyWidget):
             ValueError: if there is nothing to predict with, or if nothing says what shall move.
         """
         with self._working("motion") as report:
-            self._predict(report)
+            self._predict(self._request, report)
         self._show()
         return self.motion
 
-    def _predict(self, report: list[str]) -> None:
-        self._runner.predict(self._request)
-        self._motion_picture = self._runner.motion_picture()
-        miss = drawing.missed(self.control, flow_of(self.motion))
+    def _predict(self, request: Request, report: list[str]) -> None:
+        self._runner.predict(request, self._watch("motion"))
+        self._field = self._runner.field()
+        miss = drawing.missed(request.control, flow_of(self.motion))
         if miss is not None:
-            report.append(f"The motion is {miss:.1f} px of the photo from the drawn paths, on average.")
+            report.append(f"The motion is {miss:.1f} px of the photo from what you drew, on average.")
 
     def render(self) -> Any:
         """Runs Stage 2 and shows the clip; Stage 1 runs first if something has changed since its last run.
@@ -231,12 +293,22 @@ class DragCanvas(anywidget.AnyWidget):
             ValueError: if there is nothing to render with.
         """
         with self._working("clip") as report:
-            if self._runner.made_for != self._request:
-                self._predict(report)
-            self._runner.render(self._request)
-            self._clip_picture = self._runner.clip_picture()
+            request = self._request
+            if self._runner.made_for != request:
+                self._predict(request, report)
+            self._runner.render(request, self.full_size, self._watch("clip"))
+            self._clip = self._runner.video()
         self._show()
         return self.clip
+
+    def cancel(self) -> None:
+        """Stops what a button of the page has started, at the next step of the pipeline."""
+        self._stop.set()
+
+    def wait(self) -> None:
+        """Waits until what a button of the page has started is through."""
+        if self._worker is not None:
+            self._worker.join()
 
     def command(self, control: str = "control.json") -> str:
         """Returns the command line that makes the same clip with the lite weights.
@@ -250,7 +322,7 @@ class DragCanvas(anywidget.AnyWidget):
 
     def still(self) -> Picture:
         """Returns the photo with everything that is drawn, as a picture to show or save."""
-        return drawing.still(self.photo, self.control, self._runner.num_frames - 1)
+        return drawing.still(self.photo, self.control, self.num_frames - 1)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         """The widget, and a still of what is drawn now for pages without a kernel."""
@@ -273,49 +345,130 @@ class DragCanvas(anywidget.AnyWidget):
             self._history.push(change["new"])
             self._show()
 
-    def _receive(self, _widget: Any, message: Mapping[str, Any], _buffers: Any) -> None:
+    def _receive(self, _widget: Any, message: Mapping[str, Any], buffers: Sequence[Any]) -> None:
         """Deals with one message of the page, and shows there what fails, since nobody reads the log of a kernel."""
-        self._ack = [message.get("view"), message.get("number")]
-        trial = None
-        try:
-            trial = self._act(message)
-        except (Exception, KeyboardInterrupt) as error:
-            self._tell(error)
-        finally:
-            self._show(trial)
+        with self._lock:
+            self._ack = [message.get("view"), message.get("number")]
+            trial = None
+            try:
+                trial = self._act(message, buffers)
+            except (Exception, KeyboardInterrupt) as error:
+                self._tell(error)
+            finally:
+                self._show(trial)
 
-    def _act(self, message: Mapping[str, Any]) -> MotionControl | None:
+    def _act(self, message: Mapping[str, Any], buffers: Sequence[Any]) -> MotionControl | None:
         """Does what a message says. Returns what to show instead of the control while an edit is under way."""
         match message["do"]:
             case "look":
                 return None
-            case "undo" | "redo" | "predict" | "render" as name:
+            case "undo" | "redo" as name:
                 getattr(self, name)()
+            case "predict" | "render" as name:
+                self._start(getattr(self, name))
+            case "cancel":
+                self.cancel()
             case "settings":
-                for name in ("prompt", "seed", "control_scale"):
-                    self.set_trait(name, message[name])
+                for name in SETTINGS:
+                    if name in message:
+                        self.set_trait(name, message[name])
+            case "photo":
+                photo = images.read_image(io.BytesIO(buffers[0]), name=message["name"])
+                self._take(photo, Path(message["name"]))
+                self._say("done", f"{message['name']}: {photo.width} x {photo.height} pixels.")
             case "save":
-                self.save(message["path"])
-                self._say(
-                    "done", f"Saved in {message['path']}. The same from a terminal:", self.command(message["path"])
-                )
+                path = _named(message["path"])
+                self.save(path)
+                self._say("done", f"Saved in {path}. The same from a terminal:", self.command(str(path)))
             case "load":
-                self.load(message["path"])
-                self._say("done", f"Loaded from {message['path']}.")
+                path = _named(message["path"])
+                self.load(path)
+                self._say("done", f"Loaded from {path}.")
             case name:
-                control = edited(self.control, message)
+                control = self._edited(message)
                 if message.get("trial"):
                     return control
                 # Arrow keys make many small edits of one thing, which are one step of the history.
                 key = (name, message["kind"], message["index"]) if message.get("merge") else None
                 self._set(control, show=False)
                 self._history.push(control, key)
-                self._say("")
+                if self._report.get("kind") != "busy":
+                    self._say("")
         return None
+
+    def _edited(self, message: Mapping[str, Any]) -> MotionControl:
+        """The control after an edit; here are those which look at the photo, the rest is in drag_edits.py."""
+        match message["do"]:
+            case "thing":
+                return self._with_thing(message)
+            case "background":
+                # What is dragged shall not be anchored, so it is found first, for this question only.
+                found = [self._found({"points": [drag.points[0]]}) for drag in self.drags]
+                beside = self.control.with_things(*found).anchor_background().anchors
+                held = self.control.anchor_background()
+                return replace(held, anchors=[anchor for anchor in held.anchors if anchor in beside])
+        return edited(self.control, message, self.num_frames - 1)
+
+    def _with_thing(self, message: Mapping[str, Any]) -> MotionControl:
+        """The control with another thing, or with another mask of one."""
+        index, things = message.get("index"), list(self.things)
+        marks = {name: message.get(name) for name in ("points", "not_points", "box")}
+        if index is None:
+            things.append(Thing(self._found(marks)))
+        else:
+            old = things[index]
+            clicks = self._clicks.get(_digest(old.mask), {})
+            marks = {name: (clicks.get(name) or []) + (marks[name] or []) for name in ("points", "not_points")} | {
+                "box": marks["box"] or clicks.get("box")
+            }
+            things[index] = replace(old, mask=self._found(marks))
+        return replace(self.control, things=things)
+
+    def _found(self, marks: Mapping[str, Any]) -> np.ndarray:
+        """The mask of the thing that the marks are on; the marks are remembered."""
+        from mi2v_lite.control import select_thing
+
+        mask = select_thing(self.photo, **{name: mark for name, mark in marks.items() if mark})
+        self._clicks[_digest(mask)] = dict(marks)
+        return mask
+
+    def _start(self, work: Callable[[], Any]) -> None:
+        """Does the work of a button in a thread of its own, so that the page can go on, or cancel it."""
+        if self._worker is not None and self._worker.is_alive():
+            raise ValueError("the last motion or clip is still being made; wait for it, or cancel it.")
+
+        def quietly() -> None:
+            try:
+                work()
+            except BaseException as error:  # the page already shows it
+                self.error = error
+
+        self._stop.clear()
+        self._worker = threading.Thread(target=quietly, daemon=True)
+        self._worker.start()
+
+    def _watch(self, what: str) -> Callable[[str], None]:
+        """Reports the steps of the work, and ends it where that was asked for."""
+
+        def watch(done: str) -> None:
+            if self._stop.is_set():
+                self._stop.clear()
+                raise Cancelled(f"Cancelled; the last {what} stays.")
+            self._say("busy", f"Making the {what}: {done}")
+
+        return watch
 
     @property
     def _request(self) -> Request:
-        return Request(self.control, self.prompt, self.seed, self.control_scale)
+        return Request(
+            self.control,
+            self.prompt,
+            self.seed,
+            self.control_scale,
+            self.num_frames,
+            self.num_inference_steps,
+            self.guidance_scale,
+        )
 
     def _set(self, control: MotionControl, show: bool = True) -> None:
         """Sets the control without adding a step to the history."""
@@ -331,35 +484,50 @@ class DragCanvas(anywidget.AnyWidget):
         """Sends what is drawn to the browser."""
         if self._quiet:
             return
-        control, future = trial or self.control, self._runner.num_frames - 1
+        control, future = trial or self.control, self.num_frames - 1
         made_for = self._runner.made_for
         more = {"ack": self._ack, "undo": self._history.can_undo, "redo": self._history.can_redo}
-        with self.hold_sync():
+        with self._lock, self.hold_sync():
             self._overlay = drawing.png(drawing.overlay(control, future))
+            self._masks = self._mask_pngs(control)
             self._scene = {
                 **drawing.scene(control, future),
                 **more,
                 "stale": made_for is not None and made_for != self._request,
             }
 
-    @traitlets.observe("prompt", "seed", "control_scale")
+    def _mask_pngs(self, control: MotionControl) -> list[bytes]:
+        """The masks as the browser gets them; each is packed once."""
+        digests = [_digest(thing.mask) for thing in control.things]
+        self._shown_masks = {
+            digest: self._shown_masks.get(digest) or drawing.mask_png(thing.mask)
+            for digest, thing in zip(digests, control.things, strict=True)
+        }
+        return [self._shown_masks[digest] for digest in digests]
+
+    @traitlets.observe(*SETTINGS)
     def _settings_changed(self, _change: Any = None) -> None:
+        runner = self._runner
+        larger = runner.carries_detail and min(runner.photo.size) > min(runner.image.size)
         self._settings = {
-            "prompt": self.prompt,
-            "seed": self.seed,
-            "control_scale": self.control_scale,
-            "predicts": self._runner.predictor is not None,
-            "renders": self._runner.renderer is not None,
+            **{name: getattr(self, name) for name in SETTINGS},
+            "predicts": runner.predicts,
+            "renders": runner.renders,
+            "sampling": runner.pipeline is not None,
+            "larger": "{} x {}".format(*runner.photo.size) if larger else "",
         }
         self._show()
 
     def _say(self, kind: str, text: str = "", details: str = "") -> None:
-        self._report = {"kind": kind, "text": text, "details": details}
+        with self._lock:
+            self._report = {"kind": kind, "text": text, "details": details}
 
     def _tell(self, error: BaseException) -> None:
         """Shows an error: our own messages as they are, others with their traceback."""
         self.error = error
-        if isinstance(error, ValueError | OSError) and str(error):
+        if isinstance(error, Cancelled):
+            self._say("done", str(error))
+        elif isinstance(error, ValueError | OSError) and str(error):
             self._say("error", str(error))
         else:
             self._say("error", f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
@@ -380,3 +548,17 @@ class DragCanvas(anywidget.AnyWidget):
         self.error = None
         report += [f"Warning: {entry.message}" for entry in caught if issubclass(entry.category, UserWarning)]
         self._say("done", " ".join([f"The {what} took {time.perf_counter() - start:.1f} s.", *report]))
+
+
+def _digest(mask: np.ndarray) -> bytes:
+    return hashlib.sha256(np.packbits(mask)).digest()
+
+
+def _named(text: str) -> Path:
+    """The path that a person typed. Raises ValueError for one that cannot be a file."""
+    if not text.strip():
+        raise ValueError("the file has no name; write one, such as control.json.")
+    path = Path(text.strip()).expanduser()
+    if not path.parent.is_dir():
+        raise ValueError(f"{path} cannot be used: there is no folder {path.parent}.")
+    return path

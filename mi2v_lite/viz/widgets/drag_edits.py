@@ -1,4 +1,4 @@
-"""What a hand does to a `MotionControl` on DragCanvas: draw, move, paint, undo (notebook 04).
+"""What a hand does to a `MotionControl` on DragCanvas: draw, move, lead, paint, undo (notebook 04).
 
 These are plain functions from one control to the next. All coordinates are pixels of the photo, whatever the size at
 which it is shown.
@@ -13,27 +13,33 @@ from typing import Any
 
 import numpy as np
 
-from mi2v_lite.control import Anchor, Drag, MotionControl, Point, resample
+from mi2v_lite.control import Anchor, Drag, MotionControl, Point, Thing, resample
+from mi2v_lite.viz.drawing import middle
+from mi2v_lite.viz.widgets import thing_edits
 
 MOST_POINTS = 16  # of a drag that is drawn in one stroke
 LONGEST_HISTORY = 100
 
 
-def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
+def edited(control: MotionControl, edit: Mapping[str, Any], frames: int = 15) -> MotionControl:
     """Makes the control that follows one edit.
 
     Args:
         control: what was drawn before.
-        edit: "do" and its arguments, plain data as a browser sends it. `index` counts from 0, `kind` is "drag" or
-            "anchor", and a `radius` of None stands for the default:
+        edit: "do" and its arguments, plain data as a browser sends it. `index` counts from 0, `kind` is "drag",
+            "anchor" or "thing", and a `radius` of None stands for the default:
             stroke (points, tolerance, radius): adds a drag along a hand's line, see `simplified`;
             drag (points, radius) and anchor (point, radius): add one;
             move (kind, index, by): moves it by (dx, dy), as far as the photo reaches;
             point (index, number, to): moves one point of a drag;
             radius (kind, index, radius) and delete (kind, index): change it, remove it;
             paint (points, size, erase): see `painted`; invert, unpaint: turn the brush round, remove it;
-            background: sets anchors everywhere but around the drags, see `MotionControl.anchor_background`;
-            clear: removes everything.
+            clear: removes everything;
+            carry (index, points, tolerance): leads a thing along a hand's line, wherever on the thing that began;
+            turn (index, by, times): turns a thing by an angle and scales it, beside what it already does;
+            layer (index, to): puts a thing before or behind others;
+            pace (kind, index, pace): see `thing_edits.paced`.
+        frames: N, the number of future frames.
 
     Returns:
         the new control; the old one stays as it is.
@@ -49,13 +55,19 @@ def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
             return replace(control, drags=[*control.drags, Drag(edit["points"], edit.get("radius"))])
         case "anchor":
             return replace(control, anchors=[*control.anchors, Anchor(edit["point"], edit.get("radius"))])
-        case "move" | "radius" | "delete":
-            return _with_thing(control, edit["kind"], edit["index"], edit)
-        case "point":
-            drag = _thing(control.drags, edit["index"], "drag")
-            points = list(drag.points)
-            points[edit["number"]] = edit["to"]
-            return replace(control, drags=_put(control.drags, edit["index"], [Drag(points, drag.radius)]))
+        case "move" | "point" | "radius" | "pace" | "delete" | "carry" | "turn":
+            kind, index = edit.get("kind", "thing"), edit["index"]
+            parts = getattr(control, f"{kind}s")
+            part = _part(parts, index, kind)
+            changed = {"drag": _drag, "anchor": _anchor, "thing": _thing}[kind]
+            new = [] if edit["do"] == "delete" else [changed(part, edit, control.size, frames)]
+            return replace(control, **{f"{kind}s": [*parts[:index], *new, *parts[index + 1 :]]})
+        case "layer":
+            things = list(control.things)
+            thing = _part(things, edit["index"], "thing")
+            things.remove(thing)
+            things.insert(edit["to"], thing)
+            return replace(control, things=things)
         case "paint":
             return replace(control, brush=painted(control, edit["points"], edit["size"], edit["erase"]))
         case "invert":
@@ -64,8 +76,6 @@ def edited(control: MotionControl, edit: Mapping[str, Any]) -> MotionControl:
             return replace(control, brush=_or_none(~control.brush))
         case "unpaint":
             return replace(control, brush=None)
-        case "background":
-            return control.anchor_background()
         case "clear":
             return MotionControl(control.size)
     raise ValueError(f"unknown edit {edit['do']!r}.")
@@ -146,7 +156,7 @@ def painted(control: MotionControl, points: Sequence[Point], size: float, erase:
 class History:
     """The controls so far, for undo and redo.
 
-    Brushes are kept as bits, so that a hundred of them, of 12 megapixels each, take 150 MB.
+    Masks are kept as bits, so that a hundred of them, of 12 megapixels each, take 150 MB.
 
     Args:
         control: the first state.
@@ -196,50 +206,91 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class _Packed:
-    """A control without its brush, and the brush as bits."""
+    """A control without its masks, and the masks as bits."""
 
     rest: MotionControl
-    bits: np.ndarray | None
+    brush: np.ndarray | None
+    things: tuple[tuple[np.ndarray, tuple[Drag, ...]], ...]
 
     def control(self) -> MotionControl:
-        if self.bits is None:
-            return self.rest
         width, height = self.rest.size
-        flat = np.unpackbits(self.bits, count=width * height)
-        return replace(self.rest, brush=flat.reshape(height, width).astype(bool))
+
+        def mask(bits: np.ndarray) -> np.ndarray:
+            return np.unpackbits(bits, count=width * height).reshape(height, width).astype(bool)
+
+        return replace(
+            self.rest,
+            brush=None if self.brush is None else mask(self.brush),
+            things=[Thing(mask(bits), drags) for bits, drags in self.things],
+        )
 
 
 def _packed(control: MotionControl, before: _Packed | None) -> _Packed:
-    bits = None if control.brush is None else np.packbits(control.brush)
-    if before is not None and bits is not None and np.array_equal(bits, before.bits):
-        bits = before.bits  # most edits leave the brush as it was, and share one copy
-    return _Packed(replace(control, brush=None), bits)
+    old = [] if before is None else [before.brush, *(bits for bits, _ in before.things)]
+
+    def packed(mask: np.ndarray) -> np.ndarray:
+        bits = np.packbits(mask)
+        # Most edits leave the masks as they were, and share one copy.
+        return next((same for same in old if same is not None and np.array_equal(same, bits)), bits)
+
+    return _Packed(
+        replace(control, brush=None, things=()),
+        None if control.brush is None else packed(control.brush),
+        tuple((packed(thing.mask), thing.drags) for thing in control.things),
+    )
 
 
-def _with_thing(control: MotionControl, kind: str, index: int, edit: Mapping[str, Any]) -> MotionControl:
-    """The control with one drag or anchor moved, with another radius, or removed."""
-    name = {"drag": "drags", "anchor": "anchors"}[kind]
-    things = getattr(control, name)
-    thing = _thing(things, index, kind)
-    if edit["do"] == "delete":
-        changed = []
-    elif edit["do"] == "radius":
-        changed = [replace(thing, radius=edit["radius"])]
-    elif kind == "drag":
-        changed = [replace(thing, points=_moved(thing.points, edit["by"], control.size))]
-    else:
-        changed = [replace(thing, point=_moved([thing.point], edit["by"], control.size)[0])]
-    return replace(control, **{name: _put(things, index, changed)})
+def _part(parts: Sequence[Any], index: int, kind: str) -> Any:
+    if not 0 <= index < len(parts):
+        raise ValueError(f"there is no {kind} number {index + 1}; there are {len(parts)}.")
+    return parts[index]
 
 
-def _thing(things: Sequence[Any], index: int, kind: str) -> Any:
-    if not 0 <= index < len(things):
-        raise ValueError(f"there is no {kind} number {index + 1}; there are {len(things)}.")
-    return things[index]
+def _drag(drag: Drag, edit: Mapping[str, Any], size: tuple[int, int], frames: int) -> Drag:
+    match edit["do"]:
+        case "move":
+            return replace(drag, points=_moved(drag.points, edit["by"], size))
+        case "point":
+            return replace(drag, points=_with_point(drag.points, edit))
+        case "radius":
+            return replace(drag, radius=edit["radius"])
+        case "pace":
+            return replace(drag, points=thing_edits.paced(drag.points, edit["pace"]))
+    raise ValueError(f"{edit['do']!r} is nothing that a drag can do.")
 
 
-def _put(things: Sequence[Any], index: int, changed: Sequence[Any]) -> list[Any]:
-    return [*things[:index], *changed, *things[index + 1 :]]
+def _anchor(anchor: Anchor, edit: Mapping[str, Any], size: tuple[int, int], frames: int) -> Anchor:
+    match edit["do"]:
+        case "move":
+            return replace(anchor, point=_moved([anchor.point], edit["by"], size)[0])
+        case "radius":
+            return replace(anchor, radius=edit["radius"])
+    raise ValueError(f"{edit['do']!r} is nothing that an anchor can do.")
+
+
+def _thing(thing: Thing, edit: Mapping[str, Any], size: tuple[int, int], frames: int) -> Thing:
+    points, (turn, scale) = thing_edits.path_of(thing), thing_edits.turn_and_scale(thing)
+    match edit["do"]:
+        case "carry":
+            line = np.asarray(edit["points"], np.float64)
+            points = simplified(line - line[0] + middle(thing), edit["tolerance"])
+        case "move":  # where the thing is taken to; it starts where it is in the photo
+            points = thing_edits.stretched(points, _moved([points[-1]], edit["by"], size)[0])
+        case "point":
+            points = _with_point(points, edit)
+        case "pace":
+            points = thing_edits.paced(points, edit["pace"])
+        case "turn":
+            turn, scale = turn + edit["by"], scale * edit["times"]
+        case _:
+            raise ValueError(f"{edit['do']!r} is nothing that a thing can do.")
+    return thing_edits.led(thing, points, turn, scale, size, frames)
+
+
+def _with_point(points: Sequence[Point], edit: Mapping[str, Any]) -> list[Point]:
+    points = list(points)
+    points[edit["number"]] = edit["to"]
+    return points
 
 
 def _moved(points: Sequence[Point], by: Point, size: tuple[int, int]) -> list[Point]:

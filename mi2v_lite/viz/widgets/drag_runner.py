@@ -3,46 +3,71 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from mi2v_lite.control import MotionControl
 from mi2v_lite.io import images
+from mi2v_lite.io.videos import write_video
 from mi2v_lite.models.autoencoder import factor
 from mi2v_lite.viz.drawing import png
-from mi2v_lite.viz.flow import flow_picture
-from mi2v_lite.viz.pictures import animation
+from mi2v_lite.viz.flow import colour_wheel, flow_to_rgb, longest
+from mi2v_lite.viz.pictures import to_image
 
-CLIP_WIDTH = 384  # pixels, of a square clip on the screen
-CLIP_FRAMES, CLIP_SECONDS = 24, 2  # on the screen; more frames would take seconds to pack
+CLIP_SECONDS = 2  # how long every clip plays on the page
+FIELD_GRID = 256  # pixels along the longer side of the field as the page shows it
+STILL = 0.1  # displacements up to this share of the longest are shown faintly over the photo
+
+
+class Cancelled(Exception):
+    """Somebody pressed Cancel."""
+
+
+# Called after each step of the work with words on what was done; it may raise `Cancelled`.
+Watch = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """All that a clip of one photo depends on, besides the weights.
+    """All that a motion depends on, besides the photo and the weights.
 
     Attributes:
         control: what is drawn.
         prompt: what is written.
         seed: of all randomness.
         control_scale: how strongly the control counts.
+        num_frames: the frames that the networks make, with the photo.
+        num_inference_steps: of each stage; None for the pipeline's own.
+        guidance_scale: of the prompt; None for the pipeline's own.
     """
 
     control: MotionControl
     prompt: str = ""
     seed: int = 0
     control_scale: float = 1.0
+    num_frames: int = 16
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
 
     @property
     def drawn(self) -> MotionControl | None:
         """The control, or None if nothing is drawn, so that only the prompt counts."""
         control = self.control
-        return control if control.drags or control.anchors or control.brush is not None else None
+        something = control.drags or control.anchors or control.things or control.brush is not None
+        return control if something else None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The arguments of both stages that are not left to the pipeline."""
+        chosen = {"num_inference_steps": self.num_inference_steps, "guidance_scale": self.guidance_scale}
+        return {name: value for name, value in chosen.items() if value is not None}
 
 
 class Runner:
@@ -51,6 +76,7 @@ class Runner:
     The arguments are those of `DragCanvas`.
 
     Attributes:
+        photo: the photo as it was given.
         image: the photo as the two functions see it.
         motion: the last motion, or None.
         clip: the last clip, or None.
@@ -64,75 +90,134 @@ class Runner:
         predict: Callable[..., Any] | None,
         render: Callable[..., Any] | None,
         size: int | None,
-        num_frames: int,
     ) -> None:
-        vae = getattr(pipeline, "vae", None)
-        self.size, self.num_frames = size, num_frames
-        if getattr(getattr(pipeline, "config", None), "detail", "none") == "carry":
-            self.image = images.bounded(photo, size or images.SHORT_SIDE)
+        self.pipeline, self.size = pipeline, size
+        self._predict, self._render = predict, render
+        self.take(photo)
+
+    def take(self, photo: Image.Image) -> None:
+        """Starts anew on another photo.
+
+        Args:
+            photo: the photo.
+        """
+        vae = getattr(self.pipeline, "vae", None)
+        if self.carries_detail:
+            image = images.bounded(photo, self.size or images.SHORT_SIDE)
         else:
-            short = size or (min(photo.size) if vae is None else vae.config.sample_size)
-            self.image = images.fitted(photo, short, 1 if vae is None else factor(vae))
-        self.predictor, self.renderer = predict, render
-        if pipeline is not None:
-            self.predictor = predict or self._predict_with(pipeline)
-            self.renderer = render or pipeline.render
+            short = self.size or (min(photo.size) if vae is None else vae.config.sample_size)
+            image = images.fitted(photo, short, 1 if vae is None else factor(vae))
+        self.photo, self.image = photo, image
         self.motion: Any = None
         self.clip: Any = None
         self.made_for: Request | None = None
         self._random: torch.Tensor | None = None  # the generator's state after predict, where render goes on
 
-    def _predict_with(self, pipeline: Any) -> Callable[..., Any]:
-        return lambda *inputs, **options: pipeline.predict_motion(*inputs, num_frames=self.num_frames, **options)
+    @property
+    def carries_detail(self) -> bool:
+        """Whether the pipeline makes clips of the photo's own size."""
+        return getattr(getattr(self.pipeline, "config", None), "detail", "none") == "carry"
 
-    def predict(self, request: Request) -> None:
+    @property
+    def predicts(self) -> bool:
+        """Whether there is something to predict with."""
+        return self._predict is not None or self.pipeline is not None
+
+    @property
+    def renders(self) -> bool:
+        """Whether there is something to render with."""
+        return self._render is not None or self.pipeline is not None
+
+    def predict(self, request: Request, watch: Watch = lambda done: None) -> None:
         """Makes `motion`.
 
         Args:
             request: what is asked for.
+            watch: hears of each step of a pipeline.
 
         Raises:
             ValueError: if there is nothing to predict with, or if nothing says what shall move.
+            Cancelled: if `watch` raised it.
         """
-        if self.predictor is None:
+        if not self.predicts:
             raise ValueError("there is nothing to predict with: make the canvas with pipeline=... or predict=...")
         control = request.control
-        if not (control.drags or control.brush is not None or request.prompt.strip()):
-            raise ValueError("nothing says what shall move: draw a drag, paint, or write a prompt.")
+        moves = control.drags or control.things or control.brush is not None or request.prompt.strip()
+        if not moves:
+            raise ValueError("nothing says what shall move: take hold of a thing, draw a drag, or write a prompt.")
         generator = torch.Generator().manual_seed(request.seed)
-        motion = self.predictor(
-            self.image, request.prompt, request.drawn, control_scale=request.control_scale, generator=generator
-        )
+        options = {"control_scale": request.control_scale, "generator": generator}
+        function = self._predict
+        if function is None:
+            function = self.pipeline.predict_motion
+            options |= {"num_frames": request.num_frames, "callback_on_step_end": _on_step(watch), **request.sampling}
+        motion = function(self.image, request.prompt, request.drawn, **options)
         flow_of(motion)  # refuses a wrong answer at once
+        watch("motion made")
         self.motion, self.made_for, self._random = motion, request, generator.get_state()
 
-    def render(self, request: Request) -> None:
+    def render(self, request: Request, full_size: bool = False, watch: Watch = lambda done: None) -> None:
         """Makes `clip` of the motion there is.
 
         Args:
             request: what is asked for.
+            full_size: whether a pipeline that carries detail makes the clip as large as the photo.
+            watch: hears of each step of a pipeline, and of each frame.
 
         Raises:
             ValueError: if there is nothing to render with.
+            Cancelled: if `watch` raised it.
         """
-        if self.renderer is None:
+        if not self.renders:
             raise ValueError("there is nothing to render with: make the canvas with pipeline=... or render=...")
         # One generator for both stages, as in `pipe(...)` and `mi2v animate`: the same seed gives the same clip.
         generator = torch.Generator().manual_seed(request.seed)
         if self._random is not None:
             generator.set_state(self._random)
-        self.clip = self.renderer(self.image, self.motion, request.prompt, generator=generator)
+        if self._render is not None:
+            clip = self._render(self.image, self.motion, request.prompt, generator=generator)
+        else:
+            options = {"generator": generator, "callback_on_step_end": _on_step(watch), **request.sampling}
+            if self.carries_detail:
+                options["output_type"] = "stream"  # so that it can be cancelled between two frames
+            image = self.photo if full_size and self.carries_detail else self.image
+            clip = self.pipeline.render(image, self.motion, request.prompt, **options)
+            if self.carries_detail:
+                clip.frames = [_collected(frames, watch) for frames in clip.frames]
+        watch("clip made")
+        self.clip = clip
 
-    def motion_picture(self) -> bytes:
-        """Returns the motion as a PNG."""
-        return png(flow_picture(self.image, flow_of(self.motion)))
+    def field(self) -> dict[str, Any]:
+        """What the page needs to show the motion over the photo.
 
-    def clip_picture(self) -> bytes:
-        """Returns the clip as an animated PNG."""
+        Returns:
+            "strip": a PNG with the N frames of the field below each other, in flow colours that fade where nothing
+            moves; "frames": N; "wheel": the legend as a PNG; "longest": the longest displacement in pixels of the
+            photo.
+        """
+        flow = flow_of(self.motion)
+        top = longest(flow)
+        height, width = flow.shape[-2:]
+        length = flow.norm(dim=1).nan_to_num(0).numpy()
+        alpha = (255 * np.clip(length / max(STILL * top, 1e-6), 0, 1)).astype(np.uint8)
+        tiles = np.dstack([flow_to_rgb(flow, top or 1.0).reshape(-1, width, 3), alpha.reshape(-1, width)])
+        share = min(1.0, FIELD_GRID / max(height, width))
+        size = (max(1, round(width * share)), len(flow) * max(1, round(height * share)))
+        return {
+            "strip": png(Image.fromarray(tiles).resize(size, Image.Resampling.BILINEAR)),
+            "frames": len(flow),
+            "wheel": png(colour_wheel(96)),
+            "longest": round(top * self.photo.width / width, 1),
+        }
+
+    def video(self) -> bytes:
+        """Returns the clip as the content of an MP4 file."""
         frames = _frames_of(self.clip)
-        shown = frames[:: max(1, len(frames) // CLIP_FRAMES)]
-        width = min(CLIP_WIDTH, round(CLIP_WIDTH * self.image.width / self.image.height))
-        return animation(shown, fps=len(shown) / CLIP_SECONDS, width=width, alt="The clip.").bytes()
+        shown = np.stack([np.asarray(to_image(frame)) for frame in frames])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            write_video(path, shown, max(1.0, len(shown) / CLIP_SECONDS))
+            return path.read_bytes()
 
     def command(self, photo: Path | None, request: Request, control: str, output: str = "clip.mp4") -> str:
         """Returns the command line that makes the same clip with the lite weights.
@@ -149,8 +234,14 @@ class Runner:
         if request.prompt:
             words += ["--prompt", request.prompt]
         words += ["--seed", str(request.seed)]
-        options = (("--control-scale", request.control_scale, 1.0), ("--frames", self.num_frames, 16))
-        for option, value, default in (*options, ("--size", self.size, None)):
+        options = (
+            ("--control-scale", request.control_scale, 1.0),
+            ("--frames", request.num_frames, 16),
+            ("--steps", request.num_inference_steps, None),
+            ("--guidance", request.guidance_scale, None),
+            ("--size", self.size, None),
+        )
+        for option, value, default in options:
             if value != default:
                 words += [option, f"{value:g}"]
         return shlex.join([*words, "-o", output])
@@ -183,3 +274,22 @@ def _frames_of(clip: Any) -> Any:
     frames = getattr(clip, "frames", clip)
     batch = isinstance(frames[0], list) or getattr(frames, "ndim", 4) == 5
     return frames[0] if batch else frames
+
+
+def _on_step(watch: Watch) -> Callable[..., dict]:
+    """`watch` as the `callback_on_step_end` of a pipeline."""
+
+    def callback(_pipeline: Any, step: int, _timestep: Any, tensors: dict) -> dict:
+        watch(f"step {step + 1}")
+        return tensors
+
+    return callback
+
+
+def _collected(frames: Iterator[np.ndarray], watch: Watch) -> list[Image.Image]:
+    """The frames of a stream, each of which is reported."""
+    collected = []
+    for frame in frames:
+        collected.append(Image.fromarray(frame))
+        watch(f"frame {len(collected)}")
+    return collected

@@ -1,68 +1,82 @@
-// The page of DragCanvas (widgets/drag_canvas.py). It shows what the kernel says is drawn, and asks for edits; it knows
-// nothing about motion. Every message carries a number, and the scene that answers it carries the same number. This is
-// the last part of one module: drag_controls.js and drag_scene.js come before it.
+// The page of DragCanvas (widgets/drag_canvas.py). It shows what the kernel says is drawn, and asks for edits. It knows
+// nothing about networks; but a thing under the hand, and the preview, it moves by itself. This is the last part of one
+// module.
 
-const SLOW = 1500; // milliseconds: the page says so when the kernel takes longer to answer
 const CLICK = 4; // CSS pixels: a press that moves less than this is a click
 const NEAR = { mouse: 9, pen: 12, touch: 20 }; // CSS pixels: how close a press must be to hit something
+const PREVIEW = 2000; // milliseconds: how long the preview takes to play once
+const SILENCE =
+  "The kernel does not answer yet. If another cell is running, what you do here waits for it. If the kernel was " +
+  "restarted, run this cell again.";
+const LOST = "The kernel was restarted and no longer knows this canvas. Run this cell again, then draw.";
 
 function render({ model, el }) {
-  const [width, height] = model.get("_size");
-  const view = Math.random().toString(36).slice(2);
-  const state = { tool: "drag", selected: null, stroke: null, clicks: [], grab: null, cursor: null };
-  let [number, answered, waiting, later, ghosts] = [0, 0, 0, null, []];
-  let [made, slow] = [0, 0]; // the number of the last predict or render; the clock that notices a busy kernel
+  let [width, height] = model.get("_size");
   let scene = model.get("_scene");
+  // The tool, what is selected, the line or box under the hand, clicked points of a drag, what Select pulls, the
+  // keyboard's cross, how a thing is held, what was asked of the outline, and the time of the preview.
+  const state = { tool: "thing", selected: null, stroke: null, clicks: [], grab: null, cursor: null };
+  Object.assign(state, { hold: null, settling: null, picking: null, mend: null, time: null });
+  let ghosts = []; // strokes that the kernel has not answered yet
+  let made = 0; // the number of the last predict or render
   let radius = null; // of new drags and anchors; null stands for the default
+  let [pieces, field] = [[], null]; // of the things, cut out; the motion
+  const link = connect(model, () => refresh());
 
-  // Messages. Trials show an edit under way; only one is on its way at a time, and the newest waits.
   function send(what, more = {}, ghost = null) {
-    if (!more.trial) later = null;
-    number += 1;
+    if (what === "predict" || what === "render") made = link.number + 1;
+    else if (!more.trial && what !== "cancel" && what !== "settings" && ui.view.value === "motion") look("drawing");
+    const number = link.send(what, more);
     if (ghost) ghosts.push({ ...ghost, number });
-    if (more.trial) waiting = number;
-    if (what === "predict" || what === "render") made = number;
-    model.send({ do: what, view, number, ...more });
-    slow ||= setTimeout(() => ((slow = -1), refresh()), SLOW);
-    refresh();
+    redraw();
+    return number;
   }
-  function attempt(what, more) {
-    if (waiting) later = [what, more];
-    else send(what, { ...more, trial: true });
-  }
+  const attempt = (what, more) => link.attempt(what, more);
+  const number = (input, least, whole) => {
+    if (input.value === "") return null;
+    const value = Math.max(least, Number(input.value) || 0);
+    return whole ? Math.floor(value) : value;
+  };
   const settings = () =>
-    send("settings", {
+    link.send("settings", {
       prompt: ui.prompt.value,
-      seed: Math.max(0, Math.floor(Number(ui.seed.value) || 0)),
-      control_scale: Math.max(0, Number(ui.scale.value) || 0),
+      seed: number(ui.seed, 0, true) ?? 0,
+      control_scale: number(ui.scale, 0) ?? 1,
+      num_frames: number(ui.frames, 2, true) ?? 16,
+      num_inference_steps: number(ui.steps, 1, true),
+      guidance_scale: number(ui.guidance, 0),
+      full_size: ui.full.checked,
     });
 
-  const ui = controls({ send, tool: choose, undo, remove, finish });
-  const photo = make("img.layer", { alt: "", draggable: false });
-  const overlay = make("img.layer", { alt: "", draggable: false });
-  const canvas = make("canvas.layer.canvas", {
+  const ui = controls({ send, tool: choose, mend: mendBy, undo, remove, finish, layer, preview: () => preview() });
+  const photo = make("img.mi2v-layer", { alt: "", draggable: false });
+  const overlay = make("img.mi2v-layer", { alt: "", draggable: false });
+  const canvas = make("canvas.mi2v-layer.mi2v-canvas", {
     tabIndex: 0,
     role: "application",
-    "aria-label": "Photo to draw motion on. Arrow keys move a cross, Space sets a point, Enter ends a drag, " +
-      "N selects the next thing, Delete removes it, Control Z undoes.",
+    "aria-label": "Photo to draw motion on. Arrow keys move a cross, Space presses there, Enter ends a drag, " +
+      "N selects the next part, brackets turn a thing, plus and minus scale it, Delete removes, Control Z undoes.",
     // JupyterLab's own keys would delete cells and insert others.
     "data-lm-suppress-shortcuts": "true",
   });
-  const stage = make("div.stage", {}, photo, overlay, canvas);
-  stage.style.aspectRatio = `${width} / ${height}`;
-  stage.style.width = `min(100%, ${Math.round(Math.min(640, (520 * width) / height))}px)`;
-  const hint = make("div.hint", {});
-  const status = make("div.status", { role: "status", "aria-live": "polite" });
-  const motion = make("img", { alt: "the predicted motion: tracks, colours of four frames, and their wheel" });
-  const clip = make("img", { alt: "the clip" });
-  const figure = (words, image) => make("figure", { hidden: true }, image, make("figcaption", { textContent: words }));
-  const results = make("div.results", {}, figure("Clip", clip), figure("Motion", motion));
-  const root = make("div.canvas-widget");
-  root.append(ui.top, ui.options, hint, stage, ui.make, ui.files, status, results);
+  const stage = make("div.mi2v-stage", {}, photo, overlay, canvas);
+  const hint = make("div.mi2v-hint", {});
+  const status = make("div.mi2v-status", { role: "status", "aria-live": "polite" });
+  const video = make("video", { controls: true, loop: true, muted: true, autoplay: true, playsInline: true, hidden: true });
+  video.setAttribute("aria-label", "the clip");
+  const empty = make("div.mi2v-empty", { textContent: "The clip will play here." });
+  const download = make("a.mi2v-download", { textContent: "Download clip.mp4", download: "clip.mp4", hidden: true });
+  const stale = make("span", { textContent: "made before the last changes", hidden: true });
+  const clip = make("div.mi2v-clip", {}, empty, video, make("div.mi2v-bar", {}, download, stale));
+  const root = make("div.mi2v-canvas-widget");
+  root.append(ui.top, ui.options, hint, make("div.mi2v-view", {}, stage, clip), ui.radiusHelp, ui.make, status, ui.settings);
   el.append(root);
+  const upload = (name, bytes) => link.send("photo", { name }, [bytes]);
+  ui.photo.append(pictureChooser(stage, upload, (text) => say({ kind: "error", text })));
 
   // Places. Pixel centres are whole numbers, so the photo reaches from -0.5 to its width - 0.5.
   const box = () => canvas.getBoundingClientRect();
+  const scale = () => canvas.clientWidth / width;
   const at = ([x, y]) => [((x + 0.5) * canvas.clientWidth) / width, ((y + 0.5) * canvas.clientHeight) / height];
   const inside = (x, y) =>
     [[x, width], [y, height]].map(([value, length]) => Math.round(Math.min(Math.max(value, 0), length - 1) * 100) / 100);
@@ -71,23 +85,147 @@ function render({ model, el }) {
     return inside(((event.clientX - left) / wide) * width - 0.5, ((event.clientY - top) / high) * height - 0.5);
   }
   const apart = (a, b) => Math.hypot(at(a)[0] - at(b)[0], at(a)[1] - at(b)[1]);
-  const thing = () => state.selected && scene[`${state.selected.kind}s`][state.selected.index];
+  const moved = (points) => points.some((point) => apart(point, points[0]) > CLICK);
+  const chosen = () => state.selected && scene[`${state.selected.kind}s`][state.selected.index];
+  const chosenThing = () => (state.selected?.kind === "thing" ? state.selected.index : -1);
+
+  // Things. A hold is {index, how, from, to, line}: "carry" draws a path anew, "move" takes a thing from where it ends,
+  // "turn" turns and scales it, "point" pulls a point of its path. It settles until the kernel's answer is there.
+  function poseFor(index) {
+    const thing = scene.things[index];
+    if (state.time !== null) return thing.path.length ? poseAt(thing.poses, state.time) : null;
+    for (const hold of [state.hold, state.settling]) {
+      if (hold?.index === index && hold.moved) return heldPose(thing, hold, [width, height]);
+    }
+    return thing.path.length ? thing.poses.at(-1) : null;
+  }
+  function handle() {
+    const thing = scene.things[chosenThing()];
+    if (!thing || state.time !== null) return null;
+    for (const hold of [state.hold, state.settling]) {
+      if (hold?.how !== "turn" || hold.index !== chosenThing()) continue;
+      return { edge: at(posed(poseFor(hold.index), thing.middle)), handle: at(hold.to) };
+    }
+    const pose = poseFor(chosenThing()) ?? thing.poses[0];
+    return handleOf(thing, pose, at, [canvas.clientWidth, canvas.clientHeight]);
+  }
+  /** What a press at a place takes hold of; null for nothing. */
+  function holdAt(point, near) {
+    const close = (other) => Math.hypot(...minus(at(other), at(point))) <= near + 3;
+    const grip = handle();
+    if (grip && Math.hypot(...minus(grip.handle, at(point))) <= near + 5) return { index: chosenThing(), how: "turn" };
+    const points = chosenThing() < 0 ? [] : scene.things[chosenThing()].points.slice(0, -1);
+    const which = points.findLastIndex(close);
+    if (which > 0) return { index: chosenThing(), how: "point", number: which };
+    const index = thingAt(pieces, poseFor, point);
+    if (index >= 0) return { index, how: scene.things[index].path.length ? "move" : "carry" };
+    // The place that a thing has left: from there its path is drawn anew.
+    const left = thingAt(pieces, () => null, point);
+    return left >= 0 ? { index: left, how: "carry" } : null;
+  }
+  function release(hold) {
+    const { index, how, from, to, line } = hold;
+    const by = minus(to, from);
+    if (!hold.moved) return;
+    let last;
+    if (how === "carry") last = send("carry", { index, points: line, tolerance: tolerance() });
+    else if (how === "move") last = send("move", { kind: "thing", index, by });
+    else if (how === "point") last = send("point", { kind: "thing", index, number: hold.number, to });
+    else last = send("turn", { index, by: hold.turn, times: hold.times });
+    state.settling = { ...hold, number: last };
+  }
+  function pull(hold, points) {
+    const tip = () => posed(scene.things[hold.index].poses.at(-1), scene.things[hold.index].middle);
+    for (const point of points) {
+      if (hold.how === "turn") {
+        const [now, start] = [minus(point, tip()), minus(hold.from, tip())];
+        const [a, b] = over(now, minus(hold.to, tip()));
+        hold.turn = (hold.turn ?? 0) + Math.atan2(b, a); // small steps, so that many turns can be counted
+        hold.times = Math.hypot(...now) / Math.hypot(...start);
+      }
+      hold.line.push(point);
+      hold.to = point;
+    }
+    hold.moved ||= apart(hold.from, hold.to) > CLICK;
+  }
+  function mendBy(how) {
+    state.mend = state.mend === how ? null : how;
+    refresh();
+  }
+  function mend(how, marks) {
+    const index = chosenThing();
+    state.picking = { number: send("thing", { ...marks, index: index < 0 ? null : index }), index };
+    if (how === "box") state.mend = null;
+  }
+  function layer(by) {
+    const [index, last] = [chosenThing(), scene.things.length - 1];
+    const to = by > 0 ? last : 0;
+    send("layer", { index, to });
+    state.selected = { kind: "thing", index: to };
+  }
+  const cutOuts = () => {
+    const masks = model.get("_masks") ?? [];
+    const now = scene.things.map((thing, index) => {
+      const old = pieces[index];
+      const same = old && old.bytes === masks[index] && old.colour === thing.colour;
+      return same ? old : null;
+    });
+    pieces = now;
+    if (!photo.complete || !photo.naturalWidth) return;
+    scene.things.forEach(async (thing, index) => {
+      if (now[index]) return;
+      const piece = await cutOut(masks[index], photo, thing, width);
+      if (now === pieces) pieces[index] = { ...piece, bytes: masks[index] };
+      redraw();
+    });
+  };
 
   function draw() {
-    const ratio = window.devicePixelRatio;
-    const [wide, high] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
-    if (canvas.width !== wide || canvas.height !== high) [canvas.width, canvas.height] = [wide, high];
-    const context = canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, wide, high);
-    const live = state.stroke ? [{ points: state.stroke, ...brush() }] : [];
+    const size = [canvas.clientWidth, canvas.clientHeight];
+    const context = sharp(canvas, ...size);
+    const view = ui.view.value;
+    const selected = state.time === null ? state.selected : null;
+    if (view === "motion" && field) {
+      paintField(context, { field, time: state.time ?? 1, opacity: Number(ui.opacity.value), size });
+      return;
+    }
+    if (view === "photo" && state.time === null) return;
+    const outlined = state.time === null;
+    paintThings(context, { pieces, poseFor, scale: scale(), selected: chosenThing(), outlined });
+    if (!outlined) {
+      paintSquares(context, { scene, photo, width, at, scale: scale(), time: state.time });
+      return;
+    }
+    const live = [];
+    if (state.stroke) live.push(state.mend === "box" ? { box: state.stroke } : { points: state.stroke, ...brush() });
     if (state.clicks.length) live.push({ points: state.clicks });
+    if (state.hold?.how === "carry" && state.hold.moved) live.push({ points: state.hold.line });
+    if (state.picking?.line) live.push({ points: state.picking.line });
     const cursor = document.activeElement === canvas ? state.cursor : null;
-    const scale = canvas.clientWidth / width;
-    paintScene(context, { scene, at, scale, selected: state.selected, ghosts: [...ghosts, ...live], cursor });
+    paintScene(context, { scene, at, scale: scale(), selected, ghosts: [...ghosts, ...live], cursor });
+    const grip = handle();
+    if (grip) paintHandle(context, grip);
   }
   let asked = 0;
   const redraw = () => (asked ||= requestAnimationFrame(() => ((asked = 0), draw())));
+
+  // The preview: time runs from 0 to 1 and again.
+  function preview(on = state.time === null) {
+    const start = performance.now();
+    state.time = on ? 0 : null;
+    const tick = () => {
+      if (state.time === null || !root.isConnected) return;
+      state.time = Math.min(1, (((performance.now() - start) % (1.25 * PREVIEW)) / PREVIEW)); // and rests at its end
+      draw();
+      requestAnimationFrame(tick);
+    };
+    tick();
+    refresh();
+  }
+  function look(view) {
+    ui.view.value = view;
+    refresh();
+  }
 
   // What the tools do.
   const painting = () => state.tool === "paint" || state.tool === "erase";
@@ -96,13 +234,14 @@ function render({ model, el }) {
   function choose(tool) {
     if (state.clicks.length > 1) finish();
     else cancel();
-    state.tool = tool;
-    if (tool !== "select") state.selected = null;
+    Object.assign(state, { tool, mend: null });
+    if (tool !== "select" && !(tool === "thing" && chosenThing() >= 0)) state.selected = null;
+    if (ui.view.value !== "drawing") look("drawing");
     refresh();
   }
   function cancel() {
-    const busy = state.clicks.length || state.grab || state.stroke;
-    Object.assign(state, { clicks: [], grab: null, stroke: null });
+    const busy = state.clicks.length || state.grab || state.stroke || state.hold;
+    Object.assign(state, { clicks: [], grab: null, stroke: null, hold: null, picking: null });
     if (busy) send("look");
     refresh();
   }
@@ -121,51 +260,92 @@ function render({ model, el }) {
     state.selected = null;
     refresh();
   }
-  /** A click, or Space at the keyboard's cross. */
-  function tap(point, near = NEAR.mouse) {
+  /** A click, or Space at the keyboard's cross. `marks`: whether it adds to the outline, or takes away. */
+  function tap(point, near = NEAR.mouse, marks = state.mend) {
     if (state.tool === "anchor") send("anchor", { point, radius });
     else if (painting()) send("paint", { points: [point], ...brush() }, { points: [point], ...brush() });
-    else if (state.tool === "select") state.selected = hit(scene, at, at(point), near, state.selected);
-    else if (state.clicks.length && apart(point, state.clicks.at(-1)) <= near) finish();
+    else if (state.tool === "select" || state.tool === "thing") {
+      if (marks === "add" || marks === "take") mend(marks, { [marks === "add" ? "points" : "not_points"]: [point] });
+      else if (state.tool === "select") state.selected = hit(scene, at, at(point), near, state.selected);
+      else pick(point);
+    } else if (state.clicks.length && apart(point, state.clicks.at(-1)) <= near) finish();
     else state.clicks.push(point);
     refresh();
+  }
+  /** Asks for the thing at a place, or selects the one that is there. */
+  function pick(point) {
+    const index = thingAt(pieces, poseFor, point);
+    if (index >= 0) state.selected = { kind: "thing", index };
+    else {
+      state.selected = null;
+      state.picking = { index: -1, number: send("thing", { points: [point] }) };
+    }
   }
 
   canvas.onpointerdown = (event) => {
     if (!event.isPrimary || event.button !== 0) return;
     canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
+    if (state.time !== null) preview(false);
+    if (ui.view.value !== "drawing") look("drawing");
     const point = place(event);
+    const near = NEAR[event.pointerType] ?? NEAR.mouse;
     state.cursor = null;
-    if (state.tool === "select") {
-      state.selected = hit(scene, at, at(point), NEAR[event.pointerType] ?? NEAR.mouse, state.selected);
-      if (state.selected) state.grab = { ...state.selected, from: point, to: point };
-    } else state.stroke = [point];
+    if (state.tool !== "select" && state.tool !== "thing") state.stroke = [point];
+    else {
+      const marks = chosenThing() < 0 ? null : event.shiftKey ? "add" : event.altKey ? "take" : null;
+      const found = state.tool === "select" ? hit(scene, at, at(point), near, state.selected) : null;
+      const hold = found ? null : holdAt(point, near);
+      if (marks || state.mend) state.stroke = [point];
+      else if (found) {
+        state.selected = found;
+        state.grab = { ...found, from: point, to: point };
+      } else if (hold) {
+        state.selected = { kind: "thing", index: hold.index };
+        state.hold = { ...hold, from: point, to: point, line: [point] };
+      } else if (state.tool === "thing") {
+        pick(point);
+        state.picking.line = [point]; // it may be pulled before its outline is there
+        state.picking.down = true;
+      } else state.selected = null;
+      state.marks = marks ?? state.mend;
+    }
     refresh();
   };
   canvas.onpointermove = (event) => {
     if (!event.isPrimary) return;
-    if (state.stroke) {
-      // A pen gives many places between two frames, and all of them are kept.
-      const events = event.getCoalescedEvents?.() ?? [];
-      for (const each of events.length ? events : [event]) state.stroke.push(place(each));
+    // A pen gives many places between two frames, and all of them are kept.
+    const events = event.getCoalescedEvents?.() ?? [];
+    const points = (events.length ? events : [event]).map(place);
+    if (state.hold) pull(state.hold, points);
+    else if (state.picking?.down) state.picking.line.push(...points);
+    else if (state.stroke) {
+      state.stroke.push(...points);
       if (state.tool === "drag" && !state.clicks.length && moved(state.stroke)) {
         attempt("stroke", { points: state.stroke, tolerance: tolerance(), radius });
       }
     } else if (state.grab) {
-      state.grab.to = place(event);
-      if (apart(state.grab.from, state.grab.to) > CLICK) attempt(...pull());
+      state.grab.to = points.at(-1);
+      if (apart(state.grab.from, state.grab.to) > CLICK) attempt(...grabbed());
     } else if (state.clicks.length) {
-      attempt("drag", { points: [...state.clicks, place(event)], radius });
+      attempt("drag", { points: [...state.clicks, points.at(-1)], radius });
     } else return;
     redraw();
   };
   canvas.onpointerup = (event) => {
-    if (!event.isPrimary || !(state.stroke || state.grab)) return;
-    const { stroke, grab, clicks } = state;
-    Object.assign(state, { stroke: null, grab: null });
-    if (grab) {
-      if (apart(grab.from, grab.to) > CLICK) send(...pull(grab));
+    if (!event.isPrimary) return;
+    const { stroke, grab, clicks, hold } = state;
+    Object.assign(state, { stroke: null, grab: null, hold: null });
+    if (state.picking) state.picking.down = false;
+    if (hold) release(hold);
+    else if (grab) {
+      if (apart(grab.from, grab.to) > CLICK) send(...grabbed(grab));
+    } else if (!stroke) return;
+    else if (state.tool === "thing" || state.tool === "select") {
+      const [[x, y], [x2, y2]] = [stroke[0], stroke.at(-1)];
+      const corners = [Math.min(x, x2), Math.min(y, y2), Math.max(x, x2), Math.max(y, y2)];
+      if (state.marks !== "box") tap(stroke.at(-1), NEAR[event.pointerType], state.marks);
+      else if (moved(stroke)) mend("box", { box: corners });
     } else if (painting()) send("paint", { points: stroke, ...brush() }, { points: stroke, ...brush() });
     else if (state.tool === "drag" && !clicks.length && moved(stroke)) {
       send("stroke", { points: stroke, tolerance: tolerance(), radius }, { points: stroke });
@@ -173,8 +353,7 @@ function render({ model, el }) {
     refresh();
   };
   canvas.onpointercancel = cancel;
-  const moved = (points) => points.some((point) => apart(point, points[0]) > CLICK);
-  function pull(grab = state.grab) {
+  function grabbed(grab = state.grab) {
     const { kind, index, number: which, from, to } = grab;
     if (which !== undefined) return ["point", { kind, index, number: which, to }];
     return ["move", { kind, index, by: [to[0] - from[0], to[1] - from[1]] }];
@@ -184,7 +363,7 @@ function render({ model, el }) {
     const step = Math.max(1, Math.round(Math.max(width, height) / 128));
     if (state.tool === "select" && state.selected) {
       const { kind, index, number: which } = state.selected;
-      const [x, y] = which === undefined ? [] : thing().points[which];
+      const [x, y] = which === undefined ? [] : chosen().points[which];
       if (which === undefined) send("move", { kind, index, by: [dx * step, dy * step], merge: true });
       else send("point", { kind, index, number: which, to: inside(x + dx * step, y + dy * step), merge: true });
       return;
@@ -194,7 +373,7 @@ function render({ model, el }) {
     if (state.clicks.length) attempt("drag", { points: [...state.clicks, state.cursor], radius });
   }
   function next() {
-    const all = ["drag", "anchor"].flatMap((kind) => scene[`${kind}s`].map((_, index) => ({ kind, index })));
+    const all = ["thing", "drag", "anchor"].flatMap((kind) => scene[`${kind}s`].map((_, index) => ({ kind, index })));
     const now = all.findIndex(({ kind, index }) => kind === state.selected?.kind && index === state.selected.index);
     if (all.length) {
       choose("select");
@@ -204,6 +383,7 @@ function render({ model, el }) {
   canvas.onkeydown = (event) => {
     const far = event.shiftKey ? 8 : 1;
     const arrows = { ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far] };
+    const turns = { "[": [-1, 1], "]": [1, 1], "-": [0, 1 / 1.05], "+": [0, 1.05], "=": [0, 1.05] };
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const command = event.ctrlKey || event.metaKey;
     if (command && key === "z" && event.shiftKey) send("redo");
@@ -211,7 +391,10 @@ function render({ model, el }) {
     else if (command && key === "y") send("redo");
     else if (command || event.altKey) return;
     else if (arrows[key]) nudge(...arrows[key]);
-    else if (key === " ") tap((state.cursor ??= inside((width - 1) / 2, (height - 1) / 2)));
+    else if (turns[key] && chosenThing() >= 0) {
+      const [by, times] = [(turns[key][0] * Math.PI) / 36, turns[key][1]];
+      send("turn", { kind: "thing", index: chosenThing(), by, times, merge: true });
+    } else if (key === " ") tap((state.cursor ??= inside((width - 1) / 2, (height - 1) / 2)));
     else if (key === "Enter") finish();
     else if (key === "Escape") cancel();
     else if (key === "Delete" || key === "Backspace") remove();
@@ -225,76 +408,147 @@ function render({ model, el }) {
 
   // Fields. The radius belongs to what is selected, or else to what is drawn next.
   const chosenRadius = () => (Number(ui.radius.value) > 0 ? Number(ui.radius.value) : null);
+  const hasRadius = () => state.selected && state.selected.kind !== "thing";
   ui.radius.oninput = () => {
-    if (thing()) attempt("radius", { ...state.selected, radius: chosenRadius() });
+    if (hasRadius()) attempt("radius", { ...state.selected, radius: chosenRadius() });
     else radius = chosenRadius();
     refresh();
   };
-  ui.radius.onchange = () => thing() && send("radius", { ...state.selected, radius: chosenRadius() });
+  ui.radius.onchange = () => hasRadius() && send("radius", { ...state.selected, radius: chosenRadius() });
   ui.brush.oninput = () => refresh();
-  ui.flow.onchange = () => (overlay.style.visibility = ui.flow.checked ? "visible" : "hidden");
-  ui.prompt.onchange = ui.seed.onchange = ui.scale.onchange = settings;
-  const shorter = Math.min(width, height);
-  Object.assign(ui.radius, { max: shorter / 2, step: shorter / 256, value: 0 });
-  Object.assign(ui.brush, { min: Math.max(1, Math.round(shorter / 64)), max: Math.round(shorter / 2), value: shorter / 8 });
+  ui.view.onchange = () => refresh();
+  ui.opacity.oninput = () => redraw();
+  ui.pace.onchange = () => {
+    if (ui.pace.value) send("pace", { kind: state.selected.kind, index: state.selected.index, pace: ui.pace.value });
+    ui.pace.value = "";
+  };
+  for (const input of [ui.prompt, ui.seed, ui.scale, ui.frames, ui.steps, ui.guidance, ui.full]) input.onchange = settings;
+
+  /** Brings the page to the size of the photo. */
+  function fit() {
+    [width, height] = model.get("_size");
+    stage.style.aspectRatio = empty.style.aspectRatio = `${width} / ${height}`;
+    root.style.setProperty("--widest", `${Math.round(Math.min(640, (560 * width) / height))}px`);
+    const shorter = Math.min(width, height);
+    Object.assign(ui.radius, { max: shorter / 2, step: shorter / 256, value: 0 });
+    Object.assign(ui.brush, { min: Math.max(1, Math.round(shorter / 64)), max: Math.round(shorter / 2), value: shorter / 8 });
+    Object.assign(state, { selected: null, clicks: [], stroke: null, hold: null, settling: null, picking: null });
+    radius = null;
+    pieces = [];
+  }
 
   /** Brings all that is shown in line with scene and state. */
   function refresh() {
-    if (!thing()) state.selected = null;
+    if (!chosen()) state.selected = null;
+    const anything = scene.things.length || scene.drags.length || scene.anchors.length || scene.painted !== null;
+    const moves = scene.drags.length || scene.things.some((thing) => thing.path.length);
+    const kind = state.selected?.kind;
+    if (!anything || state.tool === "paint" || state.tool === "erase") state.mend = null;
     for (const [name, button] of Object.entries(ui.tools)) button.setAttribute("aria-pressed", name === state.tool);
+    for (const [name, button] of Object.entries(ui.mends)) {
+      button.setAttribute("aria-pressed", name === state.mend);
+      button.disabled = name !== "box" && kind !== "thing";
+    }
     ui.undo.disabled = !scene.undo && !state.clicks.length;
     ui.redo.disabled = !scene.redo;
     ui.delete.disabled = !state.selected;
-    ui.clear.disabled = !(scene.drags.length || scene.anchors.length || scene.painted !== null);
-    ui.background.disabled = !scene.drags.length;
+    ui.clear.disabled = !anything;
+    ui.background.disabled = !moves;
+    ui.preview.disabled = !moves;
+    ui.preview.setAttribute("aria-pressed", state.time !== null);
+    ui.preview.textContent = state.time === null ? "\u25B6 Preview" : "\u25A0 Preview";
     ui.invert.disabled = ui.unpaint.disabled = scene.painted === null;
     ui.brushFields.hidden = !painting();
-    ui.radiusField.hidden = painting();
+    ui.mendFields.hidden = !(state.tool === "thing" || kind === "thing");
+    ui.layers.hidden = kind !== "thing" || scene.things.length < 2;
+    ui.radiusField.hidden = !(state.tool === "drag" || state.tool === "anchor" || hasRadius());
+    ui.radiusHelp.hidden = ui.radiusField.hidden;
+    ui.pace.hidden = !(kind === "drag" || (kind === "thing" && chosen().path.length));
     ui.finish.hidden = state.clicks.length < 2;
-    if (document.activeElement !== ui.radius) ui.radius.value = (thing() ? thing().radius : radius) ?? 0;
+    ui.opacityField.hidden = ui.view.value !== "motion";
+    overlay.style.visibility = ui.view.value === "drawing" && state.time === null ? "visible" : "hidden";
+    if (document.activeElement !== ui.radius) ui.radius.value = (hasRadius() ? chosen().radius : radius) ?? 0;
     ui.radiusText.textContent = chosenRadius() ? `${chosenRadius().toFixed(0)} px` : `auto (${scene.auto.toFixed(0)} px)`;
     ui.brushText.textContent = `${ui.brush.value} px`;
-    const busy = model.get("_report").kind === "busy";
-    ui.predict.disabled = ui.render.disabled = busy || made > answered;
-    const words = [TOOLS[state.tool][1]];
-    if (scene.painted !== null) words.push(`Painted: ${((100 * scene.painted) / (width * height)).toFixed(1)} %.`);
-    const held = scene.drags.flatMap((drag, index) => (drag.held ? [index + 1] : []));
-    if (held.length) words.push(`Not painted where it starts, so still: drag ${held.join(", ")}.`);
-    if (slow < 0) words.splice(0, words.length, "The kernel is busy. What you draw now waits for it.");
-    hint.textContent = words.join(" ");
-    canvas.style.cursor = state.tool === "select" ? "default" : "crosshair";
-    results.classList.toggle("mi2v-stale", scene.stale);
-    results.title = scene.stale ? "made before the last changes" : "";
+    const busy = model.get("_report").kind === "busy" || made > link.answered;
+    ui.predict.disabled = ui.render.disabled = busy;
+    ui.cancel.hidden = !busy;
+    hint.textContent = words();
+    hint.classList.toggle("mi2v-warning", link.silent || link.lost);
+    canvas.style.cursor = state.tool === "select" ? "default" : state.tool === "thing" ? "grab" : "crosshair";
+    clip.classList.toggle("mi2v-stale", scene.stale);
+    stale.hidden = !(scene.stale && !video.hidden);
     redraw();
+  }
+  function words() {
+    if (link.lost) return LOST;
+    if (link.silent) return SILENCE;
+    if (state.picking) return "Looking for the outline of the thing.";
+    const say = [state.mend ? `${MENDS[state.mend][1]}.` : TOOLS[state.tool][1]];
+    if (state.tool === "thing" && !state.mend && chosenThing() >= 0 && !chosen().path.length) {
+      say.splice(0, 1, "Now pull the thing to where it shall go. If its outline is wrong, use Add, Take away or Box.");
+    }
+    if (scene.painted !== null) say.push(`Painted: ${((100 * scene.painted) / (width * height)).toFixed(1)} %.`);
+    const held = scene.drags.flatMap((drag, index) => (drag.held ? [index + 1] : []));
+    if (held.length) say.push(`Not painted where it starts, so still: drag ${held.join(", ")}.`);
+    return say.join(" ");
   }
 
   // What the kernel says.
   const urls = new Map();
-  function picture(name, image, type) {
-    const show = () => {
-      const bytes = model.get(name);
-      URL.revokeObjectURL(urls.get(name));
-      if (image.parentElement.tagName === "FIGURE") image.parentElement.hidden = !bytes?.byteLength;
-      if (!bytes?.byteLength) return;
-      urls.set(name, URL.createObjectURL(new Blob([bytes], { type })));
-      image.src = urls.get(name);
-    };
-    show();
-    return [`change:${name}`, show];
+  function address(name, type) {
+    const bytes = model.get(name);
+    URL.revokeObjectURL(urls.get(name));
+    urls.set(name, bytes?.byteLength ? URL.createObjectURL(new Blob([bytes], { type })) : "");
+    return urls.get(name);
   }
-  let ticking = 0;
-  function report() {
-    const { kind, text, details } = model.get("_report");
+  function showPhoto() {
+    fit();
+    photo.src = address("_photo", "image/jpeg");
+  }
+  photo.onload = () => {
+    cutOuts();
+    refresh();
+  };
+  function showOverlay() {
+    overlay.src = address("_overlay", "image/png");
+  }
+  async function showField() {
+    const now = model.get("_field");
+    field = null;
+    ui.view.options[1].disabled = !now.frames;
+    if (!now.frames) {
+      if (ui.view.value === "motion") look("drawing");
+      return;
+    }
+    const decoded = (bytes) => createImageBitmap(new Blob([bytes], { type: "image/png" }));
+    const [strip, wheel] = await Promise.all([decoded(now.strip), decoded(now.wheel)]);
+    field = { ...now, strip, wheel };
+    if (made) look("motion"); // it was asked for on this page
+    redraw();
+  }
+  function showClip() {
+    const source = address("_clip", "video/mp4");
+    video.hidden = download.hidden = !source;
+    empty.hidden = Boolean(source);
+    if (source) video.src = download.href = source;
+    else video.removeAttribute("src");
+    refresh();
+  }
+  let [ticking, began] = [0, 0];
+  const report = () => say(model.get("_report"));
+  function say({ kind, text, details }) {
     clearInterval(ticking);
     status.className = `mi2v-status mi2v-${kind || "quiet"}`;
     const words = make("span", { textContent: text ?? "" });
     status.replaceChildren(words);
     refresh();
-    if (kind === "busy") {
-      const start = performance.now();
-      ticking = setInterval(() => {
-        words.textContent = `${text}, ${((performance.now() - start) / 1000).toFixed(0)} s`;
-      }, 1000);
+    if (kind !== "busy") began = 0;
+    else {
+      began ||= performance.now();
+      const tick = () => (words.textContent = `${text}, ${((performance.now() - began) / 1000).toFixed(0)} s`);
+      tick();
+      ticking = setInterval(tick, 1000);
     }
     if (details && kind === "error") {
       status.append(make("details", {}, make("summary", { textContent: "where" }), make("pre", { textContent: details })));
@@ -302,51 +556,65 @@ function render({ model, el }) {
   }
   function show() {
     scene = model.get("_scene");
-    const [from, last] = scene.ack ?? [];
-    if (from === view) {
-      answered = last;
-      if (answered === number) {
-        clearTimeout(slow);
-        slow = 0;
-      }
-      ghosts = ghosts.filter((ghost) => ghost.number > answered);
-      if (answered >= waiting) waiting = 0;
-      if (!waiting && later) {
-        const [what, more] = later;
-        later = null;
-        send(what, { ...more, trial: true });
-      }
-    }
+    link.hear(scene.ack);
+    ghosts = ghosts.filter((ghost) => ghost.number > link.answered);
+    if (state.settling?.number <= link.answered) state.settling = null;
+    if (state.hold && !scene.things[state.hold.index]) state.hold = null;
+    cutOuts();
+    if (state.picking && state.picking.number <= link.answered) picked();
     refresh();
   }
+  /** The kernel has found a thing. If it was pulled meanwhile, it goes along. */
+  function picked() {
+    const { index: mended, line, down } = state.picking;
+    const failed = model.get("_report").kind === "error";
+    state.picking = null;
+    if (failed) return;
+    const index = mended < 0 ? scene.things.length - 1 : mended;
+    state.selected = { kind: "thing", index };
+    if (!line) return;
+    const hold = { index, how: "carry", from: line[0], to: line[0], line: [] };
+    pull(hold, line);
+    if (down) state.hold = hold;
+    else release(hold);
+  }
   function fill() {
-    const { prompt, seed, control_scale, predicts, renders } = model.get("_settings");
-    for (const [input, value] of [[ui.prompt, prompt], [ui.seed, seed], [ui.scale, control_scale]]) {
-      if (document.activeElement !== input) input.value = value;
-    }
-    ui.make.hidden = !(predicts || renders);
-    ui.predict.hidden = !predicts;
-    ui.render.hidden = !renders;
+    const now = model.get("_settings");
+    const values = [
+      [ui.prompt, now.prompt], [ui.seed, now.seed], [ui.scale, now.control_scale], [ui.frames, now.num_frames],
+      [ui.steps, now.num_inference_steps ?? ""], [ui.guidance, now.guidance_scale ?? ""],
+    ];
+    for (const [input, value] of values) if (document.activeElement !== input) input.value = value;
+    ui.full.checked = now.full_size;
+    ui.fullText.textContent = now.larger;
+    ui.fullField.hidden = !now.larger;
+    ui.sampling.hidden = !now.sampling;
+    ui.make.hidden = !(now.predicts || now.renders);
+    ui.predict.hidden = !now.predicts;
+    ui.render.hidden = clip.hidden = !now.renders;
   }
   const listeners = [
+    ["change:_photo", showPhoto],
+    ["change:_overlay", showOverlay],
     ["change:_scene", show],
     ["change:_report", report],
     ["change:_settings", fill],
-    picture("_photo", photo, "image/jpeg"),
-    picture("_overlay", overlay, "image/png"),
-    picture("_motion_picture", motion, "image/png"),
-    picture("_clip_picture", clip, "image/png"),
+    ["change:_field", showField],
+    ["change:_clip", showClip],
   ];
   for (const [event, listener] of listeners) model.on(event, listener);
+  showPhoto();
+  showOverlay();
   fill();
   report();
-  refresh();
+  showField();
+  showClip();
   const watcher = new ResizeObserver(redraw);
   watcher.observe(stage);
   return () => {
     watcher.disconnect();
     clearInterval(ticking);
-    clearTimeout(slow);
+    link.close();
     for (const [event, listener] of listeners) model.off(event, listener);
     for (const url of urls.values()) URL.revokeObjectURL(url);
   };

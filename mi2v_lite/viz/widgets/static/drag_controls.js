@@ -1,81 +1,122 @@
-// The buttons and fields of DragCanvas. This is the first part of one module: drag_scene.js and drag_canvas.js follow.
+// The buttons and fields of DragCanvas. It stands between page.js and drag_link.js in one module.
 
 const TOOLS = {
-  drag: ["Drag", "Press and draw the way of a thing. Or click points; click the last again, or press Enter, to end."],
+  thing: [
+    "Thing",
+    "Press on a thing and pull it where it shall go; it moves whole. The round handle turns it and makes it larger.",
+  ],
+  drag: ["Drag", "Press and draw the way of a spot. Or click points; click the last again, or press Enter, to end."],
   anchor: ["Anchor", "Click what shall stay where it is."],
   paint: ["Paint", "Paint what may move; all else will stay still."],
   erase: ["Erase", "Take away from what is painted."],
-  select: ["Select", "Click a drag or an anchor; pull it or one of its points. Keys: N next, arrows, Delete."],
+  select: [
+    "Select",
+    "Click a thing, a drag or an anchor; pull it or one of its points. Keys: N next, arrows move, [ ] turn, + - scale.",
+  ],
 };
+const MENDS = {
+  add: ["Add", "Click what also belongs to the thing (or hold Shift and click)"],
+  take: ["Take away", "Click what does not belong to the thing (or hold Alt and click)"],
+  box: ["Box", "Draw a box around the whole thing"],
+};
+const PACES = ["even", "starts slowly", "ends slowly", "starts and ends slowly"];
+const VIEWS = { drawing: "what I drew", motion: "the predicted motion", photo: "nothing" };
 
-/** A DOM element: tag.class, properties, children. */
-function make(tag, properties = {}, ...children) {
-  const [name, ...classes] = tag.split(".");
-  const element = document.createElement(name);
-  element.classList.add(...classes.map((each) => `mi2v-${each}`));
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in element && !key.startsWith("aria")) element[key] = value;
-    else element.setAttribute(key, value);
-  }
-  element.append(...children);
-  return element;
-}
-
-/** A toolbar of buttons and labelled fields. Everything on the page but the photo. */
+/** A toolbar of buttons and labelled fields. Everything on the page but photo and clip. */
 function controls(act) {
   const button = (label, title, does) => make("button", { textContent: label, title, type: "button", onclick: does });
-  const field = (label, input, ...more) => make("label.field", {}, make("span", { textContent: label }), input, ...more);
+  const field = (label, input, ...more) =>
+    make("label.mi2v-field", {}, make("span", { textContent: label }), input, ...more);
   const range = (min, max, step) => make("input", { type: "range", min, max, step });
-  const tools = Object.fromEntries(
-    Object.entries(TOOLS).map(([name, [label, hint]]) => [name, button(label, hint, () => act.tool(name))]),
-  );
+  const number = (min, step, placeholder = "") => make("input", { type: "number", min, step, placeholder });
+  const choice = (options) => make("select", {}, ...options.map(([value, text]) => make("option", { value, textContent: text })));
+  const group = (label, ...children) => make("span.mi2v-group", { role: "group", "aria-label": label }, ...children);
+  const several = (table, does) =>
+    Object.fromEntries(Object.entries(table).map(([name, [label, hint]]) => [name, button(label, hint, () => does(name))]));
+
   const ui = {
-    tools,
+    tools: several(TOOLS, act.tool),
+    mends: several(MENDS, act.mend),
     undo: button("Undo", "Ctrl+Z", act.undo),
     redo: button("Redo", "Ctrl+Shift+Z", () => act.send("redo")),
-    delete: button("Delete", "the selected drag or anchor", act.remove),
-    clear: button("Clear all", "drags, anchors and brush; can be undone", () => act.send("clear")),
-    background: button("Anchor background", "holds all but what is dragged; can be undone", () => act.send("background")),
+    delete: button("Delete", "what is selected", act.remove),
+    clear: button("Clear all", "things, drags, anchors and brush; can be undone", () => act.send("clear")),
+    background: button("Anchor background", "holds all but what moves; can be undone", () => act.send("background")),
     finish: button("Finish drag", "Enter", act.finish),
+    pace: choice([["", "Speed"], ...PACES.map((pace) => [pace, pace])]),
+    front: button("To the front", "before the other things", () => act.layer(+1)),
+    back: button("To the back", "behind the other things", () => act.layer(-1)),
     radius: range(0, 1, 0.01),
     radiusText: make("output"),
     brush: range(1, 2, 1),
     brushText: make("output"),
     invert: button("Invert", "what may move and what stays change places", () => act.send("invert")),
     unpaint: button("No brush", "everything may move", () => act.send("unpaint")),
-    flow: make("input", { type: "checkbox", checked: true }),
+    preview: button("\u25B6 Preview", "moves what you drew along its paths, at once; no network is asked", act.preview),
+    view: choice(Object.entries(VIEWS)),
+    opacity: make("input", { type: "range", min: 0.1, max: 1, step: 0.05, value: 0.7, "aria-label": "opacity" }),
     prompt: make("input", { type: "text", placeholder: "what happens (may be empty)" }),
-    seed: make("input", { type: "number", min: 0, step: 1 }),
-    scale: make("input", { type: "number", min: 0, step: 0.1 }),
-    predict: button("Predict motion", "fills in the field from what is drawn", () => act.send("predict")),
-    render: button("Render clip", "makes the clip of the motion", () => act.send("render")),
+    seed: number(0, 1),
+    scale: number(0, 0.1),
+    frames: number(2, 1),
+    steps: number(1, 1, "model's"),
+    guidance: number(0, 0.5, "model's"),
+    full: make("input", { type: "checkbox" }),
+    fullText: make("span"),
+    predict: button("Predict motion", "fills in the motion of the whole photo from what is drawn", () => act.send("predict")),
+    render: button("Render clip", "makes the clip; predicts the motion first if anything has changed", () => act.send("render")),
+    cancel: button("Cancel", "stops at the next step", () => act.send("cancel")),
     path: make("input", { type: "text", value: "control.json" }),
     save: button("Save", "what is drawn, beside the notebook", () => act.send("save", { path: ui.path.value })),
     load: button("Load", "what was saved", () => act.send("load", { path: ui.path.value })),
   };
   ui.predict.classList.add("mi2v-main");
   ui.render.classList.add("mi2v-main");
-  const group = (label, ...children) => make("span.group", { role: "group", "aria-label": label }, ...children);
+  ui.preview.setAttribute("aria-pressed", false);
+  ui.radiusHelp = make("div.mi2v-help", {
+    textContent:
+      "The radius is half the side of the dashed square around the start of a drag or an anchor. The network is told how " +
+      "the pixels of this square move, and decides on the rest. Make it as large as the thing, and not larger.",
+  });
   ui.radiusField = field("Radius", ui.radius, ui.radiusText);
   ui.brushFields = group("brush", field("Brush size", ui.brush, ui.brushText), ui.invert, ui.unpaint);
+  ui.layers = group("order", ui.front, ui.back);
+  ui.mendFields = group("outline", make("span", { textContent: "Outline:" }), ...Object.values(ui.mends));
+  ui.opacityField = group("opacity", ui.opacity);
+  ui.pace.setAttribute("aria-label", "Speed");
+  ui.fullField = field("Full size", ui.full, ui.fullText);
+  ui.sampling = group("sampling", field("Frames", ui.frames), field("Steps", ui.steps), field("Guidance", ui.guidance));
+  ui.photo = make("span");
   ui.top = make(
-    "div.bar",
+    "div.mi2v-bar",
     { role: "group", "aria-label": "drawing" },
-    group("tools", ...Object.values(tools)),
+    ui.photo,
+    group("tools", ...Object.values(ui.tools)),
     group("history", ui.undo, ui.redo),
     group("remove", ui.delete, ui.clear),
-    group("background", ui.background),
   );
-  ui.options = make("div.bar", {}, ui.radiusField, ui.brushFields, field("Show flow", ui.flow), ui.finish);
-  ui.make = make(
-    "div.bar",
+  ui.options = make(
+    "div.mi2v-bar",
     {},
-    field("Prompt", ui.prompt),
-    field("Seed", ui.seed),
-    field("Control strength", ui.scale),
-    group("make", ui.predict, ui.render),
+    ui.mendFields,
+    ui.layers,
+    ui.radiusField,
+    ui.brushFields,
+    ui.pace,
+    ui.finish,
+    ui.background,
+    ui.preview,
+    field("Over the photo", ui.view),
+    ui.opacityField,
   );
-  ui.files = make("div.bar", {}, field("File", ui.path), ui.save, ui.load);
+  ui.make = make("div.mi2v-bar", {}, field("Prompt", ui.prompt), group("make", ui.predict, ui.render, ui.cancel));
+  ui.settings = make(
+    "details.mi2v-settings",
+    {},
+    make("summary", { textContent: "Settings and files" }),
+    make("div.mi2v-bar", {}, field("Seed", ui.seed), field("Control strength", ui.scale), ui.sampling, ui.fullField),
+    make("div.mi2v-bar", {}, field("File", ui.path), ui.save, ui.load),
+  );
   ui.prompt.parentElement.classList.add("mi2v-wide");
   return ui;
 }

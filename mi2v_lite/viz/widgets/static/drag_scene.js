@@ -1,10 +1,41 @@
-// What DragCanvas draws over the photo, and what lies under the pointer. It stands between drag_controls.js and
-// drag_canvas.js in one module.
+// What DragCanvas draws over the photo: paths, anchors, the preview, the motion; and which of it lies under the pointer.
+// It stands between drag_things.js and drag_canvas.js in one module.
+
+/** Draws the squares of drags where they are at a time from 0 to 1, cut out of the photo. */
+function paintSquares(context, { scene, photo, width, at, scale, time }) {
+  const zoom = photo.naturalWidth / width;
+  for (const drag of scene.drags) {
+    const [x, y] = drag.points[0].map((value) => value + 0.5 - drag.half);
+    const side = 2 * drag.half;
+    const shift = minus(poseAt(drag.path, time), drag.points[0]);
+    const place = at(plus([x - 0.5, y - 0.5], shift));
+    context.drawImage(photo, x * zoom, y * zoom, side * zoom, side * zoom, ...place, side * scale, side * scale);
+  }
+}
+
+/** Draws the motion over the whole photo, and its legend. `field`: as Runner.field, its pictures decoded. */
+function paintField(context, { field, time, opacity, size: [wide, high] }) {
+  const tall = field.strip.height / field.frames;
+  const frame = Math.min(field.frames - 1, Math.max(0, Math.ceil(time * field.frames) - 1));
+  context.globalAlpha = opacity;
+  if (time > 0) context.drawImage(field.strip, 0, frame * tall, field.strip.width, tall, 0, 0, wide, high);
+  context.globalAlpha = 1;
+  const side = 64;
+  const [x, y] = [wide - side - 8, high - side - 8];
+  context.fillStyle = "rgba(255, 255, 255, 0.9)";
+  context.fillRect(x - 4, y - 22, side + 8, side + 26);
+  context.drawImage(field.wheel, x, y, side, side);
+  context.fillStyle = INK;
+  context.font = "12px sans-serif";
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.fillText(`rim ${field.longest.toPrecision(3)} px`, x + side / 2, y - 10);
+}
 
 /** Draws paths, anchors, the brush under way and the keyboard's cross. `at` maps photo pixels to CSS pixels. */
 function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
   const rimmed = (width, colour, trace) => {
-    for (const [line, style] of [[width + 3, "#141414"], [width, colour]]) {
+    for (const [line, style] of [[width + 3, INK], [width, colour]]) {
       context.beginPath();
       trace();
       context.lineWidth = line;
@@ -18,7 +49,7 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
     context.fillStyle = colour;
     context.fill();
     context.lineWidth = 1.5;
-    context.strokeStyle = "#141414";
+    context.strokeStyle = INK;
     context.stroke();
   };
   const block = (point, half) => {
@@ -30,6 +61,13 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
   };
   context.lineCap = context.lineJoin = "round";
   for (const ghost of ghosts) {
+    if (ghost.box) {
+      const [from, to] = [ghost.box[0], ghost.box.at(-1)].map(at);
+      context.setLineDash([5, 4]);
+      rimmed(1.5, "#ffffff", () => context.rect(...from, ...minus(to, from)));
+      context.setLineDash([]);
+      continue;
+    }
     context.beginPath();
     ghost.points.map(at).forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
     if (ghost.points.length === 1) context.lineTo(...at(ghost.points[0]));
@@ -37,12 +75,10 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
     context.strokeStyle = ghost.erase ? "rgba(25, 35, 60, 0.6)" : ghost.size ? "rgba(255, 255, 255, 0.6)" : "#ffffff";
     context.stroke();
   }
-  scene.drags.forEach((drag, index) => {
-    const chosen = selected?.kind === "drag" && selected.index === index;
-    if (chosen) block(drag.points[0], drag.half);
-    const path = drag.path.map(at);
-    rimmed(2.5, drag.colour, () => path.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y))));
-    path.slice(1, -1).forEach((point) => disc(point, 2.2, drag.colour));
+  const way = ({ path, points, colour }, chosen, name) => {
+    path = path.map(at);
+    rimmed(2.5, colour, () => path.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y))));
+    path.slice(1, -1).forEach((point) => disc(point, 2.2, colour));
     const [tip, back] = [path.at(-1), path.findLast((p) => Math.hypot(p[0] - path.at(-1)[0], p[1] - path.at(-1)[1]) > 8)];
     const angle = Math.atan2(tip[1] - (back ?? path[0])[1], tip[0] - (back ?? path[0])[0]);
     context.beginPath();
@@ -50,24 +86,32 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
       context.lineTo(tip[0] + 10 * Math.cos(angle + turn), tip[1] + 10 * Math.sin(angle + turn));
     }
     context.closePath();
-    context.fillStyle = drag.colour;
+    context.fillStyle = colour;
     context.lineWidth = 1.5;
-    context.strokeStyle = "#141414";
+    context.strokeStyle = INK;
     context.fill();
     context.stroke();
-    disc(path[0], 9, drag.colour);
-    context.fillStyle = "#141414";
+    disc(path[0], 9, colour);
+    context.fillStyle = INK;
     context.font = "bold 12px sans-serif";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillText(index + 1, ...path[0]);
-    if (chosen) drag.points.slice(1).forEach((point) => disc(at(point), 6, "#ffffff"));
+    context.fillText(name, ...path[0]);
+    if (chosen) points.slice(1).forEach((point) => disc(at(point), 6, "#ffffff"));
+  };
+  const isChosen = (kind, index) => selected?.kind === kind && selected.index === index;
+  scene.things.forEach((thing, index) => {
+    if (thing.path.length) way(thing, isChosen("thing", index), String.fromCharCode(65 + index));
+  });
+  scene.drags.forEach((drag, index) => {
+    if (isChosen("drag", index)) block(drag.points[0], drag.half);
+    way(drag, isChosen("drag", index), index + 1);
   });
   scene.anchors.forEach((anchor, index) => {
-    if (selected?.kind === "anchor" && selected.index === index) block(anchor.point, anchor.half);
+    if (isChosen("anchor", index)) block(anchor.point, anchor.half);
     const [x, y] = at(anchor.point);
     context.fillStyle = "#ffffff";
-    context.strokeStyle = "#141414";
+    context.strokeStyle = INK;
     context.lineWidth = 2;
     context.fillRect(x - 8, y - 8, 16, 16);
     context.strokeRect(x - 8, y - 8, 16, 16);
@@ -89,7 +133,7 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
   }
 }
 
-/** The thing of the scene at a place (CSS pixels), its points before its line: {kind, index, number} or null. */
+/** The drag or anchor at a place (CSS pixels), its points before its line: {kind, index, number} or null. */
 function hit(scene, at, [x, y], near, selected) {
   const far = (point) => Math.hypot(at(point)[0] - x, at(point)[1] - y);
   const found = [];
