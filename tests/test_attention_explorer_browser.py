@@ -77,6 +77,12 @@ def test_click_choose_and_set_from_code(open_notebook, tmp_path):
     assert cell.get_by_label("frame", exact=True).input_value() == "1"
     cell.screenshot(path=tmp_path / "explorer.png")
 
+    # A pixel of the photo is followed to the frame that is shown.
+    cell.get_by_label("frame", exact=True).fill("3")
+    photo = cell.locator("canvas.photo")
+    photo.click(position=place(photo, 5, 20))
+    readout.get_by_text("Pixel (17, 20) of frame 3 comes from (5, 20)").wait_for()
+
     # In frame 3 the left edge of the photo lands at x = 12, more than a feature pixel away from x = 1.
     cell.get_by_label("frame", exact=True).fill("3")
     asks.click(position=place(asks, 1, 9))

@@ -3,7 +3,8 @@
     with record(pipe.animation_unet, steps=(0, 9)) as seen:         # viz/attention.py
         frames = pipe.render(photo, flow, prompt).frames[0]
     explorer = AttentionExplorer(frames, flow, seen)
-    explorer.query = (15, 84, 60)                                   # frame, x, y; or click
+    explorer.query = (15, 84, 60)                                   # frame, x, y; or click in the frame
+    explorer.follow(40, 52)                                         # a pixel of the photo, where it went; or click there
     explorer.answer["warped"]                                       # share of attention on warped entries
 
 The kernel answers each question, and the page draws the answer (static/attention_explorer.js). On a page without a
@@ -49,7 +50,7 @@ class AttentionExplorer(anywidget.AnyWidget):
             "place", "size": the feature pixel (x, y) that asks, and (height, width) of the layer's features.
     """
 
-    _esm = (STATIC / "attention_explorer.js").read_text("utf-8")
+    _esm = "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in ("page", "attention_explorer"))
     _css = (STATIC / "attention_explorer.css").read_text("utf-8")
 
     _frames = traitlets.Bytes().tag(sync=True)  # uint8 (F, H, W, 3)
@@ -108,7 +109,21 @@ class AttentionExplorer(anywidget.AnyWidget):
         for name, value in (first | settings).items():
             setattr(self, name, value)
         self.observe(self._reply, ["query", "layer", "step", "head"])
+        self.on_msg(lambda _, place, __: self.follow(place["x"], place["y"]))
         self._reply()
+
+    def follow(self, x: int, y: int) -> None:
+        """Lets the place ask where a pixel of the photo is in the frame of the query.
+
+        Args:
+            x: the pixel's column in the photo; a place outside is taken to the border, there and in the frame.
+            y: its row.
+        """
+        frame, (_, height, width) = self.query[0], self._shape
+        x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+        away = self._field[frame - 1, :, y, x].nan_to_num(0).round().int().tolist() if frame else (0, 0)
+        places = (min(max(at + off, 0), most - 1) for at, off, most in ((x, away[0], width), (y, away[1], height)))
+        self.query = (frame, *places)
 
     @property
     def still(self) -> Picture:

@@ -1,15 +1,10 @@
 // AttentionExplorer's page: it sends the query, and draws the kernel's answer. All coordinates of `query` and `answer`
-// are pixels of the clip; canvases are drawn ZOOM times larger.
+// are pixels of the clip; canvases are drawn larger. page.js stands before this file, in one module.
 
 const NOMINAL = 288; // longer side of a picture on the page, CSS pixels
 const CHART = { width: 430, height: 288, left: 46, bottom: 30, top: 14 };
-const WARPED = "#D55E00", OWN = "#0072B2", REFERENCE = "#000000", WAY = "#E69F00"; // as in viz/plots.py
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
+const WARPED = "#D55E00", OWN = "#3B9BDC", WAY = "#E69F00"; // readable on light and on dark ground
+const REFERENCE = "currentColor"; // that of the text
 
 /** The frames as bitmaps of their own size. */
 function pictures(model) {
@@ -27,19 +22,6 @@ function pictures(model) {
     canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
   });
-}
-
-/** A canvas of `width` x `height` CSS pixels that is sharp on every screen; `context` draws in CSS pixels. */
-function sharp(canvas, width, height) {
-  const ratio = window.devicePixelRatio || 1;
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.imageSmoothingEnabled = false;
-  return context;
 }
 
 function cross(context, x, y, arm, turned = false) {
@@ -69,26 +51,26 @@ function line(context, points) {
 function drawChart(canvas, answer, frame) {
   const { width, height, left, bottom, top } = CHART;
   const context = sharp(canvas, width, height);
+  const ink = getComputedStyle(canvas).color;
   const weights = answer.weights;
   const count = (weights.length + 1) / 2;
   const most = Math.max(...weights);
   const [base, slot] = [height - bottom, (width - left - 6) / count];
+  canvas.style.width = `${width}px`;
   const y = weight => base - ((base - top) * weight) / most;
-  context.fillStyle = "#fff";
-  context.fillRect(0, 0, width, height);
   context.font = "12px system-ui, sans-serif";
-  context.fillStyle = "#e4ecf2"; // the frame that asks
+  context.fillStyle = "rgba(128, 128, 128, 0.3)"; // the frame that asks
   context.fillRect(left + frame * slot, top, slot, base - top);
   const bar = (start, wide, weight, colour) => {
     context.fillStyle = colour;
     context.fillRect(left + start * slot, y(weight), wide * slot, base - y(weight));
   };
-  bar(0.3, 0.4, weights[0], REFERENCE);
+  bar(0.3, 0.4, weights[0], ink);
   for (let j = 1; j < count; j++) {
     bar(j + 0.12, 0.38, weights[2 * j - 1], WARPED);
     bar(j + 0.5, 0.38, weights[2 * j], OWN);
   }
-  context.fillStyle = "#222";
+  context.fillStyle = ink;
   context.textAlign = "right";
   for (const part of [0, 0.5, 1]) context.fillText((part * most).toFixed(3), left - 6, y(part * most) + 4);
   context.textAlign = "center";
@@ -113,7 +95,7 @@ function render({ model, el }) {
   const [wide, high] = [Math.round(width * zoom), Math.round(height * zoom)];
   const centre = ([x, y]) => [(x + 0.5) * zoom, (y + 0.5) * zoom];
 
-  const photo = make("canvas", { className: "photo" });
+  const photo = make("canvas", { className: "photo", tabIndex: 0 });
   photo.setAttribute("role", "img");
   const asks = make("canvas", { className: "asks", tabIndex: 0 });
   asks.setAttribute("role", "img");
@@ -133,10 +115,11 @@ function render({ model, el }) {
   const root = make(
     "div",
     { className: "attention-explorer" },
-    titled("photo: sources, and the way", photo),
+    titled("photo: sources, and the way; click a pixel to follow it", photo),
     asksFigure,
     titled("attention over time", chart),
-    make("div", { className: "controls" }, named("frame", frame, frameText), named("layer", layer), named("head", head), named("step", step)),
+    make("div", { className: "controls" }, named("frame", frame, frameText), named("head", head), named("step", step)),
+    make("div", { className: "controls layers" }, named("layer", layer)),
     readout,
   );
   el.append(root);
@@ -147,11 +130,17 @@ function render({ model, el }) {
     model.save_changes();
   }
 
+  function picture(canvas) {
+    [canvas.style.width, canvas.style.height] = [`${wide}px`, `${high}px`];
+    const context = sharp(canvas, wide, high);
+    context.imageSmoothingEnabled = false;
+    return context;
+  }
   function draw() {
     const [number, x, y] = model.get("query");
     const answer = model.get("answer");
     if (!answer.weights) return;
-    const left = sharp(photo, wide, high);
+    const left = picture(photo);
     left.drawImage(frames[0], 0, 0, wide, high);
     answer.sources.forEach((source, i) => {
       if (!source) return;
@@ -167,7 +156,7 @@ function render({ model, el }) {
       line(left, answer.track.map(centre));
       cross(left, ...centre(answer.source), 6, true);
     }
-    const right = sharp(asks, wide, high);
+    const right = picture(asks);
     right.drawImage(frames[number], 0, 0, wide, high);
     const [h, w] = answer.size;
     right.strokeStyle = "#fff";
@@ -196,27 +185,38 @@ function render({ model, el }) {
       key(WARPED, `photo, warped ${share(answer.warped)}`),
       key(OWN, `frames themselves ${share(answer.own)}`),
     );
-    photo.setAttribute("aria-label", `The photo with the sources of pixel (${x}, ${y}).`);
+    photo.setAttribute("aria-label", `The photo with the sources of pixel (${x}, ${y}). Arrow keys move the source.`);
     asks.setAttribute("aria-label", `Frame ${number}; pixel (${x}, ${y}) asks. Arrow keys move it.`);
     chart.setAttribute("aria-label", `Attention weights over ${count} frames.`);
   }
 
-  asks.addEventListener("click", event => {
-    const box = asks.getBoundingClientRect(); // taken anew: the page may have been zoomed or scrolled
-    ask(((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height);
-  });
+  function place(event) {
+    const box = event.currentTarget.getBoundingClientRect(); // taken anew: the page may have been zoomed or scrolled
+    return [((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height];
+  }
+  asks.addEventListener("click", event => ask(...place(event)));
+  const follow = (x, y) => model.send({ x: Math.floor(x), y: Math.floor(y) });
+  photo.addEventListener("click", event => follow(...place(event)));
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-  asks.addEventListener("keydown", event => {
-    if (!moves[event.key]) return;
-    event.preventDefault();
-    event.stopPropagation(); // JupyterLab would go to another cell
-    const [, x, y] = model.get("query");
-    ask(x + moves[event.key][0], y + moves[event.key][1]);
-  });
+  const steered = (canvas, from, go) =>
+    canvas.addEventListener("keydown", event => {
+      if (!moves[event.key]) return;
+      event.preventDefault();
+      event.stopPropagation(); // JupyterLab would go to another cell
+      const [x, y] = from();
+      go(x + moves[event.key][0], y + moves[event.key][1]);
+    });
+  steered(asks, () => model.get("query").slice(1), ask);
+  steered(photo, () => model.get("answer").source ?? model.get("query").slice(1), follow);
   frame.addEventListener("input", () => ask(model.get("query")[1], model.get("query")[2], Number(frame.value)));
   model.on("change:answer", draw);
+  const themes = new MutationObserver(draw); // the chart's colours are those of the page
+  themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] });
   draw();
-  return () => model.off("change:answer", draw);
+  return () => {
+    model.off("change:answer", draw);
+    themes.disconnect();
+  };
 }
 
 export default { render };
