@@ -50,7 +50,9 @@ def test_every_form_of_a_field_arrives_exactly(tmp_path):
 def test_the_photo_is_sent_at_the_fields_size():
     state = FlowExplorer(PHOTO, field()).get_state()
     assert state["_photo"] == PHOTO.tobytes(), "the same size: not resampled"
-    assert len(FlowExplorer(PHOTO.resize((50, 40)), field()).get_state()["_photo"]) == 8 * 12 * 3
+    assert len(FlowExplorer(PHOTO.resize((60, 41)), field()).get_state()["_photo"]) == 8 * 12 * 3
+    with pytest.raises(ValueError, match="50x40 pixels, but the flow 12x8: another aspect ratio"):
+        FlowExplorer(PHOTO.resize((50, 40)), field())
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,13 @@ from torch import Tensor
 
 from mi2v_lite.flow.files import read_flow
 from mi2v_lite.io.images import read_image
+from mi2v_lite.viz import drawing
 from mi2v_lite.viz.flow import flow_picture, longest
 from mi2v_lite.viz.pictures import Picture, Pictured, to_image
 
 STATIC = Path(__file__).parent / "static"
 OVERLAYS = ("photo", "colours", "arrows", "tracks", "warped", "holes", "occlusion")
+SETTINGS = ("frame", "overlay", "opacity", "density", "scale", "max_flow", "playing", "fps", "hovered")
 LARGEST = (16, 512, 512)  # frames, height, width: 34 MB go to the browser
 
 Field = Tensor | np.ndarray | str | os.PathLike | Any  # Any: an output of a pipeline, which has .flow
@@ -43,6 +45,7 @@ class FlowExplorer(anywidget.AnyWidget):
             "warped", the photo splatted forward; "holes" that this leaves, in magenta; "occlusion": the pixels of
             frame 0 that leave the picture (orange), and those that land where others land (blue), so that one of the
             two is hidden.
+        opacity: of the colours over the photo, 0 to 1.
         density: how many arrows or tracks fit along the longer side, 4 to 64.
         scale: the length of the arrows, as a multiple of the true one.
         max_flow: the length in pixels that gets full colour in all frames.
@@ -53,16 +56,19 @@ class FlowExplorer(anywidget.AnyWidget):
     """
 
     _esm = "\n".join(
-        (STATIC / f"{name}.js").read_text("utf-8") for name in ("flow_pixels", "flow_drawing", "flow_explorer")
+        (STATIC / f"{name}.js").read_text("utf-8") for name in ("page", "flow_pixels", "flow_drawing", "flow_explorer")
     )
     _css = (STATIC / "flow_explorer.css").read_text("utf-8")
 
     _flow = traitlets.Bytes().tag(sync=True)  # float32 (N, 2, H, W), little-endian
     _photo = traitlets.Bytes().tag(sync=True)  # uint8 (H, W, 3)
+    _sharp = traitlets.Bytes().tag(sync=True)  # a JPEG of the photo, where it is larger than the field
+    _photo_size = traitlets.Tuple().tag(sync=True)  # width, height
     _shape = traitlets.Tuple().tag(sync=True)  # N, H, W
     _wheel = traitlets.Bytes().tag(sync=True)  # flow_vis' colours, uint8 (n, 3)
     frame = traitlets.Int().tag(sync=True)
     overlay = traitlets.Enum(OVERLAYS, "colours").tag(sync=True)
+    opacity = traitlets.Float(1.0, min=0, max=1).tag(sync=True)
     density = traitlets.Int(16, min=4, max=64).tag(sync=True)
     scale = traitlets.Float(1.0, min=0.25, max=8).tag(sync=True)
     max_flow = traitlets.Float().tag(sync=True)
@@ -74,29 +80,37 @@ class FlowExplorer(anywidget.AnyWidget):
         """Takes the photo and its motion.
 
         Args:
-            image: the photo, as a path or as `to_image` takes it; it is shown at the flow's size.
+            image: the photo, as a path or as `to_image` takes it, of the flow's aspect ratio. A photo of another size
+                is resized to the flow's where something is computed of it, and the page says so.
             flow: pixels, (x right, y down), nan where unknown: a tensor or array `(N, 2, H, W)`, `(1, N, 2, H, W)` or
                 `(2, H, W)`; the path of a .flo, .npz or KITTI .png; or the output of a pipeline, with a `.flow`.
             settings: first values of the attributes, such as `overlay="tracks"`.
 
         Raises:
-            ValueError: if the flow has another shape, is a batch of several, or is larger than 16 frames of 512x512.
+            ValueError: if the flow has another shape, is a batch of several, or is larger than 16 frames of 512x512; if
+                the photo has another aspect ratio.
             TypeError: for an unknown setting.
             traitlets.TraitError: for a setting out of its range, also when it is set later.
         """
-        wrong = sorted(
-            set(settings) - {"frame", "overlay", "density", "scale", "max_flow", "playing", "fps", "hovered"}
-        )
+        wrong = sorted(set(settings) - set(SETTINGS))
         if wrong:
             raise TypeError(f"FlowExplorer has no settings {wrong}; see its attributes.")
         array = _field_array(flow)
         count, _, height, width = array.shape
         photo = read_image(image) if isinstance(image, (str, os.PathLike)) else to_image(image)
-        photo = photo.resize((width, height), Image.Resampling.BICUBIC)
+        if not 0.9 < (photo.width * height) / (photo.height * width) < 1.1:
+            raise ValueError(
+                f"the photo has {photo.width}x{photo.height} pixels, but the flow {width}x{height}: another aspect "
+                "ratio, so it is the flow of another picture. Give the photo that the flow was made of."
+            )
+        sharp = drawing.jpeg(photo) if photo.width > width else b""
+        small = photo.resize((width, height), Image.Resampling.BICUBIC)
         first = {"frame": count, "max_flow": longest(array) or 1.0}
         super().__init__(
             _flow=array.tobytes(),
-            _photo=photo.tobytes(),
+            _photo=small.tobytes(),
+            _sharp=sharp,
+            _photo_size=photo.size,
             _shape=(count, height, width),
             _wheel=flow_vis.make_colorwheel().astype(np.uint8).tobytes(),
             **first | settings,

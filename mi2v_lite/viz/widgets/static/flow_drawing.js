@@ -12,6 +12,8 @@ const OVERLAYS = {
 };
 const NOMINAL = 512; // CSS pixels of the longer side
 const INK = "#141414";
+// Shorter displacements are not drawn: pixels, and the share of the longest.
+const SHORTEST = 0.5, SHORTEST_SHARE = 0.03;
 
 /** What the model holds, decoded. */
 function dataOf(model) {
@@ -28,12 +30,6 @@ function dataOf(model) {
   const fields = [{ u: still, v: still }]; // frame 0: nothing has moved
   for (let i = 0; i < count; i++) fields.push({ u: part(2 * i), v: part(2 * i + 1) });
   return { count, height, width, photo, fields, wheel: new Uint8Array(bytes("_wheel")) };
-}
-
-function make(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
 }
 
 /** An offscreen picture of the field's own size, with its note. */
@@ -111,10 +107,12 @@ function wayOf(data, x, y, from, to, zoom, scale = 1) {
   return way;
 }
 
+/** Arrows or tracks of a grid of points. Returns the length, in pixels, below which nothing is drawn. */
 function drawGrid(context, data, overlay, frame, settings, zoom, unit) {
   const step = Math.max(data.width, data.height) / settings.density;
   const colour = new Uint8Array(4);
   const { u, v } = data.fields[frame];
+  const shortest = Math.max(SHORTEST, SHORTEST_SHARE * settings.top);
   const places = (length) => {
     const found = [];
     for (let at = step / 2; at < length; at += step) found.push(Math.floor(at));
@@ -124,14 +122,15 @@ function drawGrid(context, data, overlay, frame, settings, zoom, unit) {
     for (const x of places(data.width)) {
       const p = y * data.width + x;
       const straight = overlay === "arrows";
+      if (!(Math.hypot(u[p], v[p]) >= shortest)) continue; // unknown, too
       const way = wayOf(data, x, y, straight ? frame : 0, frame, zoom, straight ? settings.scale : 1);
       if (!way.length) continue;
       if (straight) way.unshift([(x + 0.5) * zoom, (y + 0.5) * zoom]);
       flowColour(u[p], v[p], settings.top, data.wheel, colour, 0);
-      if (Math.hypot(u[p], v[p]) < 0.5) drawDot(context, way[0], 0.7 * unit, "#fff");
-      else drawArrow(context, way, unit, `rgb(${colour[0]},${colour[1]},${colour[2]})`);
+      drawArrow(context, way, unit, `rgb(${colour[0]},${colour[1]},${colour[2]})`);
     }
   }
+  return shortest;
 }
 
 /** The whole way of the hovered point: ring where it starts, a dot for each frame, a large one where it is now. */

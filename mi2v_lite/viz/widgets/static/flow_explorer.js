@@ -1,5 +1,5 @@
-// FlowExplorer's page: elements, keys, pointer and time. flow_pixels.js and flow_drawing.js stand before this file, in
-// one module.
+// FlowExplorer's page: elements, keys, pointer and time. page.js, flow_pixels.js and flow_drawing.js stand before this
+// file, in one module.
 
 /** The clock of `playing`: one for each explorer, however often it is shown. */
 function initialize({ model }) {
@@ -42,13 +42,19 @@ function render({ model, el }) {
   const frameText = make("span", { className: "frame-text" });
   const overlay = make("select", { ariaLabel: "overlay" });
   for (const [value, textContent] of Object.entries(OVERLAYS)) overlay.append(make("option", { value, textContent }));
+  const opacity = slider(model, "opacity", "opacity of the colours", { min: 0, max: 1, step: 0.05 });
   const density = slider(model, "density", "points along the longer side", { min: 4, max: 64, step: 1 });
   const scale = slider(model, "scale", "length of the arrows", { min: 0.25, max: 8, step: 0.25 });
-  const [densityText, scaleText, wheelText] = [0, 1, 2].map(() => make("span", { className: "value" }));
+  const [opacityText, densityText, scaleText, wheelText] = [0, 1, 2, 3].map(() => make("span", { className: "value" }));
   const wheel = make("canvas", { className: "wheel", ariaLabel: "Legend: hue is direction, saturation is length." });
   const readout = make("output", { className: "readout" });
   const notes = make("div", { className: "notes" });
   const row = (text, control, value = "") => make("label", {}, make("span", { textContent: text }), control, value);
+  const rows = {
+    opacity: row("opacity", opacity.input, opacityText),
+    density: row("points", density.input, densityText),
+    scale: row("arrow length", scale.input, scaleText),
+  };
 
   const root = make(
     "div",
@@ -58,8 +64,9 @@ function render({ model, el }) {
       "div",
       { className: "side" },
       row("overlay", overlay),
-      row("density", density.input, densityText),
-      row("length", scale.input, scaleText),
+      rows.opacity,
+      rows.density,
+      rows.scale,
       make("div", { className: "legend" }, wheel, wheelText),
       readout,
       notes,
@@ -67,6 +74,15 @@ function render({ model, el }) {
   );
   root.dataset.lmSuppressShortcuts = "true"; // or JupyterLab would take our keys
   el.append(root);
+
+  let sharpPhoto = null; // the photo itself, where it is larger than the field
+  const larger = model.get("_sharp");
+  if (larger?.byteLength) {
+    createImageBitmap(new Blob([larger], { type: "image/jpeg" })).then((bitmap) => {
+      sharpPhoto = bitmap;
+      schedule();
+    });
+  }
 
   // Pictures that are kept: those of the present overlay, by frame, and the legend's disc, by its size.
   const [bases, discs] = [new Map(), new Map()];
@@ -92,12 +108,27 @@ function render({ model, el }) {
     // A photo is shown smoothly; values, and toys of a few pixels, are shown pixel by pixel.
     context.imageSmoothingEnabled = overPhoto && zoom < 10 * ratio;
     context.imageSmoothingQuality = "high";
-    context.drawImage(base.canvas, 0, 0, ...size);
+    const opaque = chosen === "colours" ? model.get("opacity") : 1;
+    const marks = [...base.notes];
+    if (opaque < 1) {
+      const under = sharpPhoto ?? remembered(bases, "photo", () => baseOf(data, "photo", now, top)).canvas;
+      context.drawImage(under, 0, 0, ...size);
+    }
+    context.globalAlpha = opaque;
+    context.drawImage(overPhoto && sharpPhoto ? sharpPhoto : base.canvas, 0, 0, ...size);
+    context.globalAlpha = 1;
     const settings = { density: model.get("density"), scale: model.get("scale"), top };
-    if (chosen === "arrows" || chosen === "tracks") drawGrid(context, data, chosen, now, settings, zoom, unit);
+    if (chosen === "arrows" || chosen === "tracks") {
+      const shortest = drawGrid(context, data, chosen, now, settings, zoom, unit);
+      if (now) marks.push([null, `left out: what moves less than ${shortest.toPrecision(2)} px`]);
+    }
+    const [wide, high] = model.get("_photo_size");
+    if (wide !== width || high !== height) {
+      marks.push([null, `the photo has ${wide} x ${high} pixels, the field ${width} x ${height}`]);
+    }
     const hovered = model.get("hovered");
     if (hovered) drawPoint(context, data, hovered, now, zoom, unit);
-    tell(now, chosen, top, hovered, base.notes);
+    tell(now, chosen, top, hovered, marks);
     const flow = hovered && flowAt(now, hovered);
     const disc = remembered(discs, ratio, () => wheelOf(data.wheel, Math.round(110 * ratio)));
     drawWheel(wheel, disc, flow, top, ratio);
@@ -116,15 +147,18 @@ function render({ model, el }) {
     play.ariaLabel = model.get("playing") ? "pause" : "play";
     frameText.textContent = `frame ${now} of ${count}`;
     overlay.value = chosen;
-    for (const each of [frame, density, scale]) each.show();
-    density.input.disabled = !["arrows", "tracks"].includes(chosen);
-    scale.input.disabled = chosen !== "arrows";
+    for (const each of [frame, opacity, density, scale]) each.show();
+    rows.opacity.hidden = chosen !== "colours"; // only what has an effect is there
+    rows.density.hidden = !["arrows", "tracks"].includes(chosen);
+    rows.scale.hidden = chosen !== "arrows";
+    opacityText.textContent = `${Math.round(100 * model.get("opacity"))} %`;
     densityText.textContent = model.get("density");
     scaleText.textContent = `x ${model.get("scale")}`;
     wheelText.textContent = `centre: 0 px\nrim: ${Number(top.toPrecision(3))} px`;
     canvas.ariaLabel = `Motion from frame 0 to ${now}: ${OVERLAYS[chosen]}. Arrow keys move the point.`;
     notes.replaceChildren(
       ...marks.map(([colour, text]) => {
+        if (!colour) return make("div", {}, text);
         const patch = make("span", { className: "patch" });
         patch.style.background = `rgb(${colour.join()})`;
         return make("div", {}, patch, text);
@@ -180,7 +214,7 @@ function render({ model, el }) {
   overlay.addEventListener("change", () => put(model, { overlay: overlay.value }));
   play.addEventListener("click", () => put(model, { playing: !model.get("playing") }));
 
-  const traits = ["frame", "overlay", "density", "scale", "max_flow", "hovered", "playing"];
+  const traits = ["frame", "overlay", "opacity", "density", "scale", "max_flow", "hovered", "playing"];
   for (const name of traits) model.on(`change:${name}`, schedule);
   const resized = new ResizeObserver(schedule);
   resized.observe(canvas);
