@@ -272,9 +272,7 @@ def test_a_picture_is_chosen_and_another_dropped(open_notebook):
 def test_after_a_restart_the_page_says_what_to_do(open_notebook):
     hand = Hand(open_notebook)
     hand.press("Drag")
-    restart = "each.sessionContext.session.kernel.restart()"
-    hand.page.evaluate(
-        f"Promise.all([...jupyterapp.shell.widgets('main')].map(each => each.sessionContext && {restart}))"
-    )
+    panels = "[...jupyterapp.shell.widgets('main')]"
+    hand.page.evaluate(f"Promise.all({panels}.map(each => each.sessionContext?.restartKernel()))")
     hand.stroke((40, 60), (200, 100))
     hand.cell.locator(".mi2v-hint").filter(has_text="un this cell again").wait_for()

@@ -91,10 +91,13 @@ def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
     Returns:
         "drags": for each, its "points" and its "path" (N + 1 places, one a frame) as [x, y] in pixels of the photo, the
         "radius" that was given (None for the default), "half", the radius that counts, its "colour", and "held":
-        whether it starts where the brush allows no motion. "anchors": for each, "point", "radius" and "half". "things":
-        for each, from the farthest, the "points" and the "path" of its first drag ([] if it stays), its "middle", its
-        "colour", the "box" (left, top, right, bottom) of its mask, and the "poses", for each frame (a, b, x, y): a pixel
-        z of the photo, as a complex number, goes to (a + ib) z + (x + iy). "painted": the number of pixels that may move, None without a brush. "auto": the default radius.
+        whether it starts where the brush allows no motion.
+        "anchors": for each, "point", "radius" and "half".
+        "things": for each, from the farthest, the "points" and the "path" of its first drag ([] if it stays), its
+        "middle", its "colour", the "box" (left, top, right, bottom) of its mask, and the "poses", for each frame
+        (a, b, x, y): a pixel z of the photo, as a complex number, goes to (a + ib) z + (x + iy).
+        "painted": the number of pixels that may move, None without a brush.
+        "auto": the default radius.
     """
     auto = default_radius_of(control.size)
     return {

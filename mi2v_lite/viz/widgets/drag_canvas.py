@@ -31,7 +31,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from mi2v_lite.control import Anchor, Drag, MotionControl, Point, Thing
+from mi2v_lite.control import Anchor, Drag, MotionControl, Point, Thing, select_thing
 from mi2v_lite.io import images
 from mi2v_lite.viz import drawing
 from mi2v_lite.viz.pictures import Picture, to_image
@@ -426,9 +426,9 @@ class DragCanvas(anywidget.AnyWidget):
 
     def _found(self, marks: Mapping[str, Any]) -> np.ndarray:
         """The mask of the thing that the marks are on; the marks are remembered."""
-        from mi2v_lite.control import select_thing
-
         mask = select_thing(self.photo, **{name: mark for name, mark in marks.items() if mark})
+        if not mask.any():
+            raise ValueError("no thing was found there; click its middle, or draw a box around it.")
         self._clicks[_digest(mask)] = dict(marks)
         return mask
 
