@@ -3,6 +3,7 @@
 import base64
 import io
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import av
@@ -11,10 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mi2v_lite.control import Anchor, Drag, MotionControl, resample
+from mi2v_lite.control import Anchor, Drag, MotionControl, Thing, resample
 from mi2v_lite.viz import drawing
 from mi2v_lite.viz.widgets import DragCanvas
 from mi2v_lite.viz.widgets.drag_edits import History, edited, painted, simplified
+from mi2v_lite.viz.widgets.thing_edits import led, paced, turn_and_scale
 
 SIZE = (60, 40)
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8))
@@ -121,6 +123,131 @@ def test_history_goes_back_and_forth_and_forgets_what_was_undone():
     assert history.undo() == first, "two of one key are one step"
 
 
+# Things.
+
+BALL = np.hypot(*np.mgrid[-20:20, -30:30]) < 9.5  # around (30, 20)
+THING = Thing(BALL)
+
+
+def last_pose(thing: Thing) -> np.ndarray:
+    """(2, 3): where a pixel (x, y, 1) is in the last of 15 frames."""
+    return thing.motion(15)[-1] + np.eye(2, 3)
+
+
+def test_a_thing_follows_the_hand_and_is_taken_further_and_stays_where_it_started():
+    control = MotionControl(SIZE, things=[THING])
+    carried = edited(control, {"do": "carry", "index": 0, "points": [(33, 22), (38, 25), (43, 28)], "tolerance": 1})
+    (drag,) = carried.things[0].drags
+    assert drag.points == ((30, 20), (40, 26)), "by its middle, wherever it was taken"
+    further = edited(carried, {"do": "move", "kind": "thing", "index": 0, "by": (5, -6)})
+    assert further.things[0].drags[0].points == ((30, 20), (45, 20))
+    back = edited(further, {"do": "move", "kind": "thing", "index": 0, "by": (-15, 0)})
+    assert back.things == (THING,), "taken back to its place it has no drag"
+    assert edited(carried, {"do": "delete", "kind": "thing", "index": 0}) == EMPTY
+
+
+@pytest.mark.parametrize("turn, scale", [(0.5, 1.0), (-4.0, 1.0), (0.0, 1.5), (7.0, 0.5)])
+def test_a_turn_is_exact_in_every_frame_and_is_read_back(turn, scale):
+    path = [(20, 20), (30, 15), (40, 20)]
+    thing = led(THING, path, turn, scale, SIZE, 15)
+    motion = thing.motion(15)
+    share = np.arange(1, 16) / 15
+    factor = scale**share * np.exp(1j * turn * share)
+    assert np.allclose(motion[:, 0, 0] + 1 + 1j * motion[:, 1, 0], factor, atol=1e-9)
+    assert np.allclose(turn_and_scale(thing), (turn, scale))
+    start = np.array([20, 20, 1])
+    assert np.allclose(motion @ start + start[:2], resample(path, 16)[1:], atol=1e-9), "the middle stays on its path"
+    turned = edited(MotionControl(SIZE, things=[thing]), {"do": "turn", "index": 0, "by": -turn, "times": 1 / scale})
+    assert turned.things[0].drags == (Drag(path),), "turned back, it only shifts"
+
+
+def test_a_thing_turns_in_place_and_keeps_its_turn_on_another_path():
+    control = MotionControl(SIZE, things=[THING])
+    turned = edited(control, {"do": "turn", "index": 0, "by": np.pi / 2, "times": 1})
+    assert np.allclose(last_pose(turned.things[0]) @ (30, 20, 1), (30, 20))
+    moved = edited(turned, {"do": "move", "kind": "thing", "index": 0, "by": (8, 3)})
+    assert np.allclose(last_pose(moved.things[0])[:, :2], [[0, -1], [1, 0]])
+    assert np.allclose(last_pose(moved.things[0]) @ (30, 20, 1), (38, 23))
+
+
+def test_the_pace_is_in_the_distances_of_the_points():
+    path = [(10.0, 20.0), (50.0, 20.0)]
+    slow = resample(paced(path, "starts slowly"), 5)[:, 0]
+    assert np.allclose(slow, 10 + 40 * (np.arange(5) / 4) ** 2, atol=0.5)
+    assert paced(paced(path, "ends slowly"), "even") == path
+    control = MotionControl(SIZE, [Drag(path, 5)], things=[replace(THING, drags=[Drag(path)])])
+    for kind in ("drag", "thing"):
+        drawn = edited(control, {"do": "pace", "kind": kind, "index": 0, "pace": "starts slowly"})
+        drag = drawn.drags[0] if kind == "drag" else drawn.things[0].drags[0]
+        assert drag.points[-1] == path[-1] and len(drag.points) > 2
+
+
+def test_things_lie_in_an_order_that_can_be_undone():
+    near, far = Thing(np.roll(BALL, 9, 1)), THING
+    control = MotionControl(SIZE, things=[far, near])
+    swapped = edited(control, {"do": "layer", "index": 0, "to": 1})
+    assert swapped.things == (near, far)
+    history = History(control)
+    history.push(swapped)
+    assert history.undo() == control and history.redo() == swapped
+
+
+@pytest.fixture
+def ball() -> DragCanvas:
+    pixels = np.full((40, 60, 3), (30, 60, 90), np.uint8)
+    pixels[BALL] = (230, 120, 40)
+    pixels[30:, :8] = (230, 120, 40)
+    return DragCanvas(Image.fromarray(pixels), predict=predict, render=render, num_frames=4)
+
+
+def test_a_click_finds_a_thing_and_more_clicks_mend_it(ball):
+    say(ball, "thing", points=[[30, 20]])
+    assert (ball.things[0].mask != BALL).mean() < 0.02 and len(ball._masks) == 1
+    with Image.open(io.BytesIO(ball._masks[0])) as mask:
+        left, top, right, bottom = ball._scene["things"][0]["box"]
+        assert np.array_equal(np.asarray(mask)[..., 1] > 127, ball.things[0].mask[top:bottom, left:right])
+    alone = ball.things[0].mask
+    say(ball, "thing", points=[[3, 36]], index=0)
+    assert ball.things[0].mask[36, 3] and ball.things[0].mask[20, 30], "both"
+    say(ball, "thing", not_points=[[3, 36]], points=[], index=0)
+    assert not ball.things[0].mask[36, 3]
+    say(ball, "undo")
+    say(ball, "undo")
+    assert np.array_equal(ball.things[0].mask, alone)
+    say(ball, "thing", box=[18, 8, 42, 32])
+    assert len(ball.things) == 2 and (ball.things[1].mask != BALL).mean() < 0.02
+    assert repr(ball) == "DragCanvas: A photo of 60x40 pixels with 2 things."
+
+
+def test_things_are_predicted_measured_saved_and_shown(ball, tmp_path):
+    plain = ball.still().image
+    ball.things = [BALL]
+    say(ball, "carry", index=0, points=[[30, 20], [42, 20]], tolerance=1)
+    say(ball, "predict")
+    assert "The motion is 0.0 px of the photo from what you drew" in ball._report["text"]
+    say(ball, "save", path=str(tmp_path / "control.json"))
+    assert MotionControl.load(tmp_path / "control.json") == ball.control
+    shown = np.asarray(ball.still().image, int)
+    assert shown.shape[:2] == (256, 384)
+    right = shown[128, int(6.4 * 49)]  # there was nothing before
+    assert np.abs(right - (230, 120, 40)).max() < 30 and plain.getpixel((int(6.4 * 49), 128))[0] < 60
+
+
+def test_the_background_is_held_but_never_what_is_dragged():
+    pixels = np.full((120, 160, 3), (30, 60, 90), np.uint8)
+    pixels[45:75, 20:110] = (230, 120, 40)  # longer than what anchor_background leaves free around a drag
+    canvas = DragCanvas(Image.fromarray(pixels), predict=predict)
+    canvas.drags = [[(65, 60), (65, 90)]]
+    say(canvas, "background", hold=True)
+    (ground,) = canvas.things
+    assert drawing.is_ground(ground) and not ground.mask[45:75, 20:110].any() and ground.mask.mean() > 0.5
+    assert repr(canvas).endswith("with 1 drag and a background that stays.")
+    say(canvas, "thing", points=[[80, 60]])
+    assert len(canvas.things) == 2 and drawing.is_ground(canvas.things[0])
+    say(canvas, "background", hold=False)
+    assert len(canvas.things) == 1 and not drawing.is_ground(canvas.things[0])
+
+
 # The widget.
 
 
@@ -142,15 +269,9 @@ def test_the_hand_draws_what_code_reads(canvas):
     assert canvas.control == expected
 
 
-def test_one_button_holds_the_background(canvas):
-    say(canvas, "background")
+def test_without_a_motion_there_is_no_background(canvas):
+    say(canvas, "background", hold=True)
     assert "there is no drag" in canvas._report["text"] and canvas.control == EMPTY
-    say(canvas, "drag", points=[[30, 20], [50, 20]], radius=None)
-    drawn = canvas.control
-    say(canvas, "background")
-    assert canvas.drags == drawn.drags and 10 < len(canvas.anchors) <= len(drawn.anchor_background().anchors)
-    canvas.undo()
-    assert canvas.control == drawn
 
 
 def test_a_trial_is_shown_but_not_kept(canvas):

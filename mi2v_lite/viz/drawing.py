@@ -94,8 +94,9 @@ def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
         whether it starts where the brush allows no motion.
         "anchors": for each, "point", "radius" and "half".
         "things": for each, from the farthest, the "points" and the "path" of its first drag ([] if it stays), its
-        "middle", its "colour", the "box" (left, top, right, bottom) of its mask, and the "poses", for each frame
-        (a, b, x, y): a pixel z of the photo, as a complex number, goes to (a + ib) z + (x + iy).
+        "middle", its "colour", the "box" (left, top, right, bottom) of its mask, "ground" (see `is_ground`), and the
+        "poses", for each frame (a, b, x, y): a pixel z of the photo, as a complex number, goes to
+        (a + ib) z + (x + iy).
         "painted": the number of pixels that may move, None without a brush.
         "auto": the default radius.
     """
@@ -137,7 +138,18 @@ def _thing_scene(thing: Thing, colour: str, num_frames: int) -> dict[str, Any]:
         "poses": poses.round(5).tolist(),
         "colour": colour,
         "box": box,
+        "ground": is_ground(thing),
     }
+
+
+def is_ground(thing: Thing) -> bool:
+    """Whether a thing is the background that stays: it has no drag and reaches all sides of the picture.
+
+    Args:
+        thing: the thing.
+    """
+    height, width = thing.mask.shape
+    return not thing.drags and mask_box(thing.mask) == (0, 0, width, height)
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -230,6 +242,8 @@ def _with_things(page: Image.Image, control: MotionControl, num_frames: int) -> 
         if thing.drags:
             shown[thing.mask] = (0.5 * shown[thing.mask] + 0.5 * np.array(STILL_COLOUR)).astype(np.uint8)
     for number, thing in enumerate(control.things):
+        if is_ground(thing):
+            continue
         move = thing.motion(num_frames)[-1] + np.eye(2, 3)
         size = (photo.shape[1], photo.shape[0])
         moved = cv2.warpAffine(thing.mask.astype(np.uint8), move, size) > 0
@@ -253,11 +267,14 @@ def in_words(control: MotionControl) -> str:
     Returns:
         the sentence.
     """
+    things = [thing for thing in control.things if not is_ground(thing)]
     parts = [
         f"{len(parts)} {name}{'s' if len(parts) != 1 else ''}"
-        for parts, name in ((control.things, "thing"), (control.drags, "drag"), (control.anchors, "anchor"))
+        for parts, name in ((things, "thing"), (control.drags, "drag"), (control.anchors, "anchor"))
         if parts
     ]
+    if len(things) < len(control.things):
+        parts.append("a background that stays")
     if control.brush is not None:
         parts.append(f"a brush over {control.brush.mean():.0%} of the pixels")
     width, height = control.size

@@ -4,7 +4,7 @@
         frames = pipe.render(photo, flow, prompt).frames[0]
     explorer = AttentionExplorer(frames, flow, seen)
     explorer.query = (15, 84, 60)                                   # frame, x, y; or click in the frame
-    explorer.follow(40, 52)                                         # a pixel of the photo, where it went; or click there
+    explorer.follow(40, 52)                                         # a pixel of the photo; or click there
     explorer.answer["warped"]                                       # share of attention on warped entries
 
 The kernel answers each question, and the page draws the answer (static/attention_explorer.js). On a page without a

@@ -402,12 +402,19 @@ class DragCanvas(anywidget.AnyWidget):
             case "thing":
                 return self._with_thing(message)
             case "background":
-                # What is dragged shall not be anchored, so it is found first, for this question only.
-                found = [self._found({"points": [drag.points[0]]}) for drag in self.drags]
-                beside = self.control.with_things(*found).anchor_background().anchors
-                held = self.control.anchor_background()
-                return replace(held, anchors=[anchor for anchor in held.anchors if anchor in beside])
+                return self._with_background(message["hold"])
         return edited(self.control, message, self.num_frames - 1)
+
+    def _with_background(self, hold: bool) -> MotionControl:
+        """The control with all that does not move as one thing behind the others, or without this thing."""
+        things = [thing for thing in self.things if not drawing.is_ground(thing)]
+        control = replace(self.control, things=things)
+        if not hold:
+            return control
+        # What is dragged shall not be held, so it is found first, for this question only.
+        dragged = [Thing(self._found({"points": [drag.points[0]]})) for drag in self.drags]
+        ground = replace(control, things=[*things, *dragged]).anchor_background().things[0]
+        return replace(control, things=[ground, *things])
 
     def _with_thing(self, message: Mapping[str, Any]) -> MotionControl:
         """The control with another thing, or with another mask of one."""

@@ -48,7 +48,7 @@ function render({ model, el }) {
       full_size: ui.full.checked,
     });
 
-  const ui = controls({ send, tool: choose, mend: mendBy, undo, remove, finish, layer, preview: () => preview() });
+  const ui = controls({ send, tool: choose, mend: mendBy, undo, remove, finish, layer, background, preview: () => preview() });
   const photo = make("img.mi2v-layer", { alt: "", draggable: false });
   const overlay = make("img.mi2v-layer", { alt: "", draggable: false });
   const canvas = make("canvas.mi2v-layer.mi2v-canvas", {
@@ -117,10 +117,10 @@ function render({ model, el }) {
     const points = chosenThing() < 0 ? [] : scene.things[chosenThing()].points.slice(0, -1);
     const which = points.findLastIndex(close);
     if (which > 0) return { index: chosenThing(), how: "point", number: which };
-    const index = thingAt(pieces, poseFor, point);
+    const index = thingAt(scene.things, pieces, poseFor, point);
     if (index >= 0) return { index, how: scene.things[index].path.length ? "move" : "carry" };
     // The place that a thing has left: from there its path is drawn anew.
-    const left = thingAt(pieces, () => null, point);
+    const left = thingAt(scene.things, pieces, () => null, point);
     return left >= 0 ? { index: left, how: "carry" } : null;
   }
   function release(hold) {
@@ -159,9 +159,14 @@ function render({ model, el }) {
   }
   function layer(by) {
     const [index, last] = [chosenThing(), scene.things.length - 1];
-    const to = by > 0 ? last : 0;
+    const to = by > 0 ? last : Number(held()); // the background is behind all
     send("layer", { index, to });
     state.selected = { kind: "thing", index: to };
+  }
+  const held = () => scene.things.some((thing) => thing.ground);
+  function background() {
+    state.picking = null;
+    send("background", { hold: !held() });
   }
   const cutOuts = () => {
     const masks = model.get("_masks") ?? [];
@@ -191,7 +196,7 @@ function render({ model, el }) {
     }
     if (view === "photo" && state.time === null) return;
     const outlined = state.time === null;
-    paintThings(context, { pieces, poseFor, scale: scale(), selected: chosenThing(), outlined });
+    paintThings(context, { things: scene.things, pieces, poseFor, scale: scale(), selected: chosenThing(), outlined });
     if (!outlined) {
       paintSquares(context, { scene, photo, width, at, scale: scale(), time: state.time });
       return;
@@ -274,7 +279,7 @@ function render({ model, el }) {
   }
   /** Asks for the thing at a place, or selects the one that is there. */
   function pick(point) {
-    const index = thingAt(pieces, poseFor, point);
+    const index = thingAt(scene.things, pieces, poseFor, point);
     if (index >= 0) state.selected = { kind: "thing", index };
     else {
       state.selected = null;
@@ -373,7 +378,9 @@ function render({ model, el }) {
     if (state.clicks.length) attempt("drag", { points: [...state.clicks, state.cursor], radius });
   }
   function next() {
-    const all = ["thing", "drag", "anchor"].flatMap((kind) => scene[`${kind}s`].map((_, index) => ({ kind, index })));
+    const all = ["thing", "drag", "anchor"].flatMap((kind) =>
+      scene[`${kind}s`].flatMap((part, index) => (part.ground ? [] : [{ kind, index }])),
+    );
     const now = all.findIndex(({ kind, index }) => kind === state.selected?.kind && index === state.selected.index);
     if (all.length) {
       choose("select");
@@ -453,14 +460,15 @@ function render({ model, el }) {
     ui.redo.disabled = !scene.redo;
     ui.delete.disabled = !state.selected;
     ui.clear.disabled = !anything;
-    ui.background.disabled = !moves;
+    ui.background.disabled = !moves && !held();
+    ui.background.setAttribute("aria-pressed", held());
     ui.preview.disabled = !moves;
     ui.preview.setAttribute("aria-pressed", state.time !== null);
     ui.preview.textContent = state.time === null ? "\u25B6 Preview" : "\u25A0 Preview";
     ui.invert.disabled = ui.unpaint.disabled = scene.painted === null;
     ui.brushFields.hidden = !painting();
     ui.mendFields.hidden = !(state.tool === "thing" || kind === "thing");
-    ui.layers.hidden = kind !== "thing" || scene.things.length < 2;
+    ui.layers.hidden = kind !== "thing" || scene.things.length - Number(held()) < 2;
     ui.radiusField.hidden = !(state.tool === "drag" || state.tool === "anchor" || hasRadius());
     ui.radiusHelp.hidden = ui.radiusField.hidden;
     ui.pace.hidden = !(kind === "drag" || (kind === "thing" && chosen().path.length));
@@ -488,6 +496,7 @@ function render({ model, el }) {
     if (state.tool === "thing" && !state.mend && chosenThing() >= 0 && !chosen().path.length) {
       say.splice(0, 1, "Now pull the thing to where it shall go. If its outline is wrong, use Add, Take away or Box.");
     }
+    if (held()) say.push("The background is held still.");
     if (scene.painted !== null) say.push(`Painted: ${((100 * scene.painted) / (width * height)).toFixed(1)} %.`);
     const held = scene.drags.flatMap((drag, index) => (drag.held ? [index + 1] : []));
     if (held.length) say.push(`Not painted where it starts, so still: drag ${held.join(", ")}.`);

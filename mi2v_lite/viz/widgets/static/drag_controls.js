@@ -41,7 +41,7 @@ function controls(act) {
     redo: button("Redo", "Ctrl+Shift+Z", () => act.send("redo")),
     delete: button("Delete", "what is selected", act.remove),
     clear: button("Clear all", "things, drags, anchors and brush; can be undone", () => act.send("clear")),
-    background: button("Anchor background", "holds all but what moves; can be undone", () => act.send("background")),
+    background: button("Anchor background", "holds all but what moves; can be undone", act.background),
     finish: button("Finish drag", "Enter", act.finish),
     pace: choice([["", "Speed"], ...PACES.map((pace) => [pace, pace])]),
     front: button("To the front", "before the other things", () => act.layer(+1)),

@@ -104,7 +104,7 @@ function inPose(context, pose, scale, draw) {
 }
 
 /** Draws all things. `poseFor(index)`: where each is shown; null leaves it where it is in the photo. */
-function paintThings(context, { pieces, poseFor, scale, selected, outlined }) {
+function paintThings(context, { things, pieces, poseFor, scale, selected, outlined }) {
   const drawn = (image, [left, top, right, bottom], mask, margin = 0) => {
     const unit = (right - left) / mask.width;
     const more = margin * unit;
@@ -115,7 +115,7 @@ function paintThings(context, { pieces, poseFor, scale, selected, outlined }) {
     if (piece && poseFor(index)) inPose(context, [1, 0, 0, 0], scale, () => drawn(piece.shade, piece.box, piece.mask));
   });
   pieces.forEach((piece, index) => {
-    if (!piece) return;
+    if (!piece || things[index]?.ground) return;
     const pose = poseFor(index);
     const wide = selected === index ? 2.5 : 1.5;
     if (piece.rim?.wide !== wide || Math.abs(piece.rim.scale / scale - 1) > 0.1) piece.rim = rimOf(piece, scale, wide);
@@ -126,10 +126,10 @@ function paintThings(context, { pieces, poseFor, scale, selected, outlined }) {
   });
 }
 
-/** The nearest thing at a pixel of the photo, as it is shown; -1 for none. */
-function thingAt(pieces, poseFor, place) {
+/** The nearest thing at a pixel of the photo, as it is shown; -1 for none, or for the background. */
+function thingAt(things, pieces, poseFor, place) {
   for (let index = pieces.length - 1; index >= 0; index--) {
-    if (!pieces[index]) continue;
+    if (!pieces[index] || things[index].ground) continue;
     const { mask, box, pixels } = pieces[index];
     const pose = poseFor(index);
     const [x, y] = pose ? unposed(pose, place) : place;
