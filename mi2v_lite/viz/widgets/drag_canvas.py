@@ -14,8 +14,8 @@ motion and clip. The page itself moves the cut-out of a thing under the hand, an
 from __future__ import annotations
 
 import hashlib
-import io
 import os
+import tempfile
 import threading
 import time
 import traceback
@@ -373,9 +373,10 @@ class DragCanvas(anywidget.AnyWidget):
                     if name in message:
                         self.set_trait(name, message[name])
             case "photo":
-                photo = images.read_image(io.BytesIO(buffers[0]), name=message["name"])
-                self._take(photo, Path(message["name"]))
-                self._say("done", f"{message['name']}: {photo.width} x {photo.height} pixels.")
+                name = Path(message["name"]).name
+                photo = _uploaded(name, buffers[0])
+                self._take(photo, Path(name))
+                self._say("done", f"{name}: {photo.width} x {photo.height} pixels.")
             case "save":
                 path = _named(message["path"])
                 self.save(path)
@@ -569,3 +570,14 @@ def _named(text: str) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be used: there is no folder {path.parent}.")
     return path
+
+
+def _uploaded(name: str, content: bytes) -> Image.Image:
+    """The picture that a browser sent. Raises ValueError for anything else, with the name that the person knows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        try:
+            return images.read_image(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), name)) from error
