@@ -123,7 +123,7 @@ def denoise(
         Latents of the shape of `noise`.
 
     Raises:
-        ValueError: If `num_inference_steps` is not a whole number of at least 1.
+        ValueError: If `num_inference_steps` is not a whole number of at least 1, or what was sampled is not finite.
     """
     if int(num_inference_steps) != num_inference_steps or num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {num_inference_steps}.")
@@ -138,6 +138,11 @@ def denoise(
         latents = scheduler.step(prediction, timestep, latents, **options, return_dict=False)[0]
         if callback is not None:
             latents = callback(i, timestep, latents)
+    if not latents.isfinite().all():
+        raise ValueError(
+            f"The sampling gave values that are not numbers, in {latents.dtype}: use bfloat16 or float32 if this is "
+            "float16, a smaller guidance scale, or other weights."
+        )
     return latents
 
 

@@ -352,9 +352,9 @@ MISTAKES = {
     "unknown option": (["animate", "photo.png", *PROMPT, "--colour", *OUT], "unrecognized arguments: --colour"),
     "shortened option": (["animate", "photo.png", "--promp", "red", *OUT], "unrecognized arguments"),
     "half a frame": (["animate", "photo.png", *PROMPT, "--frames", "2.5", *OUT], "'2.5' must be a whole number"),
-    "one frame": (["animate", "photo.png", *PROMPT, "--frames", "1", *OUT], "at least 2"),
+    "one frame": (["animate", "photo.png", *PROMPT, "--frames", "1", *OUT], "from 2 to 1000"),
     "negative seed": (["animate", "photo.png", *PROMPT, "--seed", "-1", *OUT], "--seed"),
-    "no steps": (["animate", "photo.png", *PROMPT, "--steps", "0", *OUT], "at least 1"),
+    "no steps": (["animate", "photo.png", *PROMPT, "--steps", "0", *OUT], "from 1 to 1000"),
     "guidance nan": (["animate", "photo.png", *PROMPT, "--guidance", "nan", *OUT], "must be a number"),
     "plain and fast": (["animate", "photo.png", *PROMPT, "--plain", "--fps", "30", *OUT], "leave out --fps, --seconds"),
     "plain and large": (
@@ -362,7 +362,7 @@ MISTAKES = {
         "leave out --fps, --seconds and --size original",
     ),
     "size in words": (["animate", "photo.png", *PROMPT, "--size", "huge", *OUT], "'huge' must be a whole number"),
-    "no length": (["animate", "photo.png", *PROMPT, "--seconds", "0", *OUT], "must be a number of at least 0.1"),
+    "no length": (["animate", "photo.png", *PROMPT, "--seconds", "0", *OUT], "must be a number from 0.1 to 3600"),
     "no such device": (
         ["animate", "photo.png", *PROMPT, "--device", "banana", *OUT],
         "--device banana cannot be used here",

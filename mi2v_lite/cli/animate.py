@@ -89,16 +89,16 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="PX",
         help=f"pixels of the clip's shorter side, at most, or original (default: {SHORT_SIDE}; plain: the model's)",
     )
-    parser.add_argument("--fps", type=common.number(1), metavar="F", help=f"frames per second (default: {FPS:g})")
+    parser.add_argument("--fps", type=common.number(1, 1000), metavar="F", help=f"frames per second (default: {FPS:g})")
     parser.add_argument(
-        "--seconds", type=common.number(0.1), metavar="S", help=f"length of the clip (default: {SECONDS:g})"
+        "--seconds", type=common.number(0.1, 3600), metavar="S", help=f"length of the clip (default: {SECONDS:g})"
     )
     parser.add_argument(
         "--plain", action="store_true", help="keep what the networks paint, small, and carry no detail from PHOTO"
     )
     parser.add_argument(
         "--frames",
-        type=common.whole(2),
+        type=common.whole(2, 1000),
         default=16,
         metavar="N",
         help="how many frames the networks make (default: 16)",
@@ -107,7 +107,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--seed", type=common.whole(0), metavar="N", help="repeats a clip (default: a random seed, which is printed)"
     )
     parser.add_argument(
-        "--steps", type=common.whole(1), metavar="N", help="sampling steps of each stage (default: the model's)"
+        "--steps", type=common.whole(1, 1000), metavar="N", help="sampling steps of each stage (default: the model's)"
     )
     parser.add_argument(
         "--guidance",
@@ -183,6 +183,8 @@ def run(options: argparse.Namespace) -> None:
     from mi2v_lite.pipelines.detail import frame_times
 
     carried = pipe.config.detail == "carry" and not options.plain
+    if not carried and (options.fps or options.seconds or options.size == ORIGINAL):
+        raise ValueError("these weights carry no detail: leave out --fps, --seconds and --size original.")
     how: dict[str, object] = {"detail": "carry", "fps": options.fps or FPS, "seconds": options.seconds or SECONDS}
     if carried:
         shown = photo if options.size == ORIGINAL else images.bounded(photo, options.size or SHORT_SIDE)
@@ -236,6 +238,7 @@ def run(options: argparse.Namespace) -> None:
         write_flow(outputs["field"], flow)
         for number, field in enumerate(flow, start=1):
             write_flow(options.save_flow / f"flow_{number:02d}.flo", field)
+        _remove_longer(options.save_flow, len(flow))
     done = time.perf_counter()
 
     for path in outputs.values():
@@ -244,6 +247,15 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {options.save_flow / 'flow_01.flo'} to flow_{len(flow):02d}.flo")
     last = "detail and writing" if carried else "writing"
     print(f"loading {loaded - start:.1f} s, sampling {sampled - loaded:.1f} s, {last} {done - sampled:.1f} s")
+
+
+def _remove_longer(folder: Path, count: int) -> None:
+    """Removes the fields that a longer clip left in the folder, which would pass for fields of this one."""
+    for path in sorted(folder.glob("flow_*.flo")):
+        number = path.stem.removeprefix("flow_")
+        if number.isdecimal() and int(number) > count:
+            path.unlink()
+            print(f"removed {path}, of a clip with more frames")
 
 
 def _kept(frames: Iterable[np.ndarray], small: list[Image.Image] | None, every: int) -> Iterator[np.ndarray]:
@@ -260,7 +272,7 @@ def _kept(frames: Iterable[np.ndarray], small: list[Image.Image] | None, every: 
 
 def _size(text: str) -> int | str:
     """Reads a number of pixels, or ORIGINAL."""
-    return ORIGINAL if text == ORIGINAL else common.whole(8)(text)
+    return ORIGINAL if text == ORIGINAL else common.whole(8, 16384)(text)
 
 
 def _check_aspect(size: tuple[int, int]) -> None:

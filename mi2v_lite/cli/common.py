@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -179,12 +180,12 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
     outputs = list(outputs)
     read = {path.resolve() for path in inputs if path is not None}
     for path in outputs:
+        if len(os.fsencode(path.name)) > LONGEST_NAME:
+            raise ValueError(f"the name of the output {path} has more than {LONGEST_NAME} bytes; choose a shorter one.")
         if path.resolve() in read:
             raise ValueError(f"{path} would be overwritten, but it is an input; choose another output.")
         if path.is_dir():
             raise ValueError(f"the output {path} is a folder; give the name of a file.")
-        if len(os.fsencode(path.name)) > LONGEST_NAME:
-            raise ValueError(f"the name of the output {path} has more than {LONGEST_NAME} bytes; choose a shorter one.")
     for path in outputs:
         try:
             _held.enter_context(new_folder(path.parent))
@@ -196,6 +197,21 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
             raise ValueError(
                 f"the output folder {path.parent} cannot be written: {error.strerror}; choose another."
             ) from error
+
+
+def check_folder(output: Path) -> None:
+    """Makes sure, before any long work begins, that a folder can be written, or made and written.
+
+    Raises:
+        ValueError: if it is a file or cannot be made.
+    """
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"the output {output} is a file, but a folder is expected; choose another name.")
+    try:
+        with new_folder(output), tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ValueError(f"the output folder {output} cannot be written: {error.strerror}; choose another.") from error
 
 
 def release() -> None:
@@ -248,7 +264,8 @@ def load(folder: Path | None, where: str | None = None, dtype: str | None = None
         raise
     except Exception as error:  # every library below has errors of its own for damaged files
         which = "the weights" if folder is None else f"the weights in {folder}"
-        raise ValueError(f"{which} cannot be loaded ({type(error).__name__}: {reason(error)})") from error
+        kind = "" if type(error) in (ValueError, OSError) else f"{type(error).__name__}: "
+        raise ValueError(f"{which} cannot be loaded ({kind}{reason(error)})") from error
     finally:
         for library in libraries:
             library.enable_progress_bar()

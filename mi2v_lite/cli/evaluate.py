@@ -58,6 +58,9 @@ def evaluate(options: argparse.Namespace) -> None:
     outputs = [path for path in (options.output, options.ablation_clips, options.detail_clips) if path is not None]
     if options.output is not None and options.output.suffix.lower() != ".json":
         raise ValueError(f"the report {options.output} must end in .json.")
+    for picture in (options.ablation_clips, options.detail_clips):
+        if picture is not None and picture.suffix.lower() != ".png":
+            raise ValueError(f"the picture {picture} must end in .png.")
     if options.ablation_clips is not None and options.ablation is None:
         raise ValueError("--ablation-clips shows the UNets of --ablation RUNS; give both.")
     if options.sheets is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from . import common
+
 FULL = Path(__file__).parents[1] / "configs" / "full.yaml"
 
 
@@ -60,6 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config)
+    common.check_folder(options.output.parent)
     from mi2v_lite.importing import Sources, import_pipeline, report_text
 
     given = ("release", "motion_module", "dreambooth", "vae", "flow_vae", "stage1_unet", "controlnet", "tokenizer")

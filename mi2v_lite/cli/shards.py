@@ -74,6 +74,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--tracker {options.tracker}: one file of fields cannot be right for all videos; name another tracker."
         )
+    common.check_folder(options.output)
     load_tracker(options.tracker)  # a mistake shows before the work begins
     videos = list_videos(options.source, options.videos)
     recipe = Recipe(

@@ -77,6 +77,7 @@ def export(options: argparse.Namespace) -> None:
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config)
+    common.check_folder(options.output.parent)
     from mi2v_lite.training import export as exporter
 
     print(f"wrote {exporter.export(config, options.runs, options.output)}")

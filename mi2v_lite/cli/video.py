@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     _add_clip(parser)
     parser.add_argument(
         "--size",
-        type=common.whole(16),
+        type=common.whole(16, 16384),
         default=TRACK_SIZE,
         metavar="PX",
         help=f"pixels of the shorter side (default: {TRACK_SIZE})",
@@ -67,7 +67,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--strength",
-        type=common.number(0),
+        type=common.number(0, 1),
         default=0.5,
         metavar="S",
         help="how much --sd changes, from 0 to 1 (default: 0.5)",
@@ -76,13 +76,15 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--prompt", default="", metavar="TEXT", help="what the video shows, and for --sd also the style"
     )
     parser.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of style and noise (default: 0)")
-    parser.add_argument("--steps", type=common.whole(1), metavar="N", help="sampling steps (default: the model's)")
+    parser.add_argument(
+        "--steps", type=common.whole(1, 1000), metavar="N", help="sampling steps (default: the model's)"
+    )
     parser.add_argument(
         "--guidance", type=common.number(0), metavar="G", help="guidance scale of the prompt (default: the model's)"
     )
     parser.add_argument(
         "--size",
-        type=common.whole(8),
+        type=common.whole(8, 16384),
         metavar="PX",
         help=f"pixels of the clip's shorter side at most (default: {SHORT_SIDE}; with --plain the model's)",
     )
@@ -96,11 +98,15 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _add_clip(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("clip", metavar="CLIP", type=Path, help="a video file without cuts")
-    parser.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="how many frames (default: 16)")
-    parser.add_argument("--start", type=common.number(0), default=0.0, metavar="S", help="seconds to skip (default: 0)")
+    parser.add_argument(
+        "--frames", type=common.whole(2, 100_000), default=16, metavar="N", help="how many frames (default: 16)"
+    )
+    parser.add_argument(
+        "--start", type=common.number(0, 1e7), default=0.0, metavar="S", help="seconds to skip (default: 0)"
+    )
     parser.add_argument(
         "--step",
-        type=common.whole(1),
+        type=common.whole(1, 100_000),
         default=1,
         metavar="K",
         help="take every K-th frame, for more motion (default: 1)",
@@ -201,6 +207,13 @@ def restyle(options: argparse.Namespace) -> None:
         raise ValueError("--style colours and --style-image go together.")
     if options.sd and not options.prompt.strip():
         raise ValueError("--sd needs --prompt, which describes the style.")
+    if options.sd and not (options.sd / "model_index.json").is_file():
+        raise ValueError(
+            f"--sd {options.sd} is not a diffusers folder of Stable Diffusion: it has no model_index.json."
+        )
+    from mi2v_lite.io.images import read_image
+
+    pictures = [path and read_image(path) for path in (options.first_frame, options.style_image)]
     common.check_writable([options.output], (options.clip, options.first_frame, options.style_image))
     from mi2v_lite.flow.trackers import load_tracker
 
@@ -219,7 +232,7 @@ def restyle(options: argparse.Namespace) -> None:
         short = options.size or pipe.config.working_size or pipe.vae.config.sample_size
         video = _read(options, short, factor(pipe.vae))
     sound = read_sound(options.clip, video.start, len(video.frames) / video.fps)
-    first = _first_frame(options, video)
+    first = _first_frame(options, video, *pictures)
     began = time.perf_counter()
     made = pipe.video_to_video(
         video.frames,
@@ -251,17 +264,17 @@ def restyle(options: argparse.Namespace) -> None:
     print(f"displacement {length:.2f} px on average; tracking and rendering {took:.1f} s")
 
 
-def _first_frame(options: argparse.Namespace, video: Video) -> Image.Image:
+def _first_frame(
+    options: argparse.Namespace, video: Video, own: Image.Image | None, style_image: Image.Image | None
+) -> Image.Image:
     """Returns frame 0 in the new style: the user's own, or the source's restyled."""
     from PIL import Image
 
-    from mi2v_lite.io.images import read_image
     from mi2v_lite.pipelines import restyle as styles
 
-    if options.first_frame is not None:
-        return read_image(options.first_frame)
+    if own is not None:
+        return own
     source = Image.fromarray(video.frames[0])
     if options.sd:
         return styles.diffuse(source, options.prompt, options.sd, options.strength, options.seed)
-    style_image = None if options.style_image is None else read_image(options.style_image)
     return styles.restyle(source, options.style, style_image, options.seed)

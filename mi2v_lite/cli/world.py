@@ -30,8 +30,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--split", choices=("train", "heldout"), default="train", help="whose sprites, or whose shots (default: train)"
     )
-    parser.add_argument("--size", type=common.whole(16), default=128, metavar="N", help="side, pixels (default: 128)")
-    parser.add_argument("--frames", type=common.whole(2), default=16, metavar="N", help="of a clip (default: 16)")
+    parser.add_argument(
+        "--size", type=common.whole(16, 4096), default=128, metavar="N", help="side, pixels (default: 128)"
+    )
+    parser.add_argument("--frames", type=common.whole(2, 1000), default=16, metavar="N", help="of a clip (default: 16)")
     parser.add_argument(
         "--pairs", type=common.whole(1), metavar="N", help="store N pairs of each clip: frame 0 and a later frame"
     )
@@ -61,6 +63,8 @@ def world(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.output} holds a store already: choose another folder, or remove it.")
     if sheet:
         common.check_writable([options.output], [options.film])
+    else:
+        common.check_folder(options.output)
     source = _source(options)
     seeds = range(options.seed, options.seed + options.clips)
     if sheet:
@@ -93,8 +97,14 @@ def _source(options: argparse.Namespace) -> ClipSource:
         return Film(options.film, **shape)
     from mi2v_lite.data.samples import find_samples
     from mi2v_lite.data.world import World
-    from mi2v_lite.io.images import list_images
+    from mi2v_lite.io.images import IMAGE_SUFFIXES, list_images
 
-    photos = [photo for folder in options.photos or [find_samples() / "photos"] for photo in list_images(folder)]
+    photos = []
+    for folder in options.photos or [find_samples() / "photos"]:
+        found = list_images(folder)
+        if not found:
+            kinds = ", ".join(IMAGE_SUFFIXES)
+            raise ValueError(f"--photos {folder} is not a folder of photos: there are no files {kinds} in it.")
+        photos += found
     sprites = options.sprites or find_samples() / "sprites"
     return World(photos, sprites, edition=options.edition, objects_only=options.objects_only, **shape)

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mi2v_lite.control import saved
-from mi2v_lite.control.parts import Anchor, Drag, Point, checked_radius, resample
+from mi2v_lite.control.parts import Anchor, Drag, Point, checked_radius, checked_size, resample
 from mi2v_lite.control.squares import block_of, distance_from, hold_outside, write_block
 from mi2v_lite.control.things import Thing, checked_mask, displacements, resized_mask
 from mi2v_lite.io.files import atomic
@@ -327,20 +326,15 @@ class MotionControl:
             ValueError: as in `from_json`.
             OSError: if the file cannot be read.
         """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                "the motion control is not JSON, since it is not text in UTF-8; give a file of save()."
+            ) from error
+        return cls.from_json(text)
 
 
 def default_radius_of(size: tuple[int, int]) -> float:
     """The default radius in pixels for an image of a size (width, height): `max(8, 0.08 * shorter side)`."""
     return max(SMALLEST_DEFAULT_RADIUS, DEFAULT_RADIUS_SHARE * min(size))
-
-
-def checked_size(size: Any) -> tuple[int, int]:
-    try:
-        width, height = (int(value) for value in size)
-        whole = (width, height) == tuple(size)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"size {size!r} is not (width, height) in pixels.") from error
-    if not whole or width < 1 or height < 1:
-        raise ValueError(f"size {size!r} must be two whole numbers above 0: (width, height) in pixels.")
-    return width, height

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,22 +84,54 @@ def resample(points: Sequence[Point], count: int) -> np.ndarray:
 
 
 def checked_point(point: Any, what: str) -> Point:
+    """A pair of finite numbers."""
     try:
-        x, y = (float(value) for value in point)
+        x, y = (_number(value) for value in (() if isinstance(point, str) else point))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} point {point!r} is not a pair of numbers; give (x, y) in pixels.") from error
+        raise ValueError(f"{what} point {_shown(point)} is not a pair of numbers; give (x, y) in pixels.") from error
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"{what} point ({x}, {y}) is not finite; give pixel numbers (x, y).")
     return x, y
 
 
 def checked_radius(radius: float | None, what: str) -> float | None:
+    """A number above 0, or None."""
     if radius is None:
         return None
     try:
-        number = float(radius)
+        number = _number(radius)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} radius {radius!r} is not a number; give pixels, or None for the default.") from error
+        raise ValueError(
+            f"{what} radius {_shown(radius)} is not a number; give pixels, or None for the default."
+        ) from error
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{what} radius {radius} must be above 0 pixels; leave it out for the default.")
+        raise ValueError(f"{what} radius {_shown(radius)} must be above 0 pixels; leave it out for the default.")
     return number
+
+
+def checked_size(size: Any) -> tuple[int, int]:
+    """Two whole numbers above 0."""
+    try:
+        width, height = (_number(value) for value in (() if isinstance(size, str) else size))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"size {_shown(size)} is not (width, height) in pixels.") from error
+    if not (width.is_integer() and height.is_integer() and width >= 1 and height >= 1):
+        raise ValueError(f"size {_shown(size)} must be two whole numbers above 0: (width, height) in pixels.")
+    return int(width), int(height)
+
+
+def _number(value: Any) -> float:
+    """The value as a float, unless it is text, true or false; one that is too large becomes infinite."""
+    if isinstance(value, (str, bytes, bool, np.bool_)):
+        raise TypeError
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "of thousands of digits"

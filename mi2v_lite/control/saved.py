@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from mi2v_lite.control.parts import Anchor, Drag
+from mi2v_lite.control.parts import Anchor, Drag, checked_size
 from mi2v_lite.control.things import Thing
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = "mi2v-motion-control"
 VERSION = 2
+LARGEST_MASK = 2**24  # pixels of a mask that does not have the size of the image, to say how large it is
 
 
 def to_json(control: MotionControl) -> str:
@@ -60,36 +62,74 @@ def read_json(text: str) -> dict[str, Any]:
     """
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the motion control is not valid JSON ({error}); write it with to_json().") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ValueError(f'the JSON is not a motion control: "format" must be "{FORMAT}"; write it with to_json().')
-    if data.get("version") not in range(1, VERSION + 1):
+    version = data.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
         raise ValueError(
-            f"the motion control has version {data.get('version')!r}, but this version of the package reads 1 to "
-            f"{VERSION}; use a newer package, or save the control again with this one."
+            f"the motion control has version {version!r}, but this version of the package reads 1 to {VERSION}; use a "
+            "newer package, or save the control again with this one."
         )
-    try:
-        return {
-            "size": data["size"],
-            "drags": _drags_from_data(data.get("drags", [])),
-            "anchors": [Anchor(anchor["point"], anchor.get("radius")) for anchor in data.get("anchors", [])],
-            "brush": None if data.get("brush") is None else _mask_from_data(data["brush"], "brush"),
-            "things": [
-                Thing(_mask_from_data(thing["mask"], "mask of a thing"), _drags_from_data(thing.get("drags", [])))
-                for thing in data.get("things", [])
-            ],
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the motion control's JSON lacks a part or has one of the wrong type: {error!r}.") from error
+    known = ("drags", "anchors", "brush", *(("things",) if version > 1 else ()))
+    data = _entry(data, "the motion control", ("format", "version", "size"), known)
+    size = checked_size(data["size"])
+    return {
+        "size": size,
+        "drags": _drags_from_data(data.get("drags", [])),
+        "anchors": [
+            Anchor(anchor["point"], anchor.get("radius"))
+            for anchor in _entries(data.get("anchors", []), "anchors", ("point",), ("radius",))
+        ],
+        "brush": None if data.get("brush") is None else _mask_from_data(data["brush"], "brush", size),
+        "things": [
+            Thing(
+                _mask_from_data(thing["mask"], "mask of a thing", size),
+                _drags_from_data(thing.get("drags", [])),
+            )
+            for thing in _entries(data.get("things", []), "things", ("mask",), ("drags",))
+        ],
+    }
+
+
+def _entry(data: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """The mapping itself; raises ValueError if it is none, lacks a key, or has an unknown one."""
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"{what} has the wrong type: expected an object with {' and '.join(required)}, got {_shown(data)}."
+        )
+    if lacking := [key for key in required if key not in data]:
+        raise ValueError(f"{what} lacks {lacking[0]!r}; write it with to_json().")
+    if unknown := [key for key in data if key not in (*required, *optional)]:
+        raise ValueError(
+            f"{what} has the unknown key {_shown(unknown[0])}; known are {', '.join((*required, *optional))}."
+        )
+    return data
+
+
+def _entries(data: Any, what: str, required: Sequence[str], optional: Sequence[str]) -> list[dict[str, Any]]:
+    """A list of mappings, each checked by `_entry`."""
+    if not isinstance(data, list):
+        raise ValueError(f"{what} has the wrong type: expected a list, got {_shown(data)}.")
+    return [_entry(item, f"number {number} of {what}", required, optional) for number, item in enumerate(data, start=1)]
+
+
+def _shown(value: Any) -> str:
+    return reprlib.repr(value)
 
 
 def _drags_to_data(drags: Sequence[Drag]) -> list[dict[str, Any]]:
     return [{"points": [list(point) for point in drag.points], "radius": drag.radius} for drag in drags]
 
 
-def _drags_from_data(drags: list[dict[str, Any]]) -> list[Drag]:
-    return [Drag(drag["points"], drag.get("radius")) for drag in drags]
+def _drags_from_data(drags: Any) -> list[Drag]:
+    found = []
+    for number, drag in enumerate(_entries(drags, "drags", ("points",), ("radius",)), start=1):
+        if not isinstance(drag["points"], list):
+            raise ValueError(f"the points of drag {number} must be a list of [x, y], got {_shown(drag['points'])}.")
+        found.append(Drag(drag["points"], drag.get("radius")))
+    return found
 
 
 def _mask_to_data(mask: np.ndarray) -> dict[str, str]:
@@ -98,11 +138,17 @@ def _mask_to_data(mask: np.ndarray) -> dict[str, str]:
     return {"encoding": "png-base64", "data": base64.b64encode(buffer.getvalue()).decode("ascii")}
 
 
-def _mask_from_data(mask: dict[str, str], what: str) -> np.ndarray:
-    if mask.get("encoding") != "png-base64":
-        raise ValueError(f"{what} encoding {mask.get('encoding')!r} is not 'png-base64'; write it with to_json().")
+def _mask_from_data(mask: Any, what: str, size: tuple[int, int]) -> np.ndarray:
+    encoding = mask.get("encoding") if isinstance(mask, dict) else None
+    if isinstance(mask, dict) and encoding != "png-base64":
+        raise ValueError(f"{what} encoding {_shown(encoding)} is not 'png-base64'; write it with to_json().")
+    data = _entry(mask, f"the {what}", ("encoding", "data"))["data"]
     try:
-        with Image.open(io.BytesIO(base64.b64decode(mask["data"], validate=True)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=["PNG"]) as image:
+            if image.size != size and image.width * image.height > LARGEST_MASK:
+                raise ValueError(f"it has {image.width}x{image.height} px")
             return np.array(image.convert("L")) > 127
-    except (ValueError, OSError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
+        raise ValueError(f"the {what} of the motion control is not a readable PNG; save it again.") from error
+    except (ValueError, TypeError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the {what} of the motion control is not a readable PNG ({error}); save it again.") from error

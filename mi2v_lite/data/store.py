@@ -102,12 +102,15 @@ class ClipStore:
             raise ValueError(
                 f"{folder} holds no finished store ({STORE_INDEX} is missing); write one with mi2v world -o {folder}"
             )
-        content = json.loads(index.read_text())
-        self.captions: list[str] = content["captions"]
-        self.strides: list[int] = content["strides"]
-        self.frames = np.load(folder / "frames.npy", mmap_mode="r")  # uint8 (C, F, H, W, 3)
-        self.flow = np.load(folder / "flow.npy", mmap_mode="r")  # float16 (C, N, 2, H, W), pixels
-        self.visibility = np.load(folder / "visibility.npy", mmap_mode="r")  # bool (C, N, H, W)
+        try:
+            content = json.loads(index.read_text())
+            self.captions: list[str] = [str(caption) for caption in content["captions"]]
+            self.strides: list[int] = [int(stride) for stride in content["strides"]]
+            self.frames = np.load(folder / "frames.npy", mmap_mode="r")  # uint8 (C, F, H, W, 3)
+            self.flow = np.load(folder / "flow.npy", mmap_mode="r")  # float16 (C, N, 2, H, W), pixels
+            self.visibility = np.load(folder / "visibility.npy", mmap_mode="r")  # bool (C, N, H, W)
+        except (ValueError, LookupError, TypeError, EOFError, SyntaxError, RecursionError, FileNotFoundError) as error:
+            raise ValueError(f"{folder} is damaged ({error}); remove it and write the store again") from error
         lengths = {len(self.captions), len(self.strides), len(self.frames), len(self.flow), len(self.visibility)}
         if len(lengths) != 1:
             raise ValueError(

@@ -73,9 +73,13 @@ class Sources:
         """Returns these sources with the release's files in place of what is not given.
 
         Raises:
-            ValueError: if the folder of the release does not have its layout, or if something necessary is not given.
+            ValueError: if something that is given does not exist, the folder of the release does not have its layout,
+                or something necessary is not given.
         """
         given = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name, path in given.items():
+            if path is not None and not path.exists():
+                raise ValueError(f"{path}, given as {name.replace('_', ' ')}, does not exist; give a file or a folder.")
         if self.release is not None:
             inside = [folder for folder in (self.release / "models", self.release) if (folder / "stage1").is_dir()]
             if not inside:

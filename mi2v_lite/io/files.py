@@ -93,7 +93,10 @@ def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[None]:
 def _take(file: Path, path: Path, wait: bool) -> int:
     """Opens the file and locks it; returns the handle."""
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise OSError(error.errno, f"nothing can be written there ({error.strerror})", str(path.parent)) from error
         try:
             if fcntl:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

@@ -5,6 +5,7 @@ Each function takes one kind of input in all its forms, and `VideoPipeline` hold
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -161,8 +162,15 @@ class VideoPipeline(DiffusionPipeline):
     _optional_components = ["text_encoder", "tokenizer"]
 
     def _setting(self, name: str, value: Any) -> Any:
-        """The value that was given to the call, or that of the pipeline's config if it is None."""
-        return getattr(self.config, name) if value is None else value
+        """The value that was given to the call, or that of the pipeline's config if it is None.
+
+        Raises:
+            ValueError: If a number is not finite.
+        """
+        value = getattr(self.config, name) if value is None else value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}.")
+        return value
 
     def _encode_one(self, prompt: str | Sequence[str], embeds: Tensor | None, name: str) -> Tensor:
         """The prompts of one side of the guidance, as text or as embeddings, to `(b, L, D)`."""

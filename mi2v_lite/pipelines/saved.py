@@ -24,10 +24,16 @@ def check_folders(folder: Path, given: Collection[str] = ()) -> None:
         given: names of parts that the caller has and that need not be there.
 
     Raises:
-        ValueError: if a part is missing.
+        ValueError: if a part is missing, or the list cannot be read.
     """
-    parts = json.loads((folder / DiffusionPipeline.config_name).read_text(encoding="utf-8"))
-    listed = [name for name, kind in parts.items() if isinstance(kind, list) and kind[0] is not None]
+    path = folder / DiffusionPipeline.config_name
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error}): copy the whole folder again.") from error
+    if not isinstance(parts, dict):
+        raise ValueError(f"{path} does not list the parts of a pipeline: copy the whole folder again.")
+    listed = [name for name, kind in parts.items() if isinstance(kind, list) and kind[:1] not in ([], [None])]
     missing = [name for name in listed if name not in given and not any((folder / name).glob("*"))]
     if missing:
         raise ValueError(

@@ -54,13 +54,14 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
     """
     runs, output = Path(runs), Path(output)
     _check_output(config, runs, output)
+    folders = {part: newest(config, runs, model) for part, model in PARTS.items()}  # what lacks is said at once
     place = output.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(place) as partial:
         parts = {}
         for part, model in PARTS.items():
             kind = config.models[model]["kind"]
-            parts[part] = _half(load_model(kind, newest(config, runs, model)))
+            parts[part] = _half(load_model(kind, folders[part]))
         pipe = MotionI2VPipeline(
             **parts, tokenizer=load_tokenizer(config), scheduler=make_scheduler(config.noise), **config.pipeline
         )

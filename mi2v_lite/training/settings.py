@@ -149,6 +149,10 @@ def read_yaml(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SettingError(f"Cannot read the config {path}{place}: {error.problem}.") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(f"Cannot read the config {path}: it is not text in UTF-8, expected a YAML file.") from error
+    except RecursionError as error:
+        raise SettingError(f"Cannot read the config {path}: it is nested too deeply.") from error
     except Exception as error:  # the system's, and several of PyYAML's for dates that do not exist, depth, odd tags
         said = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         raise SettingError(f"Cannot read the config {path}: {said}.") from error

@@ -26,8 +26,15 @@ CLASSES = {"text_encoder": CLIPTextModel, "video_unet": VideoUNet, "controlnet":
 
 
 def load_model(kind: str, folder: str | Path) -> nn.Module:
-    """Loads a saved model in float32; `kind` is one of `schema.KINDS`."""
-    return load_vae(folder) if kind == "autoencoder" else load_strict(CLASSES[kind], folder).float()
+    """Loads a saved model in float32; `kind` is one of `schema.KINDS`.
+
+    Raises:
+        ValueError: If the folder does not hold a whole model of that kind.
+    """
+    try:
+        return load_vae(folder) if kind == "autoencoder" else load_strict(CLASSES[kind], folder).float()
+    except Exception as error:  # the libraries have errors of many kinds for files that are damaged or do not fit
+        raise ValueError(f"{folder} does not hold a whole {kind} ({error}): make it again.") from error
 
 
 def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
@@ -44,12 +51,21 @@ def make_scheduler(noise: dict[str, Any]) -> DDIMScheduler:
 
 
 def load_tokenizer(config: Config) -> CLIPTokenizer:
-    """Loads the tokenizer from the folder that the model `text_encoder` names, in the package or on the disk."""
+    """Loads the tokenizer from the folder that the model `text_encoder` names, in the package or on the disk.
+
+    Raises:
+        ValueError: If there is no such folder, or no tokenizer in it; nothing is downloaded.
+    """
     folder = config.models["text_encoder"].get("tokenizer")
     if folder is None:
         raise ValueError("The model text_encoder needs a key tokenizer: the folder of vocab.json and merges.txt.")
-    packaged = PACKAGE / folder
-    return CLIPTokenizer.from_pretrained(packaged if packaged.is_dir() else folder)
+    place = PACKAGE / folder if (PACKAGE / folder).is_dir() else Path(folder)
+    if not (place / "vocab.json").is_file() and not (place / "tokenizer.json").is_file():
+        raise ValueError(f"The model text_encoder names the tokenizer {folder}, expected a folder with vocab.json.")
+    try:
+        return CLIPTokenizer.from_pretrained(place, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds for what is missing or damaged
+        raise ValueError(f"The tokenizer in {place} cannot be read ({error}).") from error
 
 
 def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
@@ -79,7 +95,10 @@ def build_models(config: Config, step: Step, runs: Path) -> nn.ModuleDict:
             if trains and kind == "autoencoder" and models[name].config.in_channels != entry.get("in_channels", 3):
                 models[name] = flow_vae_from_image_vae(models[name], entry)
         else:
-            models[name] = _fresh(kind, entry, config, models)
+            try:
+                models[name] = _fresh(kind, entry, config, models)
+            except (ValueError, TypeError, RuntimeError, LookupError, ZeroDivisionError) as error:
+                raise ValueError(f"The model {name} cannot be built: {error}") from error
             if folders:
                 _take(models[name], kind, folders, step.fresh)
     if step.gradient_checkpointing:
