@@ -367,7 +367,7 @@ ROWS = {
         cut_photo.png | cannot be read
         cut_photo.jpg | cannot be read
         cut_photo.webp | cannot be read
-        bomb.png | cannot be read
+        bomb.png | bomb.png
         clip.mp4 | cannot be read
         long.png | 2.50 times
         photo.png/x | Not a directory
@@ -510,7 +510,7 @@ ROWS = {
         empty.mp4 | is empty
         text.mp4 | text.mp4
         photo.txt | photo.txt does not exist
-        folder | folder does not exist
+        folder | is a folder
         cut.mp4 | cut.mp4
         one.mp4 | The clip has 1 frame
         cut_scene.mp4 | cut
@@ -839,7 +839,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "clip of one frame": (lambda: check_clip(np.zeros((1, 8, 8, 3), np.uint8)), "at least two"),
     "clip of floats": (lambda: ChainTracker()(np.zeros((2, 8, 8, 3))), "uint8"),
     "picture missing": (lambda: read_image("none.png"), "does not exist"),
-    "picture bomb": (lambda: read_image("bomb.png"), "cannot be read"),
+    "picture bomb": (lambda: read_image("bomb.png"), "bomb.png"),
     "picture of floats": (lambda: write_image("out.png", np.zeros((4, 4, 3))), "uint8"),
     "picture of another kind": (lambda: write_image("out.xyz", np.zeros((4, 4, 3), np.uint8)), "cannot be written"),
     "animation of nothing": (lambda: write_animated_png("out.png", []), "at least one"),
