@@ -30,6 +30,7 @@ from mi2v_lite.pipelines import MotionI2VPipeline
 from tools.vocabulary import build_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
+LITE = ROOT / "mi2v_lite" / "configs" / "lite.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -382,8 +383,9 @@ MISTAKES = {
     "evaluate without weights": (["evaluate", "--weights", "none"], "holds no pipeline"),
     "unknown measure": (["evaluate", "--only", "beauty"], "there is no measure called beauty"),
     "no such config": (["train", "none.yaml", "--step", "x"], "none.yaml"),
-    "no step": (["train", "none.yaml"], "--step"),
-    "no such step": (["train", ROOT / "mi2v_lite" / "configs" / "lite.yaml", "--step", "x"], "No step 'x'"),
+    "resume without a step": (["train", LITE, "--resume"], "name it with --step"),
+    "no data": (["train", LITE, "--runs", "nowhere"], "nowhere/photos/train (for image_vae, "),
+    "no such step": (["train", LITE, "--step", "x"], "No step 'x'"),
 }
 
 
@@ -487,7 +489,7 @@ def test_train_hands_on_its_options(here, capsys, monkeypatch):
     from mi2v_lite.training import trainer
     from mi2v_lite.training.curriculum import load_config
 
-    config = ROOT / "mi2v_lite" / "configs" / "lite.yaml"
+    config = LITE
     step = load_config(config).steps[0].name
     calls = []
     monkeypatch.setattr(trainer, "train", lambda *args: calls.append(args) or Path("done"))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mi2v_lite.training.curriculum import load_config, parse_config
+from mi2v_lite.training.curriculum import check_data, load_config, parse_config
 from mi2v_lite.training.objectives import OBJECTIVES
 from mi2v_lite.training.schema import DECLARED
 
 LITE = Path(__file__).resolve().parents[1] / "mi2v_lite" / "configs" / "lite.yaml"
+FIRST = LITE.with_name("lite_first.yaml")  # first edition: goes with the weights that were trained on it
 STEP = {
     "name": "a",
     "model": "image_vae",
@@ -36,10 +37,9 @@ def test_lite_follows_the_paper():
     assert [name for name in names if name in paper] == paper
     assert config.step("stage1_single").model_overrides == {"motion_modules": False}
     assert config.step("stage1_temporal").trainable == ("stage1_unet.*motion_modules*",)
-    assert config.step("stage1_single").sources("stage1_unet") == ("stage1_start_image/stage1_start",)
-    temporal = config.step("stage1_temporal").sources("stage1_unet")
-    assert temporal == ("stage1_start_video/stage1_start", "stage1_decoded")
-    assert config.step("stage2_coarse").sources("stage2_unet") == ("stage2_start_video/stage2_start",)
+    assert config.step("stage1_single").sources("stage1_unet") == ("start_image/start_unet",)
+    assert config.step("stage1_temporal").sources("stage1_unet") == ("start_video/start_unet", "stage1_single")
+    assert config.step("stage2").sources("stage2_unet") == ("start_video/start_unet",)
     assert not any("text_encoder" in pattern for pattern in config.step("stage1_full").trainable)
     assert config.step("controlnet").trainable == ("controlnet.*",)
     models = config.models
@@ -49,9 +49,10 @@ def test_lite_follows_the_paper():
     assert models["stage2_unet"]["in_channels"] == latents[0]
 
 
+# first edition: goes with the weights that were trained on it
 @pytest.mark.parametrize("trial", ["stage1_trial_{}", "stage1_trial_temporal_{}", "stage2_trial_{}"])
 def test_trials_of_a_start_differ_in_their_start_alone(trial):
-    config = load_config(LITE)
+    config = load_config(FIRST)
     nothing = config.step(trial.format("nothing"))
     others = [step for step in config.steps if step.name in (trial.format("image"), trial.format("video"))]
     assert others
@@ -64,11 +65,34 @@ def test_trials_of_a_start_differ_in_their_start_alone(trial):
 
 def test_what_ships_is_trained_last():
     """`export` takes a model from the last step that has trained it: none of the trials' text encoders."""
+    for path, text in ((LITE, "stage1_single"), (FIRST, "stage1_world")):
+        config = load_config(path)
+        wanted = {"text_encoder": text, "stage1_unet": "stage1_full", "controlnet": "controlnet"}
+        for model, name in (wanted | {"stage2_unet": "stage2"}).items():
+            steps = [step for step in config.steps if any(part.startswith(f"{model}.") for part in step.trainable)]
+            assert steps[-1].name == name
+
+
+def test_a_step_that_draws_from_the_world_has_one():
+    content = changed(data={"folder": "photos", "frames_from": "world", "frames_share": 0.5})
+    with pytest.raises(ValueError, match="data names 'world', but the config has no section world"):
+        parse_config(content)
+    assert parse_config(content | {"world": {"size": 64}}).world.size == 64
+    with pytest.raises(ValueError, match="config: world: unknown key 'sizes'; did you mean 'size'"):
+        parse_config(content | {"world": {"sizes": 64}})
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path):
     config = load_config(LITE)
-    wanted = {"text_encoder": "stage1_world", "stage1_unet": "stage1_full", "controlnet": "controlnet"}
-    for model, name in (wanted | {"stage2_unet": "stage2"}).items():
-        steps = [step for step in config.steps if any(part.startswith(f"{model}.") for part in step.trainable)]
-        assert steps[-1].name == name
+    for name in ("photos/heldout", "things"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"needs what is not there") as raised:
+        check_data(config, tmp_path, config.steps)
+    said = str(raised.value)
+    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_single, " in said
+    assert "heldout" not in said and "things (for" not in said and "tools/things/README.md" in said
+    (tmp_path / "photos" / "train").mkdir()
+    check_data(config, tmp_path, config.steps[:4])
 
 
 def test_every_objective_exists():

@@ -76,7 +76,57 @@ def test_brush_holds_what_is_still():
 
 def test_draw_mixes_kinds_and_refuses_unknown_ones():
     flow = torch.stack([field(seed) for seed in range(6)])
-    sparse, mask = masks.draw(flow, generator_for(0), {"blocks": 1, "drags": 1})
+    generators = [generator_for(0, i) for i in range(6)]
+    sparse, mask = masks.draw(flow, generators, {"blocks": 1, "drags": 1})
     assert sparse.shape == flow.shape and mask.shape == (6, 3, 1, 48, 64)
+    alone = masks.draw(flow[2:3], [generator_for(0, 2)], {"blocks": 1, "drags": 1})
+    assert torch.equal(alone[0][0], sparse[2]) and torch.equal(alone[1][0], mask[2])
     with pytest.raises(ValueError, match="Unknown kinds of control \\['lasso'\\]"):
-        masks.draw(flow, generator_for(0), {"lasso": 1})
+        masks.draw(flow, generators, {"lasso": 1})
+
+
+def owners(flow: torch.Tensor) -> torch.Tensor:
+    """The square of `field` is the thing 1; something thin that nobody can take hold of is the thing 2."""
+    labels = (flow[2].norm(dim=0) > 0).long()
+    labels[0, :10] = 2
+    return labels
+
+
+def told_of_the_thing(kind: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a control tells of the thing 1, and all that moves of what it tells, `(H, W)` bool."""
+    flow = field(5)
+    labels = owners(flow)
+    sparse, mask = masks.KINDS[kind](flow, generator_for(seed), labels)
+    assert torch.equal(sparse[mask.expand_as(sparse) > 0], flow[mask.expand_as(flow) > 0]), "all of it is true"
+    return (mask[0, 0] > 0) & (labels == 1), sparse[2].norm(dim=0) > 0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_thing_is_told_whole_and_a_part_in_part(seed):
+    thing = owners(field(5)) == 1
+    told, moving = told_of_the_thing("things", seed)
+    assert torch.equal(told, thing) and torch.equal(moving, thing)
+    told, moving = told_of_the_thing("parts", seed)
+    assert torch.equal(told, moving) and 0 < told.sum() <= thing.sum() and not (told & ~thing).any()
+
+
+def test_parts_are_of_many_sizes():
+    shares = [told_of_the_thing("parts", seed)[0].sum() / 120 for seed in range(30)]
+    assert min(shares) < 0.3 and max(shares) > 0.7
+
+
+def test_where_there_is_no_thing_drags_are_drawn():
+    flow = field(6)
+    for labels in (None, torch.zeros(48, 64, dtype=torch.int64), -torch.ones(48, 64, dtype=torch.int64)):
+        for kind in ("things", "parts"):
+            sparse, mask = masks.KINDS[kind](flow, generator_for(2), labels)
+            expected = masks.drags(flow, generator_for(2))
+            assert torch.equal(sparse, expected[0]) and torch.equal(mask, expected[1])
+
+
+def test_anchors_tell_of_rest_alone():
+    flow = field(4)
+    sparse, mask = masks.anchors(flow, generator_for(1))
+    assert not sparse.any() and 0 < mask.mean() < 1
+    everywhere = torch.ones(3, 2, 48, 64) * 3
+    assert masks.anchors(everywhere, generator_for(1))[0].any(), "nothing is still: a drag instead"

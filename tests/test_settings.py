@@ -218,7 +218,7 @@ BAD = [
     ("steps.2.options.own_guess", 2, "options: own_guess is 2, expected a number from 0 to 1."),
     ("steps.2.options.decoded_error", "rot", "expected one of 'log', 'root' or nothing; did you mean 'root'?"),
     ("steps.2.options.lr", 0.2, "options: unknown key 'lr'; known are noise_from,"),
-    ("steps.3.options", ABSENT, "options: shares is missing, expected a mapping of 'blocks', 'drags', 'brush' to"),
+    ("steps.3.options", ABSENT, "options: shares is missing, expected a mapping of 'blocks', 'drags', 'anchors',"),
     ("steps.3.options.shares", {"drag": 1}, "options: shares is {'drag': 1}, expected a mapping of 'blocks', 'drags',"),
     ("steps.3.options.shares", {"drag": 1}, "did you mean 'drags'?"),
     ("steps.3.options.shares", {"drags": NAN}, "options: shares is {'drags': nan}, expected a mapping"),
@@ -387,7 +387,7 @@ def plain(value: object) -> object:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-@pytest.mark.parametrize("name", ["lite", "full"])
+@pytest.mark.parametrize("name", ["lite", "lite_first", "full"])
 def test_what_ships_is_loaded_as_it_is_written(name):
     """Nothing is lost or changed on the way; what is not written has the default of always."""
     path = CONFIGS / f"{name}.yaml"
@@ -398,7 +398,7 @@ def test_what_ships_is_loaded_as_it_is_written(name):
         | {"scale": [0.25, 1.0], "jitter": 0.1, "frames_share": 0.0, "amplitude": [0.5, 1.3]},
         "options": {"keep_scale": False, "edge_weight": 0.5, "kl_weight": 1e-6, "single": False, "object_weight": 0.0}
         | {"noise_from": 0.0, "noise_emphasis": 1.0, "own_guess": 0.0, "decoded_error": None, "told_share": 0.0}
-        | {"hole_weight": 1.0},
+        | {"hole_weight": 1.0, "hole_margin": 0},
     }
     for step, entry in zip(config.steps, raw["steps"], strict=True):
         values = plain(asdict(step))

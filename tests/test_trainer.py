@@ -33,7 +33,7 @@ from mi2v_lite.training.batches import FlowFields, InTurn, PhotoCrops
 from mi2v_lite.training.curriculum import Config, parse_config
 from mi2v_lite.training.draws import Draws, generator_for
 from mi2v_lite.training.export import export
-from mi2v_lite.training.objectives import OBJECTIVES, Task, make_task, noised, object_weights
+from mi2v_lite.training.objectives import OBJECTIVES, Task, hole_weights, make_task, noised, object_weights
 from mi2v_lite.training.schema import AnimationOptions
 from mi2v_lite.training.step_models import build_models, make_scheduler
 
@@ -113,7 +113,7 @@ def curriculum() -> Config:
             **{**video, "others": ["stage1_unet", *video["others"]]},
             start_from={**VAES, **text, "stage1_unet": "stage1_temporal", "controlnet": "controlnet_single"},
             trainable=["controlnet.*"],
-            options={"shares": {"blocks": 1, "drags": 1, "brush": 1}},
+            options={"shares": {"blocks": 1, "drags": 1, "things": 1, "brush": 1}},
         ),
         step(
             "stage2",
@@ -122,7 +122,7 @@ def curriculum() -> Config:
             **{**video, "others": ["text_encoder", "image_vae"]},
             start_from={**text, "image_vae": "image_vae"},
             trainable=["stage2_unet.*"],
-            options={"start": "warped", "noise_emphasis": 2.0, "decoded_error": "log", "hole_weight": 0.5},
+            options={"start": "warped", "noise_emphasis": 2.0, "decoded_error": "log", "hole_weight": 2.5},
             gradient_checkpointing=True,
             precision="bf16",
         ),
@@ -570,9 +570,13 @@ def test_every_objective_can_look_at_what_its_latents_decode_to(runs, name, meas
     assert float(floor.detach()) == pytest.approx(of(task.decoded.floor), rel=1e-5) and whole > floor
 
 
-def test_hole_weight_is_a_share():
-    with pytest.raises(ValueError, match="hole_weight is 1.5, expected a number from 0 to 1"):
-        replace(curriculum().step("ablation"), options={"hole_weight": 1.5})
+def test_where_frame_0_shows_nothing_counts_as_it_is_told():
+    flow = torch.zeros(1, 2, 2, 32, 32)
+    flow[:, 1, 0, :, 8:] = 8.0  # all but the left quarter goes away from it
+    weights = hole_weights(flow, 5.0, 0, (8, 8))
+    assert weights.shape == (1, 1, 2, 8, 8) and (weights[:, :, 0] == 1).all()
+    assert (weights[0, 0, 1, 0] == torch.tensor([1, 1, 5, 5, 1, 1, 1, 1])).all()
+    assert (hole_weights(flow, 0.0, 1, (8, 8))[0, 0, 1, 0] == torch.tensor([1, 0, 0, 0, 0, 1, 1, 1])).all()
 
 
 def test_stores_are_drawn_from_in_turn(runs, tmp_path):

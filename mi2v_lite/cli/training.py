@@ -11,16 +11,21 @@ from . import common
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Registers `train`, `curves` and `export`."""
-    parser = commands.add_parser("train", help="train one step", description="Trains one step of a curriculum.")
+    parser = commands.add_parser(
+        "train",
+        help="train a curriculum, or one step of it",
+        description="Trains a curriculum: all steps that are not done yet, one after the other, where an interrupted "
+        "one goes on from its newest checkpoint. Or, with --step, one step alone.",
+    )
     parser.set_defaults(run=train)
     parser.add_argument("config", metavar="CONFIG", type=Path, help="a YAML file, e.g. mi2v_lite/configs/lite.yaml")
-    parser.add_argument("--step", required=True, metavar="NAME", help="the step's name in CONFIG")
+    parser.add_argument("--step", metavar="NAME", help="train this step alone")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="data and results (default: runs)"
     )
     old = parser.add_mutually_exclusive_group()
-    old.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    old.add_argument("--restart", action="store_true", help="remove the step's old results and start anew")
+    old.add_argument("--resume", action="store_true", help="with --step: go on from the newest checkpoint")
+    old.add_argument("--restart", action="store_true", help="with --step: remove its old results and start anew")
 
     parser = commands.add_parser(
         "curves", help="training logs at a glance", description="Table and picture of the logs."
@@ -41,22 +46,31 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Runs `mi2v train`: one step of a curriculum, in this process and in others that `accelerate launch` started."""
-    from mi2v_lite.training.curriculum import load_config
+    """Runs `mi2v train`: a curriculum or a step of it, here and in other processes that `accelerate launch` started."""
+    from mi2v_lite.training.curriculum import check_data, is_done, load_config
 
     speaks = os.environ.get("RANK", "0") == "0"  # the first process speaks for all
-    try:  # refuses a wrong config or name before torch loads
+    try:  # refuses a wrong config or name, and missing data, before torch loads
         config = load_config(options.config)
-        config.step(options.step)
+        if options.step is not None:
+            config.step(options.step)
+        elif options.resume or options.restart:
+            raise ValueError("--resume and --restart are for one step; name it with --step.")
+        else:
+            waiting = [step for step in config.steps if not is_done(options.runs, step)]
+            check_data(config, options.runs, waiting)
     except ValueError:
         if speaks:
             raise
         raise SystemExit(2) from None
     from mi2v_lite.training import trainer
 
-    result = trainer.train(config, options.step, options.runs, options.resume, options.restart)
+    if options.step is None:
+        results = trainer.train_all(config, options.runs)
+    else:
+        results = [trainer.train(config, options.step, options.runs, options.resume, options.restart)]
     if speaks:
-        print(f"wrote {result}")
+        print("\n".join(f"wrote {result}" for result in results) or "All steps are done.")
 
 
 def curves(options: argparse.Namespace) -> None:

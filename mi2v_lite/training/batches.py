@@ -1,7 +1,7 @@
-"""From photos and clips on disk to batches: each depends on its draws alone, so a resumed training sees the same ones.
+"""From photos and clips to batches: each depends on its draws alone, so a resumed training sees the same ones.
 
-Every source has `draw(draws)`, which returns tensors on the CPU by name. `photo_source`, `field_source` and
-`clip_source` open what the `data` of a step names.
+Every source has `draw(draws)`, which returns tensors by name. `photo_source`, `field_source` and `clip_source` open
+what the `data` of a step names: clips on disk, whose latents are encoded once and kept, or the world, see `drawn`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +18,26 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from mi2v_lite.data.clips import Clips, open_clips
+from mi2v_lite.data.lite_world import LiteWorld
 from mi2v_lite.data.shards import Column, Order, ShardSet
 from mi2v_lite.io.images import IMAGE_SUFFIXES
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.drawn import (
+    Batch,
+    PictureBatches,
+    WorldBatches,
+    WorldFields,
+    draw_clips,
+    open_world,
+    tokens_of,
+)
 from mi2v_lite.training.draws import Draws, generator_for
 from mi2v_lite.training.latents import cached_latents
-from mi2v_lite.training.schema import ClipData, FieldData
+from mi2v_lite.training.schema import WORLD, ClipData, FieldData
 from mi2v_lite.training.step_models import load_tokenizer
 
-Batch = dict[str, Tensor]
+HELDOUT = 32  # clips of the held-out world to validate with
 LARGEST_PHOTO = 512  # pixels of the shorter side that are kept: at the default scale the smallest crop then has 128
 
 
@@ -38,8 +49,8 @@ class PhotoCrops:
         size: side of the crops in pixels.
         scale: smallest and largest side of a crop as a share of the photo's shorter side.
         jitter: brightness, contrast and saturation vary by up to this share; 0 gives plain crops.
-        frames_from: clips whose frames are mixed in, if any.
-        frames_share: the share of the crops that are whole frames of these clips.
+        frames_from: clips or a world whose frames are mixed in, if any.
+        frames_share: the share of the crops that are whole frames of these.
 
     Raises:
         ValueError: If the folder holds no pictures.
@@ -51,7 +62,7 @@ class PhotoCrops:
         size: int = 128,
         scale: tuple[float, float] = (0.25, 1.0),
         jitter: float = 0.1,
-        frames_from: str | Path | None = None,
+        frames_from: str | Path | LiteWorld | None = None,
         frames_share: float = 0.0,
     ) -> None:
         paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -59,7 +70,9 @@ class PhotoCrops:
             raise ValueError(f"No pictures ({', '.join(IMAGE_SUFFIXES)}) in {folder}: fill it, or name another folder.")
         self.size, self.scale, self.jitter = size, tuple(scale), jitter
         self.photos = [_load(path) for path in paths]
-        self.frames, self.frames_share = open_clips(frames_from).frames if frames_from else None, frames_share
+        self.world = frames_from if isinstance(frames_from, LiteWorld) else None
+        self.frames = open_clips(frames_from).frames if frames_from and self.world is None else None
+        self.frames_share = frames_share
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -70,7 +83,16 @@ class PhotoCrops:
 
     def batch(self, generators: Sequence[torch.Generator]) -> Batch:
         """A crop from each generator: `images`, `(B, 3, size, size)` in [-1, 1]."""
-        return {"images": torch.stack([self._crop(generator) for generator in generators])}
+        images = torch.stack([self._crop(generator) for generator in generators])
+        if self.world is None:
+            return {"images": images}
+        u = torch.stack([torch.rand(2, generator=generator) for generator in generators])
+        drawn = (u[:, 0] < self.frames_share).nonzero().flatten()
+        images = images.to(self.world.device)
+        if len(drawn):
+            seeds = (u[drawn, 1] * 2**24).long().tolist()
+            images[drawn.to(images.device)] = self.world.batch(seeds, frames="first", pasted=True).frames[:, 0]
+        return {"images": images}
 
     def _crop(self, generator: torch.Generator) -> Tensor:
         u = torch.rand(9, generator=generator).tolist()
@@ -172,6 +194,7 @@ class ClipBatches(_Clips):
         with_flow: whether a batch also has the flow in pixels.
         text_dropout: the share of the captions that are left empty.
         seed: of the order of shards.
+        labels: who owns each pixel of frame 0, `(C, H, W)`; None where nobody knows.
     """
 
     def __init__(
@@ -184,8 +207,10 @@ class ClipBatches(_Clips):
         with_flow: bool = False,
         text_dropout: float = 0.0,
         seed: int = 0,
+        labels: np.ndarray | None = None,
     ) -> None:
         super().__init__(source, seed)
+        self.labels, self.shape = labels, tuple(self.clips.frames.shape[1:4])
         self.image_latents, self.flow_latents, self.with_flow = image_latents, flow_latents, with_flow
         self.tokenizer, self.length, self.text_dropout = tokenizer, length, text_dropout
 
@@ -205,7 +230,8 @@ class ClipBatches(_Clips):
 
         Returns:
             `image_latents` `(B, C, F, h, w)` and `flow_latents` `(B, C, N, h, w)` without `scaling_factor`, `stride`
-            `(B, N)` in source frames after frame 0, `tokens` `(B, L)`, and `flow` `(B, N, 2, H, W)` in pixels.
+            `(B, N)` in source frames after frame 0, `tokens` `(B, L)`, `flow` `(B, N, 2, H, W)` in pixels, and `labels`
+            `(B, H, W)`.
         """
         empty = without_text or [False] * len(chosen)
         captions = ["" if drop else self.clips.captions[i] for i, drop in zip(chosen, empty, strict=True)]
@@ -213,14 +239,14 @@ class ClipBatches(_Clips):
         batch = {
             "image_latents": _stack(self.image_latents, chosen).transpose(1, 2),
             "stride": strides[:, None] * torch.arange(1, self.clips.flow.shape[1] + 1),
-            "tokens": self.tokenizer(
-                captions, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
-            ).input_ids,
+            "tokens": tokens_of(captions, self.tokenizer, self.length),
         }
         if self.flow_latents is not None:
             batch["flow_latents"] = _stack(self.flow_latents, chosen).transpose(1, 2)
         if self.with_flow:
             batch["flow"] = _stack(self.clips.flow, chosen)
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[list(chosen)])
         return batch
 
 
@@ -231,35 +257,48 @@ def _stack(array: np.ndarray | Column, indices: Sequence[int]) -> Tensor:
 class InTurn:
     """Batches from several sources: a training's first sample from the first, its second from the second, and so on.
 
+    Args:
+        sources: in this order; the same may come more than once.
+        device: where the batches are.
+
     Raises:
         ValueError: If one of them is a set of shards, whose clips come once an epoch: here some would miss their turn.
             Or if their clips differ in shape, as pairs of frames and whole clips do.
     """
 
-    def __init__(self, sources: Sequence[ClipBatches]) -> None:
+    def __init__(self, sources: Sequence[ClipBatches | PictureBatches | WorldBatches], device: Any = "cpu") -> None:
         if any(source.order is not None for source in sources):
             raise ValueError(
                 "mixed_with takes clips in turn from stores, not from shards; give stores, or shards alone."
             )
-        shapes = {source.clips.frames.shape[1:4]: source.folder for source in sources}
+        shapes = {source.shape: source.folder for source in sources}
         if len(shapes) > 1:
             sizes = ", ".join(f"{folder} has {' x '.join(map(str, shape))}" for shape, folder in shapes.items())
             raise ValueError(f"mixed_with: clips of one batch must have the same frames x height x width, but {sizes}.")
-        self.sources = tuple(sources)
+        self.sources, self.device = tuple(sources), device
 
     def draw(self, draws: Draws) -> Batch:
         """A clip for each sample; which source a sample comes from is the same in any number of processes."""
-        parts = [
-            self.sources[position % len(self.sources)].draw(draws.only(i))
-            for i, position in enumerate(draws.positions())
-        ]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        turns = [self.sources[position % len(self.sources)] for position in draws.positions()]
+        order, parts = [], []
+        for source in dict.fromkeys(turns):
+            samples = [i for i, turn in enumerate(turns) if turn is source]
+            parts.append(source.draw(draws.only(samples)))
+            order += samples
+        back = torch.tensor(order).argsort()
+        return {
+            name: torch.cat([part[name].to(self.device) for part in parts])[back.to(self.device)] for name in parts[0]
+        }
 
 
-def photo_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> tuple[PhotoCrops, Batch | None]:
+def photo_source(
+    config: Config, step: Step, runs: Path, models: nn.ModuleDict, device: Any
+) -> tuple[PhotoCrops, Batch | None]:
     """What an image autoencoder trains on, and 48 fixed crops of held-out photos if there are any."""
-    data, heldout = step.data, None
-    frames = runs / data.frames_from if data.frames_from else None
+    data, heldout, frames = step.data, None, None
+    if data.frames_from:
+        world = data.frames_from == WORLD
+        frames = open_world(config, runs, "train", device) if world else runs / data.frames_from
     source = PhotoCrops(runs / data.folder, data.size, data.scale, data.jitter, frames, data.frames_share)
     if data.heldout:
         heldout = PhotoCrops(runs / data.heldout, data.size, jitter=0.0).batch([generator_for(0)] * 48)
@@ -286,33 +325,45 @@ def _opened(data: FieldData | ClipData, runs: Path, name: str) -> Clips:
     return clips
 
 
-def field_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> tuple[FlowFields, Batch | None]:
+def field_source(
+    config: Config, step: Step, runs: Path, models: nn.ModuleDict, device: Any
+) -> tuple[FlowFields | WorldFields, Batch | None]:
     """What a flow autoencoder trains on, and 96 fixed fields of held-out clips if there are any."""
-    data, heldout = step.data, None
-    source = FlowFields(_opened(data, runs, data.clips), data.amplitude, step.seed)
-    if data.heldout:
-        heldout = FlowFields(_opened(data, runs, data.heldout), (1.0, 1.0)).batch([generator_for(0)] * 96)
+
+    def opened(name: str, split: str, amplitude: tuple[float, float]) -> FlowFields | WorldFields:
+        if name == WORLD:
+            return WorldFields(open_world(config, runs, split, device), amplitude)
+        return FlowFields(_opened(step.data, runs, name), amplitude, step.seed)
+
+    source, heldout = opened(step.data.clips, "train", step.data.amplitude), None
+    if step.data.heldout:
+        # Of a generator that stands there 96 times, each field takes the numbers that come next.
+        heldout = opened(step.data.heldout, "heldout", (1.0, 1.0)).batch([generator_for(0)] * 96)
     return source, heldout
 
 
 def clip_source(
-    config: Config, step: Step, runs: Path, models: nn.ModuleDict, kinds: Sequence[str], flow: bool
-) -> tuple[ClipBatches | InTurn, ClipBatches | None]:
-    """What a denoiser trains on, and the held-out clips if there are any. Encodes latents that are not there yet.
+    config: Config, step: Step, runs: Path, models: nn.ModuleDict, device: Any, kinds: Sequence[str], flow: bool
+) -> tuple[ClipBatches | WorldBatches | InTurn, ClipBatches | None]:
+    """What a denoiser trains on, and the held-out clips if there are any. Encodes latents of stores and shards now.
 
     Args:
         config: the curriculum.
         step: the step that is trained.
         runs: the folder that the names in `step.data` are below.
         models: the models of the step, by name.
+        device: where the world is drawn.
         kinds: which latents a batch has, of "image" and "flow".
-        flow: whether it has the flow in pixels.
+        flow: whether it has the flow in pixels. Where the world is among the clips it always has, and instead of
+            latents it has the frames.
     """
     tokenizer = load_tokenizer(config)
     length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
+    names, single = (step.data.clips, *step.data.mixed), getattr(step.options, "single", False)
+    # The later frames are needed where they are what the model makes.
+    whole = "flow" not in kinds and not single
 
-    @cache  # clips that are named twice are opened once
-    def opened(name: str) -> ClipBatches:
+    def cached(name: str) -> ClipBatches:
         clips = _opened(step.data, runs, name)
         latents = {
             f"{kind}_latents": cached_latents(clips, models[f"{kind}_vae"], kind, step.precision) for kind in kinds
@@ -320,7 +371,22 @@ def clip_source(
         more = {"with_flow": flow, "text_dropout": step.text_dropout, "seed": step.seed}
         return ClipBatches(clips, tokenizer, length, **latents, **more)
 
-    source = opened(step.data.clips)
-    if step.data.mixed:
-        source = InTurn([source, *map(opened, step.data.mixed)])
-    return source, opened(step.data.heldout) if step.data.heldout else None
+    def drawn() -> ClipBatches:
+        vaes = {kind: models[f"{kind}_vae"] for kind in kinds}
+        world = open_world(config, runs, "heldout", device)
+        clips, latents = draw_clips(world, HELDOUT, whole, vaes, device, step.precision)
+        more = {"with_flow": flow, "text_dropout": step.text_dropout, "labels": clips.labels}
+        return ClipBatches(clips, tokenizer, length, **latents, **more)
+
+    @cache  # clips that are named twice are opened once
+    def opened(name: str) -> ClipBatches | PictureBatches | WorldBatches:
+        shared = {"whole": whole, "single": single, "text_dropout": step.text_dropout}
+        if name == WORLD:
+            return WorldBatches(open_world(config, runs, "train", device), tokenizer, length, **shared)
+        if WORLD in names:
+            return PictureBatches(_opened(step.data, runs, name), tokenizer, length, **shared)
+        return cached(name)
+
+    source = opened(names[0]) if len(names) == 1 else InTurn([opened(name) for name in names], device)
+    heldout = step.data.heldout
+    return source, drawn() if heldout == WORLD else cached(heldout) if heldout else None

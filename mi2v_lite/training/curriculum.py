@@ -8,12 +8,12 @@ checked when it is loaded, before torch is.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 
-from mi2v_lite.training.schema import DECLARED, KINDS, NEEDED, Noise, PatchAutoencoder, Pipeline
+from mi2v_lite.training.schema import DECLARED, KINDS, NEEDED, WORLD, Noise, PatchAutoencoder, Pipeline, World
 from mi2v_lite.training.settings import (
     Amount,
     Count,
@@ -162,12 +162,14 @@ class Config:
         noise: the scheduler's arguments, see `schema.Noise`.
         steps: in the order of the training.
         pipeline: defaults of the pipeline that the results become, see `schema.Pipeline`.
+        world: the world that steps draw clips from, if any does.
     """
 
     models: dict[str, dict[str, Any]]
     noise: dict[str, Any]
     steps: tuple[Step, ...]
     pipeline: dict[str, Any] = field(default_factory=dict)
+    world: World | None = None
 
     def step(self, name: str) -> Step:
         """The step of that name.
@@ -182,11 +184,44 @@ class Config:
         raise ValueError(f"No step {name!r}; the config has {names}{close if close.endswith('?') else '.'}")
 
 
+def is_done(runs: Path, step: Step) -> bool:
+    """Whether the result of a step is in its folder below `runs`."""
+    return (runs / step.name / "final").is_dir()
+
+
+def check_data(config: Config, runs: Path, steps: Sequence[Step]) -> None:
+    """Checks that all is there that steps need and that no step makes.
+
+    Args:
+        config: the curriculum.
+        runs: the folder of the data and of the results.
+        steps: those that are to be trained.
+
+    Raises:
+        ValueError: If something is missing; the error names all of it, and what it is needed for.
+    """
+    needed: dict[Path, list[str]] = {}
+    for step in steps:
+        names = {name for name in step.data.names if name != WORLD}
+        if WORLD in step.data.names:
+            world = config.world
+            names |= {f"{world.photos}/train", f"{world.photos}/heldout"} | ({world.things, world.sprites} - {None})
+        for name in names:
+            needed.setdefault(runs / name, []).append(step.name)
+    lacking = [f"{path} (for {', '.join(names)})" for path, names in sorted(needed.items()) if not path.exists()]
+    if lacking:
+        raise ValueError(
+            f"The training needs what is not there: {'; '.join(lacking)}. tools/things/README.md says where photos and "
+            "the masks of things come from, and `mi2v world --film` writes a store of clips of a film."
+        )
+
+
 class _Content(TypedDict, total=False):
     models: dict[str, Settings]
     noise: Settings
     steps: list[Settings]
     pipeline: Settings
+    world: Settings
 
 
 class _Model(TypedDict, total=False):
@@ -230,15 +265,18 @@ def parse_config(content: Any, where: str = "config") -> Config:
         with inside("pipeline"):
             pipeline = given(Pipeline, sections.get("pipeline"))
             _check_pipeline(pipeline, noise, models)
+        with inside("world"):
+            world = read(World, sections["world"]) if sections.get("world") is not None else None
         steps: list[Step] = []
         for index, entry in enumerate(sections["steps"]):
             name = entry.get("name") if isinstance(entry, Mapping) else None
             with inside(f"steps[{index}]" + (f' "{name[:60]}"' if isinstance(name, str) else "")):
                 step = read(Step, entry)
                 _check_models(step, models)
+                _check_world(step, world)
                 _check_sources(step, steps)
                 steps.append(_with_overrides(step, models[step.model]))
-    return Config(models=models, noise=noise, steps=tuple(steps), pipeline=pipeline)
+    return Config(models=models, noise=noise, steps=tuple(steps), pipeline=pipeline, world=world)
 
 
 def _read_model(entry: Any) -> dict[str, Any]:
@@ -303,6 +341,12 @@ def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
     trunk = models[step.model].get("trunk")
     if trunk is not None and trunk not in step.others:
         raise SettingError(f"others lacks {trunk}, the trunk of {step.model}.")
+
+
+def _check_world(step: Step, world: World | None) -> None:
+    """Checks that a step which draws from the world has one."""
+    if world is None and WORLD in step.data.names:
+        raise SettingError(f"data names {WORLD!r}, but the config has no section world that describes it.")
 
 
 def _check_sources(step: Step, before: list[Step]) -> None:

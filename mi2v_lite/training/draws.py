@@ -6,7 +6,7 @@ processes, and after an interruption.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,13 @@ class Draws:
 
     Attributes:
         generators: one for each sample.
-        first: the place of the first sample in the batch of all processes together.
+        places: the places of the samples in the batch of all processes together.
         total: the number of samples in that batch.
         batch: how many such batches came before in this training.
     """
 
     generators: tuple[torch.Generator, ...]
-    first: int
+    places: tuple[int, ...]
     total: int
     batch: int = 0
 
@@ -47,17 +47,21 @@ class Draws:
             processes: how many there are.
             batch: how many batches came before.
         """
-        first = rank * count
-        return cls(tuple(generator_for(*key, first + i) for i in range(count)), first, count * processes, batch)
+        places = tuple(range(rank * count, (rank + 1) * count))
+        return cls(tuple(generator_for(*key, place) for place in places), places, count * processes, batch)
 
-    def only(self, i: int) -> Draws:
-        """The draws of sample `i` alone."""
-        return Draws(self.generators[i : i + 1], self.first + i, self.total, self.batch)
+    def only(self, chosen: Sequence[int]) -> Draws:
+        """The draws of some of the samples.
 
-    def positions(self) -> range:
+        Args:
+            chosen: their numbers in this process.
+        """
+        generators, places = (tuple(values[i] for i in chosen) for values in (self.generators, self.places))
+        return Draws(generators, places, self.total, self.batch)
+
+    def positions(self) -> list[int]:
         """The places of the samples among all samples that the training draws, first to last."""
-        start = self.batch * self.total + self.first
-        return range(start, start + len(self.generators))
+        return [self.batch * self.total + place for place in self.places]
 
     def stack(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         """Calls `draw` for every sample and stacks the results along a new first dimension."""
@@ -78,4 +82,4 @@ class Draws:
     def strata(self) -> Tensor:
         """Numbers in [0, 1), `(count,)`: over all processes there is one in each of `total` equal parts."""
         u = self.rand()
-        return (torch.arange(self.first, self.first + len(u)) + u) / self.total
+        return (torch.tensor(self.places) + u) / self.total

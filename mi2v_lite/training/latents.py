@@ -1,4 +1,4 @@
-"""Latents of clips: encoded once, kept beside the clips as memory-mapped arrays, and read from there by every training.
+"""Latents of clips on disk: encoded once, kept beside them as memory-mapped arrays, and read from there ever after.
 
 Of shards each has its own file of latents, and the processes share the work. The name of a file holds a hash of the
 encoder's weights, so latents of other weights are never used. They are kept without `scaling_factor`, which may change
@@ -8,7 +8,8 @@ without the weights.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,32 @@ def _mapped(path: Path, count: int) -> np.ndarray:
     raise ValueError(f"{path} does not hold the latents of {count} clips ({said}): remove it, and they are made anew.")
 
 
-@torch.no_grad()
+@contextmanager
+def encoder_on(
+    device: torch.device | str, vae: AutoencoderKL, precision: str = "no"
+) -> Iterator[Callable[[Tensor], Tensor]]:
+    """Within the context the autoencoder is on a device; after it, it is where it was.
+
+    Args:
+        device: the device.
+        vae: the autoencoder.
+        precision: "bf16" encodes under autocast.
+
+    Yields:
+        A function from pictures `(..., C, H, W)` to their latents on the CPU, float32, without `scaling_factor`.
+    """
+    home, training = next(vae.parameters()).device, vae.training
+    vae.to(device, memory_format=torch.channels_last).eval()
+
+    @torch.no_grad()
+    def encoded(pictures: Tensor) -> Tensor:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+            return encode(vae, pictures.to(device), batch=BATCH, scaled=False).float().cpu()
+
+    yield encoded
+    vae.to(home, memory_format=torch.contiguous_format).train(training)
+
+
 def _write(
     parts: list[tuple[Path, range]],
     clips: Clips,
@@ -126,23 +152,20 @@ def _write(
     device: torch.device,
 ) -> None:
     """Writes a file for each range of clips, whole or not at all."""
-    home, training = next(vae.parameters()).device, vae.training
-    vae.to(device, memory_format=torch.channels_last).eval()
     bar = tqdm(total=sum(len(indices) for _, indices in parts), desc=parts[0][0].name, mininterval=5.0)
-    for path, indices in parts:
-        out = None
-        with atomic(path) as partial:
-            for place, index in enumerate(indices):
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                    latents = encode(vae, read(clips, index).to(device), batch=BATCH, scaled=False)
-                if out is None:
-                    shape = (len(indices), *latents.shape)
-                    out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-                out[place] = latents.float().cpu().numpy()
-                bar.update()
-            out.flush()
+    with encoder_on(device, vae, precision) as encoded:
+        for path, indices in parts:
+            out = None
+            with atomic(path) as partial:
+                for place, index in enumerate(indices):
+                    latents = encoded(read(clips, index)).numpy()
+                    if out is None:
+                        shape = (len(indices), *latents.shape)
+                        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                    out[place] = latents
+                    bar.update()
+                out.flush()
     bar.close()
-    vae.to(home, memory_format=torch.contiguous_format).train(training)
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mi2v_lite import control
 from mi2v_lite.diffusion import clean_error, predicted_clean, prediction_target
 from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.training import masks, samples
 from mi2v_lite.training.batches import Batch, ClipBatches, InTurn, clip_source, field_source, photo_source
 from mi2v_lite.training.curriculum import Config, Step
@@ -28,13 +29,14 @@ from mi2v_lite.training.decoded_error import DecodedError, seen_share, weighted_
 from mi2v_lite.training.draws import Draws, generator_for
 from mi2v_lite.training.latents import READERS, estimate_scale
 from mi2v_lite.training.samples import Pair
-from mi2v_lite.training.schema import DenoisingOptions
+from mi2v_lite.training.schema import DECLARED, DenoisingOptions
 from mi2v_lite.training.starts import start_pca, start_warped
 from mi2v_lite.training.step_models import make_scheduler
 
 Logs = dict[str, Tensor]
 Predict = Callable[[Tensor, Tensor], Tensor]  # noisy latents and timesteps to the network's prediction
 SAMPLES = 16  # frames or fields on which it is measured what the channels of the latents are worth
+ENCODE_BATCH = 64  # frames or fields that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class Task:
     decoded: DecodedError | None = None
 
 
-def make_task(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> Task:
+def make_task(
+    config: Config, step: Step, runs: Path, models: nn.ModuleDict, device: torch.device | str = "cpu"
+) -> Task:
     """Opens the data of a step and gives its fresh model the start that the step's options ask for.
 
     Args:
@@ -66,9 +70,10 @@ def make_task(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> 
         step: the step to train.
         runs: the folder of the data and of the results.
         models: the models of the step, by name; those that start anew are changed in place.
+        device: where clips of the world are drawn.
     """
     objective = OBJECTIVES[step.objective]
-    train, heldout = objective.source(config, step, runs, models)
+    train, heldout = objective.source(config, step, runs, models, device)
     decoded = _decoded_error(step, models, train)
     task = Task(step, train, heldout, make_scheduler(config.noise), config.pipeline, decoded)
     objective.start(models, task)
@@ -126,7 +131,7 @@ def _start_autoencoder(models: nn.ModuleDict, task: Task) -> None:
     step = task.step
     if step.options.start == "pca" and step.model not in step.start_from:
         batches = (task.train.batch([generator_for(step.seed, i, 3)] * 16) for i in range(32))
-        start_pca(models[step.model], map(_autoencoded, batches))
+        start_pca(models[step.model], (_autoencoded(batch).cpu() for batch in batches))
 
 
 def _finish_autoencoder(models: nn.ModuleDict, task: Task) -> None:
@@ -171,7 +176,7 @@ def text_to_video(models: nn.ModuleDict, batch: Batch, draws: Draws, task: Task)
     made like all others, so the model has no `first_frame_timestep`.
     """
     step = task.step
-    frames = _scaled(models, batch, "image")  # (B, C, F, h, w)
+    frames = latents(models, batch, "image")  # (B, C, F, h, w)
     if step.options.single:
         frames = _picked(frames, draws.randint(frames.shape[2]), 2)
     text = _text(models, batch)
@@ -192,9 +197,9 @@ def motion_field(models: nn.ModuleDict, batch: Batch, draws: Draws, task: Task) 
 
     Equation: training-loss
     """
-    step, pixels = task.step, batch.get("flow")
-    image = _scaled(models, batch, "image")[:, :, :1]  # (B, C, 1, h, w)
-    flow, stride = _scaled(models, batch, "flow"), batch["stride"]  # (B, C', N, h, w), (B, N)
+    step, pixels = task.step, batch["flow"] if task.step.options.object_weight else None
+    image = latents(models, batch, "image")[:, :, :1]  # (B, C, 1, h, w)
+    flow, stride = latents(models, batch, "flow"), batch["stride"]  # (B, C', N, h, w), (B, N)
     if step.options.single:
         chosen = draws.randint(flow.shape[2])
         flow, stride = _picked(flow, chosen, 2), _picked(stride, chosen, 1)
@@ -219,11 +224,9 @@ def trajectory_control(models: nn.ModuleDict, batch: Batch, draws: Draws, task: 
     step 1 of the curriculum does: that gives many more different drags for the same work.
     """
     step, true = task.step, batch["flow"]  # (B, N, 2, H, W)
-    image = _scaled(models, batch, "image")[:, :, :1]  # (B, C, 1, h, w)
-    flow, stride = _scaled(models, batch, "flow"), batch["stride"]  # (B, C', N, h, w), (B, N)
-    pairs = zip(true.cpu().split(1), draws.generators, strict=True)
-    controls = [masks.draw(field, generator, step.options.shares) for field, generator in pairs]
-    sparse, mask = (torch.cat(parts) for parts in zip(*controls, strict=True))  # (B, N, 2, H, W), (B, N, 1, H, W)
+    image = latents(models, batch, "image")[:, :, :1]  # (B, C, 1, h, w)
+    flow, stride = latents(models, batch, "flow"), batch["stride"]  # (B, C', N, h, w), (B, N)
+    sparse, mask = masks.draw(true.cpu(), draws.generators, step.options.shares, batch.get("labels"))
     if step.options.single:
         chosen = draws.randint(flow.shape[2])
         flow, stride = _picked(flow, chosen, 2), _picked(stride, chosen, 1)
@@ -252,11 +255,12 @@ def trajectory_control(models: nn.ModuleDict, batch: Batch, draws: Draws, task: 
 def animation(models: nn.ModuleDict, batch: Batch, draws: Draws, task: Task) -> tuple[Tensor, Logs]:
     """Stage 2: frame 0 stays clean, frames 1 to N are denoised with frame 0's features warped to them (section 3.3).
 
-    `hole_weight` is what an error counts where frame 0 shows nothing. Such places are few, but no network can know
-    them, and their error would outweigh what can be learned.
+    `hole_weight` is what an error counts where frame 0 shows nothing, and within `hole_margin` places around it. Below
+    1 it spares the network what it cannot know; above 1 it teaches most where nothing else can help: everywhere else
+    the photo's own pixels are carried along the motion.
     """
     step, flow = task.step, batch["flow"]  # (B, N, 2, H, W)
-    frames = _scaled(models, batch, "image")  # (B, C, N + 1, h, w)
+    frames = latents(models, batch, "image")  # (B, C, N + 1, h, w)
     text = _text(models, batch)
 
     def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
@@ -264,9 +268,9 @@ def animation(models: nn.ModuleDict, batch: Batch, draws: Draws, task: Task) -> 
         return models[step.model](sample, timesteps, text, flow=flow)
 
     error, timesteps = _denoising_error(predict, frames, draws, task)
-    error, hole_weight, weight = error[:, :, 1:], step.options.hole_weight, None
-    if hole_weight < 1:
-        weight = hole_weight + (1 - hole_weight) * seen_share(flow, error.shape[-2:])
+    error, options, weight = error[:, :, 1:], step.options, None
+    if options.hole_weight != 1:
+        weight = hole_weights(flow, options.hole_weight, options.hole_margin, error.shape[-2:])
     return _reduced(error, timesteps, task, weight), {"plain": error.detach().mean()}
 
 
@@ -333,9 +337,24 @@ def _clean(error: Tensor, timesteps: Tensor, task: Task) -> Tensor:
     return error * clean_error(task.scheduler, timesteps).view(-1, *[1] * (error.ndim - 1))
 
 
-def _scaled(models: nn.ModuleDict, batch: Batch, kind: str) -> Tensor:
-    """The batch's latents of that kind with the scale of their autoencoder, `(B, C, F or N, h, w)`."""
-    return batch[f"{kind}_latents"] * models[f"{kind}_vae"].config.scaling_factor
+def latents(models: nn.ModuleDict, batch: Batch, kind: str) -> Tensor:
+    """The batch's latents of that kind with the scale of their autoencoder.
+
+    Args:
+        models: the models of the step, by name.
+        batch: holds `image_latents` and `flow_latents`, which were encoded before; or `frames` and `flow`, which are
+            encoded now, without gradients.
+        kind: "image" or "flow".
+
+    Returns:
+        `(B, C, F or N, h, w)`.
+    """
+    vae = models[f"{kind}_vae"]
+    if f"{kind}_latents" in batch:
+        return batch[f"{kind}_latents"] * vae.config.scaling_factor
+    pictures = batch["frames"] if kind == "image" else to_unit(batch["flow"]).clamp(0, 1)
+    with torch.no_grad():
+        return encode(vae, pictures, batch=ENCODE_BATCH).float().transpose(1, 2)
 
 
 def _text(models: nn.ModuleDict, batch: Batch) -> Tensor:
@@ -366,15 +385,37 @@ def object_weights(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor
     return 1 + amount * share.transpose(1, 2)
 
 
+def hole_weights(flow: Tensor, amount: float, margin: int, size: tuple[int, int]) -> Tensor:
+    """How much errors count where frame 0 shows nothing.
+
+    Args:
+        flow: `(B, N, 2, H, W)` in pixels.
+        amount: what an error counts there; elsewhere it counts 1.
+        margin: how far around such a place it still counts as much, in places of the result.
+        size: `(h, w)` of the result.
+
+    Returns:
+        `(B, 1, N, h, w)`.
+    """
+    holes = 1 - seen_share(flow, size)
+    if margin:
+        holes = F.max_pool2d(holes.squeeze(1), 2 * margin + 1, stride=1, padding=margin)[:, None]
+    return 1 + (amount - 1) * holes
+
+
 def _decoded_error(step: Step, models: nn.ModuleDict, train: Any) -> DecodedError | None:
     """Measures what the channels of the latents are worth on some training clips, if the step asks for it."""
     measure = getattr(step.options, "decoded_error", None)
     if measure is None:
         return None
+    kind = "flow" if "flow_vae" in DECLARED[step.objective].needs else "image"
     first = train.sources[0] if isinstance(train, InTurn) else train
-    kind = "image" if first.flow_latents is None else "flow"
-    indices = range(min(SAMPLES, len(first)))
-    pictures = torch.stack([READERS[kind](first.clips, i)[-1] for i in indices])
+    if isinstance(first, ClipBatches):
+        indices = range(min(SAMPLES, len(first)))
+        pictures = torch.stack([READERS[kind](first.clips, i)[-1] for i in indices])
+    else:
+        batch = first.draw(Draws.of(step.seed, 4, count=SAMPLES))
+        pictures = (batch["frames"] if kind == "image" else to_unit(batch["flow"]).clamp(0, 1))[:, -1]
     return DecodedError(models[f"{kind}_vae"], pictures, measure)
 
 
@@ -397,9 +438,9 @@ def _heldout_loss(models: nn.ModuleDict, task: Task) -> dict[str, float]:
     return {"heldout_loss": sum(losses) / len(losses)}
 
 
-def _motion_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict) -> tuple:
+def _motion_source(config: Config, step: Step, runs: Path, models: nn.ModuleDict, device: Any) -> tuple:
     """Clips with both kinds of latents, and with the flow in pixels where `object_weight` reads it."""
-    return clip_source(config, step, runs, models, ("image", "flow"), flow=step.options.object_weight > 0)
+    return clip_source(config, step, runs, models, device, ("image", "flow"), flow=step.options.object_weight > 0)
 
 
 def _nothing(models: nn.ModuleDict, task: Task) -> None:
@@ -411,7 +452,7 @@ class Objective:
     """How a step with this objective trains. What it trains and needs, and its settings, stand in `schema.DECLARED`.
 
     Attributes:
-        source: `source(config, step, runs, models)` gives the sources of training and of held-out data.
+        source: `source(config, step, runs, models, device)` gives the sources of training and of held-out data.
         loss: `loss(models, batch, draws, task)` gives what is minimised and figures for the log.
         figures: `figures(models, task)` gives figures on the held-out data.
         pictures: `pictures(models, task)` gives held-out pictures or clips, each the truth and the model's result.
@@ -419,7 +460,7 @@ class Objective:
         finish: `finish(models, task)` completes the trained model before it is saved.
     """
 
-    source: Callable[[Config, Step, Path, nn.ModuleDict], tuple]
+    source: Callable[[Config, Step, Path, nn.ModuleDict, Any], tuple]
     loss: Callable[[nn.ModuleDict, Batch, Draws, Task], tuple[Tensor, Logs]]
     figures: Callable[[nn.ModuleDict, Task], dict[str, float]]
     pictures: Callable[[nn.ModuleDict, Task], list[Pair]]

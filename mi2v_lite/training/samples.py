@@ -66,10 +66,10 @@ def motion(models: nn.ModuleDict, task: Task) -> list[Pair]:
     steered = step.objective == "trajectory_control"
     condition = None
     if steered:
-        pairs = zip(truth.split(1), _generators(task), strict=True)
-        controls = [masks.draw(field, generator, step.options.shares) for field, generator in pairs]
         vae, size = models["flow_vae"], tuple(task.heldout.flow_latents[0].shape[-2:])
-        sparse, mask = (torch.cat(parts).to(vae.device) for parts in zip(*controls, strict=True))
+        labels = task.heldout.batch(indices).get("labels")
+        controls = masks.draw(truth, _generators(task), step.options.shares, labels)
+        sparse, mask = (part.to(vae.device) for part in controls)
         condition = control.condition(sparse, mask, vae, size)
     pipe = MotionFieldPipeline(
         vae=models["image_vae"],

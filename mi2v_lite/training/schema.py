@@ -22,7 +22,8 @@ from mi2v_lite.training.settings import (
 )
 
 Measure = Literal["log", "root"]
-ControlKind = Literal["blocks", "drags", "brush"]
+ControlKind = Literal["blocks", "drags", "anchors", "things", "parts", "brush"]
+WORLD = "world"  # stands for the world of the config, where the name of clips is expected
 _ASCENDING = Rule(lambda pair: pair[0] <= pair[1], "with the smaller one first")
 _OF_THE_SHORT_SIDE = Annotated[float, Rule(lambda x: 0 < x <= 1, "above 0 and at most 1")]
 _Widths = Annotated[list[Count], Rule(len, "that is not empty")]
@@ -153,6 +154,29 @@ class Pipeline(TypedDict, total=False):
     detail: Literal["carry", "none"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class World(Settings):
+    """The world that is drawn anew for every update, see `data.lite_world.LiteWorld`. A config has one or none.
+
+    The data of a step name it by the word "world", where the name of clips is expected. All paths here and below are
+    relative to the folder of the runs, or absolute.
+
+    Attributes:
+        photos: a folder with the photos of both splits, in train/ and heldout/.
+        things: the folder of the masks of things in these photos; None leaves out the things of the photos themselves.
+        sprites: a folder with the sprites of both splits, in train/ and heldout/; by default those that come with
+            mi2v_lite.
+        size: side of the frames in pixels.
+        num_frames: of a clip.
+    """
+
+    photos: str = "photos"
+    things: str | None = "things"
+    sprites: str | None = None
+    size: Count = 128
+    num_frames: Count = 16
+
+
 KINDS: dict[str, type] = {
     "autoencoder": Autoencoder,
     "text_encoder": TextEncoder,
@@ -165,15 +189,13 @@ KINDS: dict[str, type] = {
 class PhotoData(Settings):
     """Where photos come from and how crops are cut out of them, see `batches.PhotoCrops`.
 
-    All paths here and below are relative to the folder of the runs, or absolute.
-
     Attributes:
         folder: the folder of the photos; its subfolders count, too.
         heldout: the folder of the photos to validate with; without it nothing is validated.
         size: side of the crops in pixels.
         scale: smallest and largest side of a crop as a share of the photo's shorter side, above 0 and at most 1.
         jitter: brightness, contrast and saturation vary by up to this share, 0 to 1.
-        frames_from: clips whose frames are mixed in.
+        frames_from: clips whose frames are mixed in, or "world".
         frames_share: the share of the crops that are whole frames of these clips, 0 to 1.
     """
 
@@ -184,6 +206,11 @@ class PhotoData(Settings):
     jitter: Share = 0.1
     frames_from: str | None = None
     frames_share: Share = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All photos and clips that are named."""
+        return tuple(name for name in (self.folder, self.heldout, self.frames_from) if name)
 
     def check(self) -> None:
         """A share of frames needs clips to take them from."""
@@ -199,6 +226,11 @@ class _AnyClips(Settings):
     num_frames: Count | None = None
     stride: Count | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All clips that are named."""
+        return tuple(name for name in (self.clips, self.heldout) if name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FieldData(_AnyClips):
@@ -206,8 +238,8 @@ class FieldData(_AnyClips):
 
     Attributes:
         clips: a store, shards, a folder of videos or a table of them: whatever `open_clips` opens. Of a store a random
-            clip is drawn each time; of anything else each clip comes once an epoch.
-        heldout: clips to validate with; without them nothing is validated.
+            clip is drawn each time; of anything else each clip comes once an epoch. Or "world": each is a new one.
+        heldout: clips to validate with, or "world", its other split; without them nothing is validated.
         size: height and width of the clips; made of videos they get it, otherwise they must have it.
         num_frames: frames of a clip, likewise.
         stride: source frames between two frames of clips that are made of videos. For what is left out of these three,
@@ -224,7 +256,7 @@ class ClipData(_AnyClips):
 
     Attributes:
         mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. All
-            must be stores then, since some clips of shards would miss their turn.
+            must be stores or "world" then, since some clips of shards would miss their turn.
     """
 
     mixed_with: str | tuple[str, ...] = ()
@@ -233,6 +265,11 @@ class ClipData(_AnyClips):
     def mixed(self) -> tuple[str, ...]:
         """The further clips as a tuple, also where only one name is given."""
         return (self.mixed_with,) if isinstance(self.mixed_with, str) else self.mixed_with
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All clips that are named."""
+        return (*super().names, *self.mixed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,8 +340,8 @@ class TrajectoryControlOptions(DenoisingOptions):
     """The options of `trajectory_control`; more are in `DenoisingOptions`.
 
     Attributes:
-        shares: how often each kind of control is drawn, see `masks.draw`: those of "blocks", "drags" and "brush" that
-            are wanted, with weights of 0 or more in any unit.
+        shares: how often each kind of control is drawn, see `masks.draw`: those of `masks.KINDS` that are wanted, with
+            weights of 0 or more in any unit.
         single: trains on one random future frame, as step 1 of the curriculum does.
         told_share: the part of the loss that is the error where the control tells the true flow, 0 (the paper) to 1.
     """
@@ -321,11 +358,13 @@ class AnimationOptions(DenoisingOptions):
     Attributes:
         start: how fresh motion modules begin: "zero" changes nothing at first, "warped" copies the warped features
             (`starts.start_warped`).
-        hole_weight: how much an error counts where frame 0 shows nothing, 0 to 1.
+        hole_weight: how much an error counts where frame 0 shows nothing, 0 or more; elsewhere it counts 1.
+        hole_margin: how many latents around such a place count as much as the place itself.
     """
 
     start: Literal["zero", "warped"] = "zero"
-    hole_weight: Share = 1.0
+    hole_weight: Amount = 1.0
+    hole_margin: Whole = 0
 
 
 class Declaration(NamedTuple):

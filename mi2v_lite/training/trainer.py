@@ -1,6 +1,7 @@
 """One loop for every step of the curriculum, on Accelerate (notebooks 01 to 04 train with it).
 
-    mi2v train CONFIG --step NAME [--runs runs] [--resume | --restart]          in one process
+    mi2v train CONFIG [--runs runs]                                             all steps, in one process
+    mi2v train CONFIG --step NAME [--runs runs] [--resume | --restart]          one step
     accelerate launch ... -m mi2v_lite.cli train CONFIG --step NAME ...         in several
 
 Update k of a step is a pure function of the step's seed and of k: the data and the noise of every sample are drawn from
@@ -42,7 +43,7 @@ from mi2v_lite.training.checkpoints import (
     write_checkpoint,
     write_final,
 )
-from mi2v_lite.training.curriculum import Config, Step
+from mi2v_lite.training.curriculum import Config, Step, check_data, is_done
 from mi2v_lite.training.draws import Draws
 from mi2v_lite.training.objectives import OBJECTIVES, Task, make_task, validate
 from mi2v_lite.training.samples import write_pairs
@@ -134,6 +135,7 @@ def train(
     resume: bool = False,
     restart: bool = False,
     stop_at: int | None = None,
+    deadline: float | None = None,
 ) -> Path:
     """Trains one step and writes `runs/<step>/`: `log.csv`, `checkpoint-<n>/`, `final/<model>/`.
 
@@ -145,9 +147,10 @@ def train(
         restart: whether to start anew. Once the models and the data are loaded, the step's old checkpoints, `final`,
             `log.csv` and `validation` are removed; a line on stderr says so.
         stop_at: the number of updates after which to leave with a checkpoint and without `final`, as if interrupted.
+        deadline: the time, by `time.monotonic`, after which to leave likewise. For a training in one process.
 
     Returns:
-        The folder `final`, or the last checkpoint if `stop_at` ended the training.
+        The folder `final`, or the last checkpoint if `stop_at` or `deadline` ended the training.
 
     Raises:
         ValueError: If a step, model, folder or pattern does not exist; if the checkpoint belongs to another config; if
@@ -188,7 +191,7 @@ def _train(
     torch.manual_seed(step.seed)  # the start of what is built anew
     models = build_models(config, step, runs)
     parameters = trainable_parameters(models, step.trainable)
-    task = make_task(config, step, runs, models)  # encodes the latents that are not there yet
+    task = make_task(config, step, runs, models, accelerator.device)  # encodes the latents that are not there yet
     if step.channels_last:
         models.to(memory_format=torch.channels_last)
     for key, model in models.items():
@@ -213,7 +216,7 @@ def _train(
     bar = tqdm(
         total=step.steps, initial=first, desc=step.name, disable=not accelerator.is_main_process, mininterval=5.0
     )
-    started = time.perf_counter()
+    started, done = time.perf_counter(), first
     for k in range(first, last):
         for group in optimizer.param_groups:
             group["lr"] = step.learning_rate_at(k)
@@ -233,11 +236,14 @@ def _train(
                 write_pairs(folder / "validation", done, pairs)
                 bar.write(f"{step.name} {done}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()))
                 log.write({"step": done, **values})
-        if done % step.checkpoint_every == 0 or done == last:
+        late = deadline is not None and time.monotonic() >= deadline
+        if done % step.checkpoint_every == 0 or done == last or late:
             saved = write_checkpoint(folder, step, done, parameters, optimizer, ema, accelerator.is_main_process)
+        if late:
+            break
     bar.close()
     accelerator.wait_for_everyone()
-    if last < step.steps:
+    if done < step.steps:
         return saved
     averaged = whole(ema.shadow, accelerator.is_main_process)
     if accelerator.is_main_process:
@@ -249,6 +255,30 @@ def _train(
         OBJECTIVES[step.objective].finish(models, task)
         write_final(folder, step, models, trained)
     return folder / "final"
+
+
+def train_all(config: Config, runs: str | Path = "runs", deadline: float | None = None) -> list[Path]:
+    """Trains all steps that are not done yet, one after the other; an interrupted one goes on where it stopped.
+
+    Args:
+        config: the curriculum.
+        runs: the folder of the data and of the results of the steps.
+        deadline: the time, by `time.monotonic`, after which to leave; another call goes on.
+
+    Returns:
+        The results of these steps; of the last one a checkpoint, if the deadline ended it.
+
+    Raises:
+        ValueError: If data are missing, before anything is trained; the error names all of them. Or as `train` does.
+    """
+    runs, results = Path(runs), []
+    waiting = [step for step in config.steps if not is_done(runs, step)]
+    check_data(config, runs, waiting)
+    for step in waiting:
+        if deadline is not None and time.monotonic() >= deadline:
+            break
+        results.append(train(config, step.name, runs, resume=True, deadline=deadline))
+    return results
 
 
 def _update(
