@@ -170,7 +170,7 @@ def train(
             held.enter_context(new_folder(runs / step.name))
             held.enter_context(locked(runs / step.name))
         accelerator.wait_for_everyone()
-        return _train(config, step, runs, accelerator, resume, restart, stop_at)
+        return _train(config, step, runs, accelerator, resume, restart, stop_at, deadline)
 
 
 def _train(
@@ -181,6 +181,7 @@ def _train(
     resume: bool,
     restart: bool,
     stop_at: int | None,
+    deadline: float | None,
 ) -> Path:
     """What `train` does once the folder of the step is there and belongs to this training alone."""
     folder = runs / step.name
