@@ -101,21 +101,47 @@ clean:
 	rm -rf outputs .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find mi2v_lite tests tools notebooks -name __pycache__ -prune -exec rm -rf {} + 
 
-# All lite weights from nothing, resumable: an interrupted run goes on where it stopped. Hours on two cores, about 50 GB of disk.
-# runs/photos/{train,heldout} must be filled first, and FILM be there: tools/photos.py says from what and how.
+# All lite weights from nothing, in one go: about nine hours on two cores. An interrupted run goes on where it stopped, and
+# what is done is not done again. runs/photos must be filled and the film be in FILM (tools/things/README.md says how).
 FILM ?= runs/bbb.mp4
 LITE := mi2v_lite/configs/lite.yaml
-STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \
+.PHONY: data weights card
+data: .venv
+	test -f runs/things/things.json || test ! -d runs/photos || $(BIN)/python -m tools.things.masks --photos runs/photos --out runs/things
+	test -f runs/stores/film/clips.json || test ! -f $(FILM) || \
+	    $(BIN)/mi2v world -o runs/stores/film --film $(FILM) --split train --clips 400
+
+weights: data
+	$(BIN)/mi2v train $(LITE)
+	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
+	$(MAKE) card
+
+# The logs of the run, their curves, and the table of updates, minutes and losses for the card mi2v_lite/weights/README.md.
+card: .venv
+	rm -f mi2v_lite/weights/logs/*.csv && mkdir -p mi2v_lite/weights/logs
+	for log in runs/*/log.csv; do cp $$log mi2v_lite/weights/logs/$$(basename $$(dirname $$log)).csv; done
+	$(BIN)/mi2v curves mi2v_lite/weights/logs -o mi2v_lite/weights/curves.png
+
+# What is done with the warped features, three ways and three seeds each, after `make weights`; `mi2v evaluate --ablation runs`.
+.PHONY: ablation
+ablation: .venv
+	$(BIN)/mi2v train mi2v_lite/configs/ablation.yaml
+
+# first edition: goes with the weights that were trained on it. What it brings the stages to start where the paper's do.
+FIRST := mi2v_lite/configs/lite_first.yaml
+FIRST_STEPS := image_vae flow_vae stage1_start_image stage1_start_video stage1_single stage1_objects stage1_both stage1_world \
 	stage1_decoded stage1_temporal stage1_full controlnet_single controlnet stage2_start_image stage2_start_video stage2_coarse \
 	stage2_pieces stage2
-TRAIN = test -d runs/$$step/final || $(BIN)/mi2v train $(LITE) --step $$step --resume || exit 1
+TRIALS := stage1_trial_nothing stage1_trial_image stage1_trial_temporal_nothing stage1_trial_temporal_video \
+	stage2_trial_nothing stage2_trial_image stage2_trial_video
+TRAIN = test -d runs/first/$$step/final || $(BIN)/mi2v train $(FIRST) --runs runs/first --step $$step --resume || exit 1
 # $(call store,NAME,OPTIONS) writes a store unless it is there.
-store = test -f runs/stores/$(1)/clips.json || $(BIN)/mi2v world -o runs/stores/$(1) $(2)
-# first edition: goes with the weights that were trained on it
+store = test -f runs/first/stores/$(1)/clips.json || $(BIN)/mi2v world -o runs/first/stores/$(1) $(2)
 WORLD := --sprites data_samples/sprites --edition 1
 TRAIN_WORLD := $(WORLD) --photos runs/photos/train --split train
-.PHONY: weights
-weights: .venv
+.PHONY: starts
+starts: .venv
+	mkdir -p runs/first && ln -sfn ../photos runs/first/photos
 	$(call store,train,$(TRAIN_WORLD) --clips 2000)
 	$(call store,objects,$(TRAIN_WORLD) --objects-only --seed 100000 --clips 2000)
 	$(call store,more,$(TRAIN_WORLD) --seed 200000 --clips 3000)
@@ -125,17 +151,4 @@ weights: .venv
 	$(call store,film,--film $(FILM) --split train --clips 200)
 	$(call store,film_pairs,--film $(FILM) --split train --clips 200 --pairs 15)
 	$(call store,heldout,$(WORLD) --photos runs/photos/heldout data_samples/photos --split heldout --clips 96)
-	for step in $(STEPS); do $(TRAIN); done
-	$(BIN)/mi2v export $(LITE) -o mi2v_lite/weights/lite
-
-# The ablation of `mi2v evaluate --ablation runs`: three fusions on the trained spatial weights, after `make weights`.
-.PHONY: ablation
-ablation: .venv
-	for step in ablation_none ablation_addition ablation_attention; do $(TRAIN); done
-
-# What it brings the stages to start where the paper's do: short trainings from there and from nothing, after `make weights`.
-TRIALS := stage1_trial_nothing stage1_trial_image stage1_trial_temporal_nothing stage1_trial_temporal_video \
-	stage2_trial_nothing stage2_trial_image stage2_trial_video
-.PHONY: starts
-starts: .venv
-	for step in $(TRIALS); do $(TRAIN); done
+	for step in $(FIRST_STEPS) $(TRIALS); do $(TRAIN); done

@@ -384,7 +384,7 @@ MISTAKES = {
     "unknown measure": (["evaluate", "--only", "beauty"], "there is no measure called beauty"),
     "no such config": (["train", "none.yaml", "--step", "x"], "none.yaml"),
     "resume without a step": (["train", LITE, "--resume"], "name it with --step"),
-    "no data": (["train", LITE, "--runs", "nowhere"], "nowhere/photos/train (for image_vae, "),
+    "no data": (["train", LITE, "--runs", "nowhere"], r"nowhere/photos/train \(for image_vae, "),
     "no such step": (["train", LITE, "--step", "x"], "No step 'x'"),
 }
 

@@ -117,3 +117,14 @@ def test_learning_rate():
     assert step.learning_rate_at(100) == pytest.approx(0.1)
     constant = parse_config(changed(warmup_steps=10)).step("a")
     assert constant.learning_rate_at(50) == constant.learning_rate_at(99) == 1.0
+
+
+def test_the_ablation_differs_in_its_fusion_alone():
+    ablation, lite = load_config(LITE.with_name("ablation.yaml")), load_config(LITE)
+    whole = lite.models["stage2_unet"] | {"fusion": "attention"}
+    for step in ablation.steps:
+        assert ablation.models["ablation_unet"] | {"fusion": "attention"} == whole
+        plain = replace(ablation.steps[0], model_overrides=step.model_overrides, name=step.name, seed=step.seed)
+        assert step == plain and step.name.split("_")[1] == step.model_overrides["fusion"]
+    assert len({(step.seed, step.model_overrides["fusion"]) for step in ablation.steps}) == 9
+    assert ablation.noise == lite.noise and ablation.world == lite.world

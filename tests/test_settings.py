@@ -387,12 +387,12 @@ def plain(value: object) -> object:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-@pytest.mark.parametrize("name", ["lite", "lite_first", "full"])
+@pytest.mark.parametrize("name", ["lite", "lite_first", "ablation", "full"])
 def test_what_ships_is_loaded_as_it_is_written(name):
     """Nothing is lost or changed on the way; what is not written has the default of always."""
     path = CONFIGS / f"{name}.yaml"
     config, raw = load_config(path), yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert (config.models, config.noise, config.pipeline) == (raw["models"], raw["noise"], raw["pipeline"])
+    assert (config.models, config.noise, config.pipeline) == (raw["models"], raw["noise"], raw.get("pipeline", {}))
     defaults = {
         "data": {"heldout": None, "mixed_with": [], "frames_from": None, "num_frames": None, "stride": None}
         | {"scale": [0.25, 1.0], "jitter": 0.1, "frames_share": 0.0, "amplitude": [0.5, 1.3]},
