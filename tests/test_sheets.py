@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mi2v_lite.cli import main
-from mi2v_lite.data.samples import sample_world
+from mi2v_lite.data.lite_world import LiteWorld
+from mi2v_lite.data.samples import find_samples, sample_world
 from mi2v_lite.viz.contact_sheets import GAP, TEXT, Row, clip_sheet, sheet
 
 LINE = TEXT + GAP
@@ -42,14 +43,29 @@ def test_rows_must_fit_their_titles():
 
 def test_world_draws_the_same_sheet_from_the_same_seed(tmp_path: Path, capsys: pytest.CaptureFixture):
     out = tmp_path / "new" / "world.png"
-    assert main(["world", "--seed", "7", "--clips", "2", "-o", str(out)]) == 0
+    assert main(["world", "--seed", "7", "--clips", "2", "--pasted", "-o", str(out)]) == 0
     assert f"wrote {out}" in capsys.readouterr().out
-    world = sample_world("train")
+    world = LiteWorld(find_samples() / "photos")
     with Image.open(out) as page:
         assert np.array_equal(tile(page, 1, 0, 128), world.clip(8).frames[0])
-    assert main(["world", "--seed", "7", "--clips", "1", "--edition", "1", "--split", "heldout", "-o", str(out)]) == 0
+    first = ["--clips", "1", "--edition", "1", "--split", "heldout"]
+    assert main(["world", "--seed", "7", *first, "-o", str(out)]) == 0
     with Image.open(out) as page:
-        assert not np.array_equal(tile(page, 0, 0, 128), world.clip(7).frames[0])
+        expected = sample_world("heldout", edition=1).clip(7)
+        assert np.array_equal(tile(page, 0, 0, 128), expected.frames[0])
+
+
+def test_a_sheet_of_scenes_shows_frame_0_and_outlines(tmp_path: Path):
+    out = tmp_path / "world.png"
+    assert main(["world", "--seed", "3", "--clips", "4", "--size", "64", "-o", str(out)]) == 0
+    batch = LiteWorld(find_samples() / "photos", size=64).batch(range(3, 7), later=[15] * 4)
+    with Image.open(out) as page:
+        for number in range(4):
+            shown = tile(page, number, 0, 256)[::4, ::4]
+            expected = batch.frames[number, 0].add(1).mul(127.5).round().byte().permute(1, 2, 0).numpy()
+            assert np.array_equal(shown, expected)
+            yellow = (tile(page, number, 1, 256) == (255, 255, 0)).all(axis=-1)
+            assert yellow.any() == bool((batch.labels[number] == 1).any())
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from PIL import Image
 
 from mi2v_lite import cli
 from mi2v_lite.data.clips import Clip, open_clips
+from mi2v_lite.data.lite_world import LiteWorld
 from mi2v_lite.data.store import ClipStore, pairs, write_store
-from mi2v_lite.data.world import World
 from mi2v_lite.io.images import list_images
 from tools import photos
 
@@ -72,7 +72,7 @@ def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path, capsys: pyte
     folders = ["--photos", str(SAMPLES / "photos"), "--sprites", str(SAMPLES / "sprites")]
     assert cli.main(["world", *folders, "--split", "heldout", "-o", str(out), *sizes]) == 0
     assert f"wrote {out}: 2 clips" in capsys.readouterr().out
-    world = World(list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=4)
+    world = LiteWorld(SAMPLES / "photos", split="heldout", size=64, num_frames=4)
     read = open_clips(out)
     assert isinstance(read, ClipStore) and read.folder == out
     assert np.array_equal(read.frames[1], world.clip(8).frames) and read.captions[0] == world.clip(7).caption
@@ -90,7 +90,7 @@ def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path, capsys: pyte
 def test_pairs_are_frame_0_and_different_later_frames_of_the_clips(tmp_path: Path) -> None:
     sizes = ["--size", "64", "--frames", "5", "--clips", "2", "--seed", "7", "--pairs", "3"]
     assert cli.main(["world", "--split", "heldout", *sizes, "-o", str(tmp_path / "pairs")]) == 0
-    world = World(list_images(SAMPLES / "photos"), SAMPLES / "sprites", "heldout", size=64, num_frames=5)
+    world = LiteWorld(SAMPLES / "photos", split="heldout", size=64, num_frames=5)
     read = ClipStore(tmp_path / "pairs")
     assert read.frames.shape[:2] == (6, 2) and read.flow.shape[:2] == (6, 1)
     for i, seed in enumerate((7, 7, 7, 8, 8, 8)):

@@ -19,7 +19,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="make training clips",
         description="Clips of the lite world or of a film, with their motion fields and captions: a contact sheet to "
         "look at (-o world.png), or a store to train on (-o FOLDER). Without --photos and --sprites the world is "
-        "made of those that come with mi2v_lite.",
+        "made of those that come with mi2v_lite. A sheet shows frame 0, the things that the caption tells of, and the "
+        "motion until the last frame; with --pasted it shows the frames, too.",
     )
     parser.set_defaults(run=world)
     parser.add_argument(
@@ -37,13 +38,15 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--pairs", type=common.whole(1), metavar="N", help="store N pairs of each clip: frame 0 and a later frame"
     )
-    parser.add_argument("--photos", type=Path, nargs="+", metavar="DIR", help="folders of photos")
+    parser.add_argument("--photos", type=Path, nargs="+", metavar="DIR", help="a folder with train/ and heldout/")
+    parser.add_argument("--things", type=Path, metavar="DIR", help="masks of things, from tools.things.masks")
+    parser.add_argument(
+        "--pasted", action="store_true", help="pasted things alone: every pixel of every frame is known"
+    )
     parser.add_argument("--sprites", type=Path, metavar="DIR", help="a folder with train/ and heldout/")
     parser.add_argument("--objects-only", action="store_true", help="the camera rests, and something moves")
     # first edition: goes with the weights that were trained on it
-    parser.add_argument(
-        "--edition", type=int, choices=(1, 2), default=2, help="1: the world of the shipped weights; 2: all of it"
-    )
+    parser.add_argument("--edition", type=int, choices=(1,), help="1: the world that the shipped weights learned from")
     parser.add_argument("--film", type=Path, metavar="bbb.mp4", help="clips of Big Buck Bunny's still shots instead")
 
 
@@ -68,11 +71,16 @@ def world(options: argparse.Namespace) -> None:
     source = _source(options)
     seeds = range(options.seed, options.seed + options.clips)
     if sheet:
+        from mi2v_lite.data.lite_world import LiteWorld
         from mi2v_lite.io.files import atomic
-        from mi2v_lite.viz.contact_sheets import clip_sheet
+        from mi2v_lite.viz.contact_sheets import clip_sheet, scene_sheet
 
+        if isinstance(source, LiteWorld) and not options.pasted:
+            page = scene_sheet(source.batch(seeds, later=[options.frames - 1] * options.clips))
+        else:
+            page = clip_sheet([source.clip(seed) for seed in seeds])
         with atomic(options.output) as beside:
-            clip_sheet([source.clip(seed) for seed in seeds]).save(beside, format="PNG")
+            page.save(beside, format="PNG")
         print(f"wrote {options.output}")
         return
     from mi2v_lite.data.store import pairs, write_store
@@ -90,21 +98,31 @@ def _source(options: argparse.Namespace) -> ClipSource:
     """The world or the film of the options. Raises ValueError if they ask for both."""
     shape = {"split": options.split, "size": options.size, "num_frames": options.frames}
     if options.film is not None:
-        if options.photos or options.sprites or options.objects_only:
-            raise ValueError("--film gives clips of the film alone: leave out --photos, --sprites and --objects-only.")
+        if options.photos or options.sprites or options.things or options.objects_only:
+            raise ValueError(
+                "--film gives clips of the film alone: leave out --photos, --sprites, --things and --objects-only."
+            )
         from mi2v_lite.data.film import Film
 
         return Film(options.film, **shape)
     from mi2v_lite.data.samples import find_samples
-    from mi2v_lite.data.world import World
     from mi2v_lite.io.images import IMAGE_SUFFIXES, list_images
 
+    sprites = options.sprites or find_samples() / "sprites"
+    folders = options.photos or [find_samples() / "photos"]
     photos = []
-    for folder in options.photos or [find_samples() / "photos"]:
+    for folder in folders:
         found = list_images(folder)
         if not found:
             kinds = ", ".join(IMAGE_SUFFIXES)
             raise ValueError(f"--photos {folder} is not a folder of photos: there are no files {kinds} in it.")
         photos += found
-    sprites = options.sprites or find_samples() / "sprites"
-    return World(photos, sprites, edition=options.edition, objects_only=options.objects_only, **shape)
+    if options.edition == 1:  # first edition: goes with the weights that were trained on it
+        from mi2v_lite.data.world import World
+
+        return World(photos, sprites, edition=1, objects_only=options.objects_only, **shape)
+    if len(folders) > 1:
+        raise ValueError(f"--photos names {len(folders)} folders: put the photos into one, with train/ and heldout/.")
+    from mi2v_lite.data.lite_world import LiteWorld
+
+    return LiteWorld(folders[0], sprites, options.things, objects_only=options.objects_only, **shape)

@@ -281,7 +281,8 @@ def _photo_scene(
     layers = [_own(sources, crop, number, motion)]
     for other in sources.in_photo[crop.photo]:
         layer = _own(sources, crop, other, draw_motion(rng, OBJECT_SHARES))
-        if other != number and _in_view(layer, sources) and _apart(layer, layers) and rng.random() < OTHERS_SHARE:
+        fits = _in_view(layer, sources.size, 0.6) and layer.size < LARGEST_THING * sources.size
+        if other != number and fits and _apart(layer, layers) and rng.random() < OTHERS_SHARE:
             layers.append(layer)
     # What stands lower in a photo is mostly nearer.
     layers = sorted(layers[:3], key=lambda layer: layer.centre[1] + layer.size / 2)
@@ -323,10 +324,10 @@ def _own(sources: Sources, crop: Crop, number: int, motion: Motion) -> Layer:
     return Layer("own", number, "", sources.things[number].names, centre, size, 0.0, motion, crop.mirrored)
 
 
-def _in_view(layer: Layer, sources: Sources) -> bool:
-    """Whether most of a thing is in the picture, and large enough to be seen."""
-    inside = all(0 < value < sources.size - 1 for value in layer.centre)
-    return inside and 0.1 * sources.size < layer.size < LARGEST_THING * sources.size
+def _in_view(layer: Layer, size: int, least: float) -> bool:
+    """Whether at least this share of a thing, as wide and as high as its longer side, is in the picture."""
+    shown = [min(value + layer.size / 2, size) - max(value - layer.size / 2, 0) for value in layer.centre]
+    return min(shown) > least * layer.size and layer.size > 0.1 * size
 
 
 def _apart(layer: Layer, others: list[Layer], least: float = 0.42) -> bool:
@@ -418,7 +419,8 @@ def _bystanders(sources: Sources, crop: Crop, layers: list[Layer]) -> list[Layer
     """The outlined things of the photo that are in view and go with the background."""
     moving = {layer.source for layer in layers if layer.kind == "own"}
     things = [number for number in sources.in_photo.get(crop.photo, []) if number not in moving]
-    return [layer for number in things if _in_view(layer := _own(sources, crop, number, Motion("stay")), sources)]
+    resting = [_own(sources, crop, number, Motion("stay")) for number in things]
+    return [layer for layer in resting if _in_view(layer, sources.size, 0.2)]
 
 
 def _told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,8 +13,12 @@ from mi2v_lite.data.clips import Clip
 from mi2v_lite.viz.flow import colour_wheel, flow_to_rgb, longest
 from mi2v_lite.viz.pictures import INK, PAPER, Pictured, to_image
 
+if TYPE_CHECKING:
+    from mi2v_lite.data.scene_drawing import WorldBatch
+
 GAP, TEXT = 6, 14
 GREY = (110, 110, 110)
+OUTLINES = {1: (255, 255, 0), 2: (255, 0, 255), 3: (0, 255, 255), -1: (255, 255, 255)}  # of the things by their labels
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,44 @@ def clip_sheet(clips: Sequence[Clip], shown: int = 6) -> Image.Image:
         rows.append(Row(words, [*clip.frames[picked], colours, seen, wheel]))
     titles = [*(f"frame {i}" for i in picked), f"flow 0 to {picked[-1]}", "visible", "directions"]
     return sheet(rows, titles, note=f"Full colour: {top:.1f} px. White in 'visible': seen in the last frame, too.")
+
+
+def scene_sheet(batch: WorldBatch) -> Image.Image:
+    """Shows scenes of the lite world as rows: frame 0, the outlines of things, the last motion field, what is visible.
+
+    All flows have one scale, which the foot of the page names.
+
+    Args:
+        batch: the scenes.
+
+    Returns:
+        RGB picture of the whole page.
+    """
+    flow = batch.flow[:, -1].cpu().numpy()
+    top = longest(flow) or 1.0
+    rows = []
+    for number, words in enumerate(batch.captions):
+        frame = batch.frames[number, 0].add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        outlined, labels = _large(frame).copy(), _large(batch.labels[number].cpu().numpy())
+        for label, colour in OUTLINES.items():
+            mine = np.pad(labels == label, 1, mode="edge")
+            inner = mine[:-2, 1:-1] & mine[2:, 1:-1] & mine[1:-1, :-2] & mine[1:-1, 2:]
+            outlined[mine[1:-1, 1:-1] & ~inner] = colour
+        colours = flow_to_rgb(flow[number : number + 1], top)[0]
+        seen = np.repeat(batch.visibility[number, -1, :, :, None].byte().mul(255).cpu().numpy(), 3, axis=2)
+        pictures = [_large(frame), outlined, _large(colours), _large(seen), colour_wheel(len(outlined))]
+        rows.append(Row(f"{words} (stride {int(batch.stride[number])})", pictures))
+    titles = ("frame 0", "things", "flow", "visible", "directions")
+    note = (
+        f"Full colour: {top:.1f} px. White in 'visible': seen in the last frame, too. White outlines: scenery in front."
+    )
+    return sheet(rows, titles, note)
+
+
+def _large(picture: np.ndarray, side: int = 256) -> np.ndarray:
+    """Repeats the pixels of a small picture until it is about `side` pixels high."""
+    times = max(1, round(side / len(picture)))
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
 
 
 def _cut(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:
