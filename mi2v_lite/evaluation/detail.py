@@ -115,6 +115,9 @@ def _with_true_motion(clip: Clip, ways: dict[str, np.ndarray]) -> Numbers:
             if mask.float().mean() >= 0.002:
                 error = psnr(picture[chosen], true[chosen], mask, max=255).item()
                 numbers[f"{where}_psnr_db_{name}"] = min(error, MOST_DB)
+                if where == "holes":
+                    sharp = [_sharpness(frames[chosen], mask) for frames in (picture, true)]
+                    numbers[f"holes_sharpness_{name}"] = tuple(sharp)
         numbers[f"sharpness_{name}"] = _sharpness(picture[1:]) / _sharpness(true[1:])
     for name, frames in {**ways, "true": clip.frames}.items():
         numbers[f"flicker_levels_{name}"], _ = warp_error(frames_tensor(frames), tracks)
@@ -149,6 +152,12 @@ def _levels(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float()
 
 
-def _sharpness(frames: Tensor) -> float:
-    """The mean step between neighbouring pixels."""
-    return (frames.diff(dim=-1).abs().mean() + frames.diff(dim=-2).abs().mean()).item()
+def _sharpness(frames: Tensor, where: Tensor | None = None) -> float:
+    """The mean step between neighbouring pixels of `(F, 3, H, W)`, or between those of `where`, bool `(F, H, W)`."""
+    total = 0.0
+    for axis in (-1, -2):
+        step = frames.diff(dim=axis).abs().mean(dim=1)  # (F, H, W - 1) or (F, H - 1, W)
+        if where is not None:
+            step = step[where.narrow(axis, 1, step.shape[axis]) & where.narrow(axis, 0, step.shape[axis])]
+        total += step.mean().item()
+    return total

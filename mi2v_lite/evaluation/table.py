@@ -9,8 +9,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.clips import Clip, ClipSource
+from mi2v_lite.data.lite_world import LiteWorld
 from mi2v_lite.data.samples import find_samples
-from mi2v_lite.evaluation import control, stages
+from mi2v_lite.evaluation import control, scenes, stages
 from mi2v_lite.evaluation import video as restyling
 from mi2v_lite.evaluation.detail import detail
 from mi2v_lite.evaluation.judges import Judge, judged
@@ -37,6 +38,14 @@ FIGURES = {
         "Share of things that go where the caption says while the camera rests; more is better."
     ),
     "objects.stage1.followed": "How far these things go along their true motion, as a share of it; 1 is right.",
+    "prompts.direction_accuracy": (
+        "Share of the named things that go where the caption says, to within 45 degrees, while the camera rests; more is "
+        "better."
+    ),
+    "prompts.others_rest": (
+        "Share of these scenes in which all else moves less than 1 px on average; more is better."
+    ),
+    "prompts.followed": "How far the named things go along their true motion, as a share of it; 1 is right.",
     "film.stage1.epe_relative": (
         "Error of the predicted motion over the mean motion on clips of a film; less is better."
     ),
@@ -49,6 +58,13 @@ FIGURES = {
     "drags.error_px_3_network": "The same distance with 3 drags through the ControlNet alone, in px; less is better.",
     "drags.error_px_10_network": "The same distance with 10 drags through the ControlNet alone, in px; less is better.",
     "drags.epe_moving_px": "Error over all that really moves when one drag is given, held, in px; less is better.",
+    "drags.thing_epe_px_network": (
+        "Error over all pixels of a thing that one drag names, through the ControlNet alone, in px; less is better."
+    ),
+    "photos.follows": (
+        "Share of an outlined thing of a real photo that comes along with a single drag over 20 px of 128, to within 5 "
+        "px; more is better."
+    ),
     "anchors.drift_px": "How far anchored points move, in px; less is better.",
     "brush.leakage_px": "Mean motion outside the brush, in px; less is better.",
     "stage2.psnr_gap_db": (
@@ -74,6 +90,9 @@ FIGURES = {
     ),
     "detail.holes_psnr_db_carried": "Likeness where frame 0 shows nothing, with carried detail, in dB; more is better.",
     "detail.holes_psnr_db_telea": "The same for holes filled by Telea's inpainting, in dB; more is better.",
+    "detail.holes_sharpness_carried": (
+        "Mean step between neighbouring pixels in holes over the truth's there, with carried detail; 1 is right."
+    ),
     "detail.flicker_levels_carried": (
         "Change along the motion from frame to frame, carried, in levels of 255; less is better."
     ),
@@ -117,6 +136,11 @@ MEASURES: dict[str, tuple[Measure, int]] = {
     "tracking": (restyling.tracking, 24),
     "video": (restyling.video, 8),
 }
+# Measures on the scenes of `LiteWorld` in which the camera rests.
+SCENE_MEASURES: dict[str, tuple[Callable, int]] = {
+    "prompts": (scenes.prompts, 96),
+    "thing_drags": (scenes.thing_drags, 24),
+}
 FILM_CLIPS, ABLATION_CLIPS, JUDGED_CLIPS = 3, 24, 8
 
 
@@ -125,8 +149,9 @@ def evaluate(
     world: ClipSource,
     clips: int = 96,
     seed: int = 0,
-    measures: Collection[str] = tuple(MEASURES),
+    measures: Collection[str] = (*MEASURES, *SCENE_MEASURES, "photos"),
     *,
+    things: LiteWorld | None = None,
     large: ClipSource | None = None,
     objects: ClipSource | None = None,
     film: ClipSource | None = None,
@@ -140,7 +165,9 @@ def evaluate(
         world: the clips to measure on.
         clips: how many of them; expensive measures take only the first (`MEASURES`).
         seed: of the first clip, and of all noise.
-        measures: which of `MEASURES` to take.
+        measures: which of `MEASURES` and `SCENE_MEASURES` to take, and whether "photos".
+        things: the held-out world whose scenes and outlined things are for `SCENE_MEASURES` and `photos`; none leaves
+            them out.
         large: square clips, several times the pipeline's working size, for the measure `detail`; none leaves it out.
         objects: clips whose camera rests, for `stage1`; their figures begin with `objects.`.
         film: clips of real video, for `stage1`; their figures begin with `film.`. Their motion is a tracker's estimate,
@@ -154,9 +181,10 @@ def evaluate(
     Raises:
         ValueError: for a measure that does not exist.
     """
-    unknown = sorted(set(measures) - set(MEASURES))
+    known = (*MEASURES, *SCENE_MEASURES, "photos")
+    unknown = sorted(set(measures) - set(known))
     if unknown:
-        raise ValueError(f"there is no measure called {', '.join(unknown)}; there are {', '.join(MEASURES)}.")
+        raise ValueError(f"there is no measure called {', '.join(unknown)}; there are {', '.join(known)}.")
     numbers: dict[str, list] = {}
 
     def take(name: str, measure: Measure, source: ClipSource, most: int = ALL, prefix: str = "") -> None:
@@ -164,11 +192,21 @@ def evaluate(
             for key, value in measure(pipe, source.clip(number), number).items():
                 numbers.setdefault(prefix + key, []).append(value)
 
-    for name in measures:
+    for name in (name for name in measures if name in MEASURES):
         measure, most = MEASURES[name]
         source = large if name == "detail" else world
         if source is not None:
             take(name, measure, source, most)
+    if things is not None:
+        for name in (name for name in measures if name in SCENE_MEASURES):
+            measure, most = SCENE_MEASURES[name]
+            count = min(clips, most)
+            for number, scene in tqdm(scenes.resting_scenes(things, count, seed), desc=name, total=count):
+                for key, value in measure(pipe, scene, number).items():
+                    numbers.setdefault(key, []).append(value)
+        for number in tqdm(range(len(things.sources.things) if "photos" in measures else 0), desc="photos"):
+            for key, value in scenes.photo_drags(pipe, things, number, seed).items():
+                numbers.setdefault(key, []).append(value)
     if "autoencoders" in measures:
         for path in sorted((find_samples() / "photos").glob("*.jpg")):
             for key, value in stages.image_vae(pipe, path).items():
