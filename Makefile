@@ -109,7 +109,7 @@ LITE := mi2v_lite/configs/lite.yaml
 data: .venv
 	test -f runs/things/things.json || test ! -d runs/photos || $(BIN)/python -m tools.things.masks --photos runs/photos --out runs/things
 	test -f runs/stores/film/clips.json || test ! -f $(FILM) || \
-	    $(BIN)/mi2v world -o runs/stores/film --film $(FILM) --split train --clips 400
+	    $(BIN)/mi2v world -o runs/stores/film --film $(FILM) --split train --clips 200
 
 weights: data
 	$(BIN)/mi2v train $(LITE)

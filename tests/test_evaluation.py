@@ -11,7 +11,8 @@ from transformers import CLIPConfig, CLIPModel
 
 from mi2v_lite import evaluation
 from mi2v_lite.data.clips import Clip
-from mi2v_lite.evaluation import FIGURES, control, evaluate, judges, sheets, stages, table
+from mi2v_lite.data.samples import heldout_scenes
+from mi2v_lite.evaluation import FIGURES, control, evaluate, judges, scenes, sheets, stages, table
 from mi2v_lite.evaluation.video import displacement
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import make_vae
@@ -201,7 +202,7 @@ def test_clip_judges_from_a_local_folder(tmp_path):
     torch.manual_seed(0)
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     vision = small | {"patch_size": 32, "image_size": 224}
-    text = small | {"vocab_size": 2000, "max_position_embeddings": 32}
+    text = small | {"vocab_size": 3000, "max_position_embeddings": 32}
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)).save_pretrained(tmp_path / "clip")
     build_tokenizer(tmp_path / "clip")
     judge = judges.ClipJudge(tmp_path / "clip")
@@ -235,3 +236,44 @@ def test_sheets_of_prompts_and_drags(monkeypatch):
     pages = [sheets.prompt_sheet(Still(), SimpleNamespace(clip=clip)), sheets.drag_sheet(Still())]
     assert [isinstance(page, Image.Image) for page in pages] == [True, True]
     assert pages[0].width > 7 * SIZE and pages[1].height > 12 * 128
+
+
+class _Knows:
+    """A pipeline whose Stage 1 predicts a given field."""
+
+    def __init__(self, flow: torch.Tensor):
+        self.flow = flow
+
+    def predict_motion(self, *_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(flow=self.flow)
+
+
+def test_each_thing_of_a_scene_is_judged_by_itself() -> None:
+    world = heldout_scenes()
+    seed, scene = next(scenes.resting_scenes(world, 1, 0))
+    right = scenes.prompts(_Knows(scene.flow), scene, seed)
+    assert right == pytest.approx(
+        {"prompts.direction_accuracy": 1, "prompts.followed": 1, "prompts.others_rest": 1}, abs=1e-4
+    )
+    nothing = scenes.prompts(_Knows(0 * scene.flow), scene, seed)
+    assert nothing["prompts.direction_accuracy"] == nothing["prompts.followed"] == 0
+    assert nothing["prompts.others_rest"] == 1
+    all_of_it = scenes.prompts(_Knows(0 * scene.flow + 30), scene, seed)
+    assert all_of_it["prompts.others_rest"] == 0
+    assert scenes.thing_drags(_Knows(scene.flow), scene, seed)["drags.thing_epe_px_network"] == pytest.approx(
+        0, abs=1e-4
+    )
+    assert scenes.thing_drags(_Knows(scene.flow + 3), scene, seed)["drags.thing_epe_px_network"] == pytest.approx(
+        18**0.5
+    )
+
+
+def test_a_dragged_thing_of_a_photo_follows_as_far_as_it_is_near_its_goal() -> None:
+    world, side = heldout_scenes(), 128
+    assert len(world.sources.things) == 6
+    flow = torch.zeros(1, 15, 2, side, side)
+    flow[:, :, 0] = (
+        20.0  # everything goes to the right: the one drag to the right is obeyed, those to other sides are not
+    )
+    shares = [scenes.photo_drags(_Knows(flow), world, number, 0) for number in range(6)]
+    assert all(0.2 < share["photos.follows"] <= 1 / 2 for share in shares)

@@ -254,7 +254,7 @@ def test_two_things_of_one_name_are_told_apart(things: Path) -> None:
 
 
 def test_the_vocabulary_has_every_word_of_the_captions(world: LiteWorld) -> None:
-    words = set(vocabulary_words(things=True))
+    words = set(vocabulary_words())
     train = LiteWorld(SAMPLES / "photos", split="train")
     for seed in range(300):
         for source in (world, train):

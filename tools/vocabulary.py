@@ -1,13 +1,10 @@
 """Make the lite model's vocabulary: a byte-level BPE in CLIP's own file format (vocab.json, merges.txt).
 
     python -m tools.vocabulary --out mi2v_lite/weights/tokenizer
-    python -m tools.vocabulary --out runs/tokenizer --things
 
-The first command makes the shipped tokenizer. The second adds the names of the things in real photos, of which the
-captions of `mi2v_lite.data.lite_world` tell.
-
-It has all 256 bytes, so that every prompt can be tokenized, and the merges of a list of words about things that move.
-BPE runs until each of these words is one token.
+It has all 256 bytes, so that every prompt can be tokenized, and the merges of a list of words about things that move,
+with the names of the things in real photos, of which the captions of `mi2v_lite.data.lite_world` tell. BPE runs until
+each of these words is one token.
 """
 
 from __future__ import annotations
@@ -91,22 +88,13 @@ television tent tram turkey wedge wrapped
 """.split()  # noqa: SIM905
 
 
-def vocabulary_words(things: bool = False) -> list[str]:
-    """The words that are one token each.
-
-    Args:
-        things: whether the names of the things in real photos are among them.
-
-    Returns:
-        Lower case ASCII words, sorted, without doubles.
-    """
+def vocabulary_words() -> list[str]:
+    """The words that are one token each: lower case ASCII, sorted, without doubles."""
     words = {*VERBS, *CAMERA_AND_DIRECTIONS, *FUNCTION_WORDS, *COLOURS, *SHAPES, *OBJECTS}
-    if things:
-        marked = [thing["name"] for entry in read_things().values() for thing in entry["things"]]
-        phrases = [*ANYTHING, *PLACES.values(), MIDDLE, "comes towards us", "there is"]
-        phrases += [name for mark in marked for name in names_of(mark)]
-        words |= {word for phrase in phrases for word in phrase.split()}
-    return sorted(words)
+    marked = [thing["name"] for entry in read_things().values() for thing in entry["things"]]
+    phrases = [*ANYTHING, *PLACES.values(), MIDDLE, "comes towards us", "there is"]
+    phrases += [name for mark in marked for name in names_of(mark)]
+    return sorted(words | {word for phrase in phrases for word in phrase.split()})
 
 
 def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
@@ -179,9 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m tools.vocabulary", description="Makes the lite tokenizer.")
     parser.add_argument("--out", required=True, type=Path, help="folder of the tokenizer")
-    parser.add_argument("--things", action="store_true", help="add the names of the things in real photos")
     options = parser.parse_args(arguments)
-    print(f"{len(build_tokenizer(options.out, vocabulary_words(options.things)))} tokens in {options.out}")
+    print(f"{len(build_tokenizer(options.out))} tokens in {options.out}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--seed", type=common.whole(0), default=0, metavar="N", help="of clips and noise (default: 0)")
     parser.add_argument("--only", nargs="+", metavar="MEASURE", help="take only these measures, e.g. stage1 drags")
+    parser.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="held-out photos for the scenes in which things move, in heldout/"
+    )
+    parser.add_argument("--things", type=Path, metavar="FOLDER", help="with --photos: the masks of the things in them")
     parser.add_argument("--clip", type=Path, metavar="FOLDER", help="also judge whole clips by the CLIP model there")
     parser.add_argument("--ablation", type=Path, metavar="RUNS", help="also compare the fusions trained in this folder")
     parser.add_argument(
@@ -63,6 +67,8 @@ def evaluate(options: argparse.Namespace) -> None:
             raise ValueError(f"the picture {picture} must end in .png.")
     if options.ablation_clips is not None and options.ablation is None:
         raise ValueError("--ablation-clips shows the UNets of --ablation RUNS; give both.")
+    if (options.photos is None) != (options.things is None):
+        raise ValueError("--photos and --things belong together: give both, or none for the photos of mi2v_lite.")
     if options.sheets is not None:
         outputs += [options.sheets / "prompts.png", options.sheets / "drags.png"]
     common.check_writable(outputs)
@@ -72,7 +78,7 @@ def evaluate(options: argparse.Namespace) -> None:
         _draw(pipe, options)
         return
     from mi2v_lite import evaluation
-    from mi2v_lite.data.samples import heldout_world, sample_film
+    from mi2v_lite.data.samples import heldout_scenes, heldout_world, sample_film
     from mi2v_lite.io.files import atomic
     from mi2v_lite.viz.pictures import animation
 
@@ -82,7 +88,8 @@ def evaluate(options: argparse.Namespace) -> None:
         heldout_world(),
         clips=options.clips,
         seed=options.seed,
-        measures=options.only or list(evaluation.MEASURES),
+        measures=options.only or evaluation.ALL_MEASURES,
+        things=heldout_scenes(options.photos, options.things),
         large=heldout_world(size=LARGE),
         objects=heldout_world(objects_only=True),
         film=sample_film(),

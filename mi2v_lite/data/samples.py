@@ -9,6 +9,7 @@ from mi2v_lite.data.world import World
 
 if TYPE_CHECKING:
     from mi2v_lite.data.film import Film
+    from mi2v_lite.data.lite_world import LiteWorld
 
 # In an installed package the samples are inside it; in the repository they are beside it.
 PLACES = tuple(Path(__file__).parents[level] / "data_samples" for level in (1, 2))
@@ -67,6 +68,23 @@ def heldout_world(
     return sample_world(
         "heldout", samples, size=size, num_frames=num_frames, edition=edition, objects_only=objects_only
     )
+
+
+def heldout_scenes(photos: Path | None = None, things: Path | None = None) -> LiteWorld:
+    """The held-out scenes of the lite world, in which things of photos move that no training saw.
+
+    Args:
+        photos: a folder with `heldout/`; None takes the photos that come with mi2v_lite.
+        things: the masks of the things in them, as `tools.things.masks` writes them; None takes those that come with
+            mi2v_lite.
+
+    Raises:
+        ValueError: a folder is missing, or there are no things in these photos.
+    """
+    from mi2v_lite.data.lite_world import LiteWorld
+
+    samples = find_samples()
+    return LiteWorld(photos or samples / "photos", samples / "sprites", things or samples / "things", "heldout")
 
 
 def sample_film(samples: Path | None = None) -> Film:

@@ -7,11 +7,11 @@ standard deviation) and the number of clips. Clips, noise and drags follow from 
 from mi2v_lite.evaluation.control import drag_errors, true_drag, true_drags
 from mi2v_lite.evaluation.judges import ClipJudge
 from mi2v_lite.evaluation.sheets import detail_clips, drag_sheet, fusion_clips, prompt_sheet
-from mi2v_lite.evaluation.table import FIGURES, MEASURES, evaluate, markdown
+from mi2v_lite.evaluation.table import ALL_MEASURES, FIGURES, evaluate, markdown
 
 __all__ = [
+    "ALL_MEASURES",
     "FIGURES",
-    "MEASURES",
     "ClipJudge",
     "detail_clips",
     "drag_errors",

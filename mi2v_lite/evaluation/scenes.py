@@ -85,7 +85,10 @@ def prompts(pipe: MotionI2VPipeline, scene: WorldBatch, seed: int) -> Numbers:
             right.append(float(along >= HALF_RIGHT * got[label].norm() and got[label].norm() >= AT_REST))
             share.append(float(along / way.norm()))
     resting = [got[label].norm() < AT_REST for label, way in asked.items() if way.norm() < AT_REST / 2]
-    numbers: Numbers = {"prompts.direction_accuracy": sum(right) / len(right), "prompts.followed": sum(share) / len(share)}
+    numbers: Numbers = {
+        "prompts.direction_accuracy": sum(right) / len(right),
+        "prompts.followed": sum(share) / len(share),
+    }
     if resting:
         numbers["prompts.others_rest"] = float(all(resting))
     return numbers

@@ -39,12 +39,10 @@ FIGURES = {
     ),
     "objects.stage1.followed": "How far these things go along their true motion, as a share of it; 1 is right.",
     "prompts.direction_accuracy": (
-        "Share of the named things that go where the caption says, to within 45 degrees, while the camera rests; more is "
+        "Share of named things that go where the caption says, to within 45 degrees, while the camera rests; more is "
         "better."
     ),
-    "prompts.others_rest": (
-        "Share of these scenes in which all else moves less than 1 px on average; more is better."
-    ),
+    "prompts.others_rest": ("Share of these scenes in which all else moves less than 1 px on average; more is better."),
     "prompts.followed": "How far the named things go along their true motion, as a share of it; 1 is right.",
     "film.stage1.epe_relative": (
         "Error of the predicted motion over the mean motion on clips of a film; less is better."
@@ -141,6 +139,7 @@ SCENE_MEASURES: dict[str, tuple[Callable, int]] = {
     "prompts": (scenes.prompts, 96),
     "thing_drags": (scenes.thing_drags, 24),
 }
+ALL_MEASURES = (*MEASURES, *SCENE_MEASURES, "photos")
 FILM_CLIPS, ABLATION_CLIPS, JUDGED_CLIPS = 3, 24, 8
 
 
@@ -149,7 +148,7 @@ def evaluate(
     world: ClipSource,
     clips: int = 96,
     seed: int = 0,
-    measures: Collection[str] = (*MEASURES, *SCENE_MEASURES, "photos"),
+    measures: Collection[str] = ALL_MEASURES,
     *,
     things: LiteWorld | None = None,
     large: ClipSource | None = None,
@@ -165,9 +164,9 @@ def evaluate(
         world: the clips to measure on.
         clips: how many of them; expensive measures take only the first (`MEASURES`).
         seed: of the first clip, and of all noise.
-        measures: which of `MEASURES` and `SCENE_MEASURES` to take, and whether "photos".
-        things: the held-out world whose scenes and outlined things are for `SCENE_MEASURES` and `photos`; none leaves
-            them out.
+        measures: which of `ALL_MEASURES` to take.
+        things: the held-out world whose scenes are for `SCENE_MEASURES`, and its outlined things for `photos`; none
+            leaves these measures out.
         large: square clips, several times the pipeline's working size, for the measure `detail`; none leaves it out.
         objects: clips whose camera rests, for `stage1`; their figures begin with `objects.`.
         film: clips of real video, for `stage1`; their figures begin with `film.`. Their motion is a tracker's estimate,
@@ -181,10 +180,9 @@ def evaluate(
     Raises:
         ValueError: for a measure that does not exist.
     """
-    known = (*MEASURES, *SCENE_MEASURES, "photos")
-    unknown = sorted(set(measures) - set(known))
+    unknown = sorted(set(measures) - set(ALL_MEASURES))
     if unknown:
-        raise ValueError(f"there is no measure called {', '.join(unknown)}; there are {', '.join(known)}.")
+        raise ValueError(f"there is no measure called {', '.join(unknown)}; there are {', '.join(ALL_MEASURES)}.")
     numbers: dict[str, list] = {}
 
     def take(name: str, measure: Measure, source: ClipSource, most: int = ALL, prefix: str = "") -> None:
