@@ -310,8 +310,7 @@ function render({ model, el }) {
         state.hold = { ...hold, from: point, to: point, line: [point] };
       } else if (state.tool === "thing") {
         pick(point);
-        state.picking.line = [point]; // it may be pulled before its outline is there
-        state.picking.down = true;
+        Object.assign(state.picking, { line: [point], down: true }); // it may be pulled before its outline is there
       } else state.selected = null;
       state.marks = marks ?? state.mend;
     }
@@ -490,7 +489,7 @@ function render({ model, el }) {
   }
   function words() {
     if (link.lost) return LOST;
-    if (link.silent) return SILENCE;
+    if (link.silent) return state.picking ? `Still looking for the outline of the thing. ${SILENCE}` : SILENCE;
     if (state.picking) return "Looking for the outline of the thing.";
     const say = [state.mend ? `${MENDS[state.mend][1]}.` : TOOLS[state.tool][1]];
     if (state.tool === "thing" && !state.mend && chosenThing() >= 0 && !chosen().path.length) {
@@ -498,8 +497,8 @@ function render({ model, el }) {
     }
     if (held()) say.push("The background is held still.");
     if (scene.painted !== null) say.push(`Painted: ${((100 * scene.painted) / (width * height)).toFixed(1)} %.`);
-    const held = scene.drags.flatMap((drag, index) => (drag.held ? [index + 1] : []));
-    if (held.length) say.push(`Not painted where it starts, so still: drag ${held.join(", ")}.`);
+    const unpainted = scene.drags.flatMap((drag, index) => (drag.held ? [index + 1] : []));
+    if (unpainted.length) say.push(`Not painted where it starts, so still: drag ${unpainted.join(", ")}.`);
     return say.join(" ");
   }
 
