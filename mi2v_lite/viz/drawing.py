@@ -94,8 +94,8 @@ def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
         whether it starts where the brush allows no motion.
         "anchors": for each, "point", "radius" and "half".
         "things": for each, from the farthest, the "points" and the "path" of its first drag ([] if it stays), its
-        "middle", its "colour", the "box" (left, top, right, bottom) of its mask, "ground" (see `is_ground`), and the
-        "poses", for each frame (a, b, x, y): a pixel z of the photo, as a complex number, goes to
+        "middle", its "name" and "colour", the "box" (left, top, right, bottom) of its mask, "ground" (see `is_ground`),
+        and the "poses", for each frame (a, b, x, y): a pixel z of the photo, as a complex number, goes to
         (a + ib) z + (x + iy).
         "painted": the number of pixels that may move, None without a brush.
         "auto": the default radius.
@@ -118,15 +118,21 @@ def scene(control: MotionControl, num_frames: int = 15) -> dict[str, Any]:
             for anchor in control.anchors
         ],
         "things": [
-            _thing_scene(thing, COLOURS[-1 - number % len(COLOURS)], num_frames)
-            for number, thing in enumerate(control.things)
+            _thing_scene(thing, number, num_frames)
+            for number, thing in zip(_numbers(control), control.things, strict=True)
         ],
         "painted": None if control.brush is None else int(control.brush.sum()),
         "auto": auto,
     }
 
 
-def _thing_scene(thing: Thing, colour: str, num_frames: int) -> dict[str, Any]:
+def _numbers(control: MotionControl) -> list[int]:
+    """A number for each thing, from 0, in which the background does not count."""
+    moving = np.cumsum([not is_ground(thing) for thing in control.things], dtype=int)
+    return [int(number) - 1 for number in moving]
+
+
+def _thing_scene(thing: Thing, number: int, num_frames: int) -> dict[str, Any]:
     box = mask_box(thing.mask)
     points = [list(point) for point in thing.drags[0].points] if thing.drags else []
     motion = np.concatenate([np.zeros((1, 2, 3)), thing.motion(num_frames)])
@@ -136,7 +142,8 @@ def _thing_scene(thing: Thing, colour: str, num_frames: int) -> dict[str, Any]:
         "path": resample(points, num_frames + 1).round(2).tolist() if points else [],
         "middle": list(middle(thing)),
         "poses": poses.round(5).tolist(),
-        "colour": colour,
+        "name": chr(ord("A") + number % 26),
+        "colour": COLOURS[-1 - number % len(COLOURS)],
         "box": box,
         "ground": is_ground(thing),
     }
@@ -212,7 +219,7 @@ def still(photo: Image.Image, control: MotionControl, num_frames: int = 15) -> P
     large = page.convert("RGB").resize((size[0] * SMOOTH, size[1] * SMOOTH), Image.Resampling.BILINEAR)
     draw = ImageDraw.Draw(large)
     font = ImageFont.load_default(14 * SMOOTH)
-    for number, thing in enumerate(control.things):
+    for number, thing in zip(_numbers(control), control.things, strict=True):
         for drag in thing.drags[:1]:
             path = (resample(drag.points, num_frames + 1) + 0.5) * scale * SMOOTH
             arrow(draw, path, 2 * SMOOTH, _thing_colour(number))
@@ -241,7 +248,7 @@ def _with_things(page: Image.Image, control: MotionControl, num_frames: int) -> 
     for thing in control.things:
         if thing.drags:
             shown[thing.mask] = (0.5 * shown[thing.mask] + 0.5 * np.array(STILL_COLOUR)).astype(np.uint8)
-    for number, thing in enumerate(control.things):
+    for number, thing in zip(_numbers(control), control.things, strict=True):
         if is_ground(thing):
             continue
         move = thing.motion(num_frames)[-1] + np.eye(2, 3)

@@ -1,8 +1,10 @@
 """The widgets of the notebooks, each loaded at first use: they need the notebooks extra.
 
+- `AnimatePanel` (notebook 00) asks for a photo and a sentence, and plays the clip.
 - `FlowExplorer` (notebooks 00 and 01) shows a motion field over its photo; `AttentionExplorer` (03) shows where a pixel
   looks; `DragCanvas` (04) draws motion on a photo; `Sliders` (06) redraw a picture.
-- `drag_edits` and `drag_runner` serve DragCanvas; the pages' own code is in `static`.
+- `drag_edits`, `thing_edits` and `drag_runner` serve DragCanvas; `files` reads uploads and makes videos. The pages' own
+  code is in `static`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "AnimatePanel": "animate_panel",
     "AttentionExplorer": "attention_explorer",
     "DragCanvas": "drag_canvas",
     "FlowExplorer": "flow_explorer",

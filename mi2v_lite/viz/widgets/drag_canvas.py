@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import threading
 import time
 import traceback
@@ -37,6 +36,7 @@ from mi2v_lite.viz import drawing
 from mi2v_lite.viz.pictures import Picture, to_image
 from mi2v_lite.viz.widgets.drag_edits import History, edited
 from mi2v_lite.viz.widgets.drag_runner import Cancelled, Request, Runner, flow_of
+from mi2v_lite.viz.widgets.files import uploaded_picture
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("page", "drag_controls", "drag_link", "drag_picture", "drag_things", "drag_scene", "drag_canvas")
@@ -374,7 +374,7 @@ class DragCanvas(anywidget.AnyWidget):
                         self.set_trait(name, message[name])
             case "photo":
                 name = Path(message["name"]).name
-                photo = _uploaded(name, buffers[0])
+                photo = uploaded_picture(name, buffers[0])
                 self._take(photo, Path(name))
                 self._say("done", f"{name}: {photo.width} x {photo.height} pixels.")
             case "save":
@@ -570,14 +570,3 @@ def _named(text: str) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"{path} cannot be used: there is no folder {path.parent}.")
     return path
-
-
-def _uploaded(name: str, content: bytes) -> Image.Image:
-    """The picture that a browser sent. Raises ValueError for anything else, with the name that the person knows."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(content)
-        try:
-            return images.read_image(path)
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(path), name)) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,11 @@ from PIL import Image
 
 from mi2v_lite.control import MotionControl
 from mi2v_lite.io import images
-from mi2v_lite.io.videos import write_video
 from mi2v_lite.models.autoencoder import factor
 from mi2v_lite.viz.drawing import png
 from mi2v_lite.viz.flow import colour_wheel, flow_to_rgb, longest
-from mi2v_lite.viz.pictures import to_image
+from mi2v_lite.viz.widgets.files import video_bytes
 
-CLIP_SECONDS = 2  # how long every clip plays on the page
 FIELD_GRID = 256  # pixels along the longer side of the field as the page shows it
 STILL = 0.1  # displacements up to this share of the longest are shown faintly over the photo
 
@@ -212,12 +209,7 @@ class Runner:
 
     def video(self) -> bytes:
         """Returns the clip as the content of an MP4 file."""
-        frames = _frames_of(self.clip)
-        shown = np.stack([np.asarray(to_image(frame)) for frame in frames])
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "clip.mp4"
-            write_video(path, shown, max(1.0, len(shown) / CLIP_SECONDS))
-            return path.read_bytes()
+        return video_bytes(_frames_of(self.clip))
 
     def command(self, photo: Path | None, request: Request, control: str, output: str = "clip.mp4") -> str:
         """Returns the command line that makes the same clip with the lite weights.

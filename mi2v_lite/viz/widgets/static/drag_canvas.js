@@ -165,7 +165,7 @@ function render({ model, el }) {
   }
   const held = () => scene.things.some((thing) => thing.ground);
   function background() {
-    state.picking = null;
+    Object.assign(state, { picking: null, selected: null }); // the numbers of the things change
     send("background", { hold: !held() });
   }
   const cutOuts = () => {

@@ -101,7 +101,7 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
   };
   const isChosen = (kind, index) => selected?.kind === kind && selected.index === index;
   scene.things.forEach((thing, index) => {
-    if (thing.path.length) way(thing, isChosen("thing", index), String.fromCharCode(65 + index));
+    if (thing.path.length) way(thing, isChosen("thing", index), thing.name);
   });
   scene.drags.forEach((drag, index) => {
     if (isChosen("drag", index)) block(drag.points[0], drag.half);

@@ -13,7 +13,7 @@ const over = ([a, b], [c, d]) => times([a, b], [c / (c * c + d * d), -d / (c * c
 const posed = ([a, b, x, y], place) => plus(times([a, b], place), [x, y]);
 const unposed = ([a, b, x, y], place) => over(minus(place, [x, y]), [a, b]);
 /** The pose that turns and scales by `factor` and takes `from` to `to`. */
-const poseOf = (factor, from, to) => [...factor, ...minus(to, times(factor, from))];
+const poseOf = ([a, b], from, to) => [a, b, ...minus(to, times([a, b], from))];
 
 /** The pose at a time from 0, the photo, to 1, the last frame. */
 function poseAt(poses, time) {
