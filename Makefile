@@ -14,7 +14,7 @@ export GOMP_SPINCOUNT ?= 1000
 .PHONY: help .venv demo test lab lint lock versions clean notebooks exercises experiments gallery site site-check slides
 
 help:
-	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,flow.png}"
+	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,clip_flow.png}"
 	@echo "make test   lint, tests, notebooks        make lab    JupyterLab, open at notebook 00"
 	@echo "make notebooks  run them and keep their outputs   make exercises  write notebooks/exercises from them"
 	@echo "make experiments  what the notebooks conclude from (EXP=\"views\" for some): notebooks/results/*.json, minutes"
@@ -34,7 +34,7 @@ $(BIN)/.ready: pyproject.toml requirements.lock
 
 demo: .venv
 	$(BIN)/mi2v animate $(DEMO_PHOTO) --prompt "$(DEMO_PROMPT)" $(DEMO_ARGS) --previews -o outputs/demo/clip.mp4
-	@ls -l outputs/demo/clip.mp4 outputs/demo/clip.png outputs/demo/flow.png
+	@ls -l outputs/demo/clip.mp4 outputs/demo/clip.png outputs/demo/clip_flow.png
 
 test: lint
 	$(BIN)/pytest -q --durations=15 tests

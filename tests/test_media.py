@@ -1,12 +1,14 @@
 """Pictures and clips: what is written can be read again, colours share one scale, failures leave nothing behind."""
 
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms, ImageFilter
 
 from mi2v_lite import viz
 from mi2v_lite.io import images, videos
@@ -215,3 +217,147 @@ def test_the_package_imports_without_pyav_and_says_what_to_install(monkeypatch, 
 )
 def test_a_size_keeps_the_aspect_ratio_as_nearly_as_multiples_allow(size, short, multiple, expected):
     assert images.fitted_size(size, short, multiple) == expected
+
+
+def profile(*primaries):
+    """A matrix profile with gamma 2.2, made by hand: the XYZ of red, green and blue, as in the ICC's specification."""
+
+    def fixed(*values):
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    def xyz(*values):
+        return b"XYZ \0\0\0\0" + fixed(*values)
+
+    name = b"wide\0"
+    tags = {
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + b"\0" * 79,
+        b"wtpt": xyz(0.9642, 1.0, 0.8249),
+        **{key: xyz(*value) for key, value in zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)},
+        **dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv\0\0\0\0\0\0\0\1\2\x33\0\0"),
+    }
+    table, body, at = b"", b"", 132 + 12 * len(tags)
+    for key, value in tags.items():
+        value += b"\0" * (-len(value) % 4)
+        table += key + struct.pack(">II", at + len(body), len(value))
+        body += value
+    head = struct.pack(">I4sI4s4s4s", at + len(body), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ ")
+    head += b"\0" * 12 + b"acsp" + b"\0" * 28 + fixed(0.9642, 1.0, 0.8249) + b"\0" * 48
+    return head + struct.pack(">I", len(tags)) + table + body
+
+
+DISPLAY_P3 = profile((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif", "a.webp", "palette.png", "alpha.png"])
+def test_a_colour_profile_is_applied(tmp_path, name):
+    image = Image.new("RGB", (32, 32), (234, 51, 35))  # how Display P3 writes the red of sRGB
+    image = {"palette": image.quantize(4), "alpha": image.convert("RGBA")}.get(name.split(".")[0], image)
+    image.save(tmp_path / name, icc_profile=DISPLAY_P3, **({"quality": 95} if name == "a.jpg" else {}))
+    seen = images.read_image(tmp_path / name).getpixel((4, 4))
+    assert max(abs(a - b) for a, b in zip(seen, (255, 0, 0), strict=True)) < 12
+
+
+def test_a_profile_that_cannot_be_used_is_told_and_one_of_srgb_changes_nothing(tmp_path):
+    image = Image.fromarray(clip()[0])
+    image.save(tmp_path / "a.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    assert np.array_equal(np.asarray(images.read_image(tmp_path / "a.png")), clip()[0])
+    image.save(tmp_path / "b.png", icc_profile=b"junk" * 50)
+    with pytest.warns(UserWarning, match="colour profile cannot be used"):
+        assert np.array_equal(np.asarray(images.read_image(tmp_path / "b.png")), clip()[0])
+
+
+RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (8, 1))
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("grey.png", RAMP.astype(np.uint16) * 257),
+        ("grey.tif", RAMP.astype(np.uint16) * 257),
+        ("whole.tif", RAMP.astype(np.int32) * 257),
+        ("unit.tif", RAMP.astype(np.float32) / 255),
+        ("levels.tif", RAMP.astype(np.float32)),
+    ],
+)
+def test_values_of_more_than_8_bits_are_scaled(tmp_path, name, values):
+    Image.fromarray(values).save(tmp_path / name)
+    assert np.abs(np.asarray(images.read_image(tmp_path / name))[..., 0].astype(int) - RAMP).max() <= 1
+
+
+@pytest.mark.parametrize("scale, shift", [(100, 0), (1 / 255, -0.3), (1 / 80, 0), (np.nan, 0)])
+def test_values_without_a_known_scale_are_refused(tmp_path, scale, shift):
+    Image.fromarray(RAMP.astype(np.float32) * scale + shift).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="a.tif .* no scale of brightness explains; save it with 8 or 16 bits"):
+        images.read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif", "avif"])
+def test_every_orientation_in_every_format(tmp_path, kind):
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:10, :10] = 255
+    corners = {1: "tl", 2: "tr", 3: "br", 4: "bl", 5: "tl", 6: "tr", 7: "br", 8: "bl"}
+    for orientation, corner in corners.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(picture).save(tmp_path / f"a.{kind}", exif=exif)
+        seen = np.asarray(images.read_image(tmp_path / f"a.{kind}"))[..., 0]
+        assert seen.shape == ((40, 60) if orientation < 5 else (60, 40))
+        assert seen[4 if corner[0] == "t" else -5, 4 if corner[1] == "l" else -5] > 200
+
+
+def test_files_that_pillow_would_read_wrongly(tmp_path):
+    Image.fromarray(clip()[0]).save(tmp_path / "a.nef", "TIFF", tiffinfo={254: 1, 330: 8})  # a preview among others
+    (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 40)
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 30000, 30000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I4s", 9, b"IDAT") + b"\0" * 20)
+    for name, said in (("a.nef", "raw file"), ("a.heic", "save it as a JPEG"), ("a.png", "make it smaller first")):
+        with pytest.raises(ValueError, match=f"{name}.*{said}"):
+            images.read_image(tmp_path / name)
+
+
+def painted(kind):
+    """A mask of each habit, of a square that may move."""
+    inside = np.zeros((32, 48), bool)
+    inside[8:24, 12:36] = True
+    white = np.where(inside, 255, 0).astype(np.uint8)
+    colour = np.zeros((32, 48, 3), np.uint8)
+    colour[inside] = (255, 0, 0)
+    return inside, {
+        "plain": Image.fromarray(white),
+        "one bit": Image.fromarray(inside),
+        "soft edges": Image.fromarray(white).filter(ImageFilter.GaussianBlur(2)),
+        "white on transparent": Image.fromarray(np.dstack([np.full_like(white, 255), white]), "LA"),
+        "16 bits": Image.fromarray(white.astype(np.uint16) * 257),
+        "palette": Image.fromarray(white).convert("P"),
+        "labels": Image.fromarray(inside.astype(np.uint8)),
+        "red": Image.fromarray(colour),
+        "black on transparent": Image.fromarray(np.dstack([0 * white, white]), "LA"),
+        "photo with a hole": Image.fromarray(np.dstack([clip()[0], 255 - white])),
+        "grey photo": Image.fromarray(np.tile(np.linspace(0, 255, 48).astype(np.uint8), (32, 1))),
+        "empty": Image.new("L", (48, 32)),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["plain", "one bit", "soft edges", "white on transparent", "16 bits", "palette"])
+def test_masks_are_read(tmp_path, kind):
+    inside, image = painted(kind)
+    image.save(tmp_path / "m.png")
+    assert (images.as_mask(images.read_image(tmp_path / "m.png", "black"), "m.png") == inside).mean() > 0.98
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        ("labels", "brightest value is 1 of 255"),
+        ("red", "has colours in 25%"),
+        ("black on transparent", "has no white"),
+        ("photo with a hole", "has colours"),
+        ("grey photo", "is grey in 5"),
+        ("empty", "has no white"),
+    ],
+)
+def test_what_is_no_mask_is_refused_with_the_rule(tmp_path, kind, said):
+    painted(kind)[1].save(tmp_path / "m.png")
+    with pytest.raises(ValueError, match=f"m.png .*{said}.*white where something may move, and black elsewhere"):
+        images.as_mask(images.read_image(tmp_path / "m.png", "black"), "m.png")

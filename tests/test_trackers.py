@@ -7,9 +7,10 @@ import types
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from mi2v_lite.flow.files import read_npz, write_flo, write_npz
+from mi2v_lite.flow.files import read_npz, write_flo, write_flow, write_npz
 from mi2v_lite.flow.trackers import (
     DenseTracker,
     FieldFile,
@@ -151,3 +152,64 @@ def test_unknown_trackers(spec):
     with pytest.raises(ValueError, match="does not exist"):
         load_tracker("dot:no_such_file.pt")
     assert isinstance(load_tracker(), ChainTracker)
+
+
+def test_a_folder_of_fields_is_read_in_the_order_of_its_numbers(tmp_path):
+    for number in (1, 2, 10, 11, 3):
+        write_flow(tmp_path / f"flow_{number}.flo", np.full((2, 16, 16), number, np.float32))
+    Image.new("RGB", (16, 16)).save(tmp_path / "flow.png")  # a preview, which is no field
+    write_npz(tmp_path / "flow.npz", np.zeros((1, 2, 16, 16), np.float32))
+    assert read_tracks(tmp_path).flow[:, 0, 0, 0].tolist() == [1, 2, 3, 10, 11]
+    (tmp_path / "kitti").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "kitti" / "preview.png")
+    for number in (10, 2):
+        write_flow(tmp_path / "kitti" / f"{number}.png", np.full((2, 16, 16), number, np.float32))
+    assert read_tracks(tmp_path / "kitti").flow[:, 0, 0, 0].tolist() == [2, 10]
+
+
+def test_fields_of_another_size_are_resized_and_of_another_shape_refused(tmp_path):
+    write_npz(tmp_path / "f.npz", np.full((2, 2, 32, 48), 3, np.float32))
+    with pytest.warns(UserWarning, match="fields of 48x32 pixels for a clip of 96x64"):
+        flow, seen = FieldFile(tmp_path / "f.npz")(np.zeros((3, 64, 96, 3), np.uint8))
+    assert flow.shape == (2, 2, 64, 96) and seen.shape == (2, 64, 96) and torch.allclose(flow, torch.tensor(6.0))
+    with pytest.raises(ValueError, match="2 fields of 48x32; the clip needs 2 of 64x64"):
+        FieldFile(tmp_path / "f.npz")(np.zeros((3, 64, 64, 3), np.uint8))
+
+
+OWN = """
+import numpy as np, torch
+def zeros(frames, value=0.0, extra=0):
+    n, h, w = len(frames) - 1, *frames.shape[1:3]
+    return np.full((n + extra, 2, h, w), value, np.float32), np.ones((n + extra, h, w), bool)
+pair = lambda: zeros
+nan = lambda: lambda frames: zeros(frames, np.nan)
+long = lambda: lambda frames: zeros(frames, extra=1)
+flow = lambda: lambda frames: zeros(frames)[0]
+none = lambda: lambda frames: None
+text = lambda: lambda frames: ("flow", "seen")
+broken = lambda: lambda frames: frames.nothing
+thing = lambda: 3
+"""
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("zeros", "failed when it was called without arguments .*NAME must return a tracker"),
+        ("thing", "returned a int, which cannot be called"),
+        ("nan", "returned a flow that is not finite"),
+        ("long", "returned shapes .*flow of shape \\(2, 2, 16, 24\\)"),
+        ("flow", "returned a ndarray; it must return Tracks"),
+        ("none", "returned a NoneType; it must return Tracks"),
+        ("text", "returned no arrays"),
+        ("broken", "failed \\(AttributeError"),
+    ],
+)
+def test_a_wrong_tracker_of_ones_own_is_told_what_is_expected(tmp_path, monkeypatch, name, said):
+    (tmp_path / "own_trackers.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    frames = np.zeros((3, 16, 24, 3), np.uint8)
+    with pytest.raises(ValueError, match=f"python:own_trackers:{name}' {said}"):
+        load_tracker(f"python:own_trackers:{name}")(frames)
+    flow, seen = load_tracker("python:own_trackers:pair")(frames)
+    assert flow.dtype == torch.float32 and seen.dtype == torch.bool, "a plain pair of arrays is taken"

@@ -135,7 +135,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--previews",
         action="store_true",
-        help=f"also write clip.png (animated, at most {PREVIEW_SIZE} px) and flow.png beside clip.mp4",
+        help=f"also write clip.png (animated, at most {PREVIEW_SIZE} px) and clip_flow.png beside clip.mp4",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="clip.mp4", help="the clip to write, MP4 (H.264)"
@@ -165,8 +165,7 @@ def run(options: argparse.Namespace) -> None:
 
     photo = images.read_image(options.photo)
     _check_aspect(photo.size)
-    brush = None if options.brush is None else images.read_image(options.brush, background="black")
-    control = _saved(options, photo) if options.control else _control(options, photo, brush)
+    control = _saved(options, photo) if options.control else _control(options, photo)
     if options.anchor_background:
         if control is None:
             raise ValueError(
@@ -283,9 +282,9 @@ def _check_aspect(size: tuple[int, int]) -> None:
         )
 
 
-def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image | None) -> MotionControl | None:
+def _control(options: argparse.Namespace, photo: Image.Image) -> MotionControl | None:
     """Returns what was drawn, in pixels of the photo, or None for a prompt alone."""
-    if not (options.drag or options.anchor or brush or options.things):
+    if not (options.drag or options.anchor or options.brush or options.things):
         return None
     from mi2v_lite.control import Anchor, Drag, MotionControl
 
@@ -293,7 +292,7 @@ def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image
         photo.size,
         [Drag(points) for points in options.drag],
         [Anchor(point) for point in options.anchor],
-        None if brush is None else _white(brush, f"the brush {options.brush}", photo),
+        None if options.brush is None else _white(options.brush, f"the brush {options.brush}", photo),
     )
     return control.with_things(*(_mask(thing, photo) for thing in options.things))
 
@@ -301,16 +300,13 @@ def _control(options: argparse.Namespace, photo: Image.Image, brush: Image.Image
 def _mask(thing: Path | list[Point], photo: Image.Image) -> np.ndarray:
     """Returns the pixels of a thing that was given as points on it or as a file."""
     from mi2v_lite.control import select_thing
-    from mi2v_lite.io import images
 
     if isinstance(thing, Path):
         name = f"the mask {thing}"
-        mask = _white(images.read_image(thing, background="black"), name, photo)
+        mask = _white(thing, name, photo)
     else:
         name = f"the thing at {' '.join(f'{x:g},{y:g}' for x, y in thing)}"
         mask = select_thing(photo, thing)
-    if not mask.any():
-        raise ValueError(f"{name} has no white pixel; paint the thing white and the rest black.")
     if mask.all():
         raise ValueError(
             f"{name} covers the whole photo, so nothing would be left to move it against; give other points on the "
@@ -319,13 +315,14 @@ def _mask(thing: Path | list[Point], photo: Image.Image) -> np.ndarray:
     return mask
 
 
-def _white(picture: Image.Image, name: str, photo: Image.Image) -> np.ndarray:
-    """Returns where a picture of the photo's size is white, bool (H, W)."""
-    import numpy as np
+def _white(path: Path, name: str, photo: Image.Image) -> np.ndarray:
+    """Returns where a mask of the photo's size is white, bool (H, W)."""
+    from mi2v_lite.io.images import as_mask, read_image
 
+    picture = read_image(path, background="black")
     if picture.size != photo.size:
         raise ValueError(f"{name} is {by(picture.size)} px but the photo {by(photo.size)}; make them equal.")
-    return np.asarray(picture.convert("L")) > 127
+    return as_mask(picture, name)
 
 
 def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | None:
@@ -354,12 +351,7 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
         raise ValueError(f"the output {clip} must end in .mp4.")
     outputs = {"clip": clip}
     if options.previews:
-        outputs |= {"preview": clip.with_suffix(".png"), "flow": clip.with_name("flow.png")}
+        outputs |= {"preview": clip.with_suffix(".png"), "flow": clip.with_name(f"{clip.stem}_flow.png")}
     if options.save_flow:
         outputs["field"] = options.save_flow / "flow.npz"
-    names = list(outputs.values())
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"with --previews the clip must not be called {clip.name}, since its picture would be flow.png too."
-        )
     return outputs

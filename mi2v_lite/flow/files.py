@@ -30,6 +30,7 @@ from torch import Tensor
 from mi2v_lite.io.arrays import read_arrays
 from mi2v_lite.io.files import atomic
 
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
 FLO_UNKNOWN = 1e9  # in Middlebury's format, a larger absolute value means unknown flow
 FLO_LARGEST = 99_999  # Middlebury's bound on width and height
@@ -136,9 +137,16 @@ def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(flow), torch.from_numpy(valid[None])
 
 
+def is_kitti(path: str | os.PathLike) -> bool:
+    """Tells from the header whether a file is a PNG with three channels of 16 bits, as KITTI's flows are."""
+    with open(path, "rb") as file:
+        head = file.read(26)
+    return head[:8] == PNG_MAGIC and head[24:] == bytes((16, 2))  # bits of a channel, and RGB
+
+
 def _check_png(path: str | os.PathLike, content: np.ndarray) -> None:
     """Check both ends of a PNG, since the decoder does not report that a file was cut off but fills up the picture."""
-    if content[:8].tobytes() != b"\x89PNG\r\n\x1a\n":
+    if content[:8].tobytes() != PNG_MAGIC:
         raise ValueError(f"{path} is not a PNG file")
     if content[-8:-4].tobytes() != b"IEND":
         raise ValueError(f"{path} is truncated: the PNG has no end mark")

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,9 +39,12 @@ from torch.nn import functional as F
 
 from mi2v_lite.io.pixels import frames_tensor
 
-from .files import read_flow
+from .fields import resize
+from .files import is_kitti, read_flow
 from .tracking import ChainTracker, Tracker, Tracks, check_clip
 
+STRETCHED = 1.05  # by which the aspect ratio of fields may differ from that of a clip
+NUMBERS = re.compile(r"(\d+)")
 GRID_STEP = 4  # pixels between CoTracker's points
 RAFT_MULTIPLE, RAFT_LEAST = 8, 128  # sides that torchvision's RAFT accepts: multiples of 8, at least 128 pixels
 
@@ -202,18 +207,70 @@ class FieldFile:
             The tracks of F - 1 frames.
 
         Raises:
-            ValueError: if the file has fewer flows than the clip needs, or flows of another size.
+            ValueError: if the file has fewer flows than the clip needs, or flows of another shape, and not only
+                of another size, to which they are resized.
         """
         check_clip(frames)
         tracks = read_tracks(self.path)
-        count, height, width = frames.shape[:3]
+        count, size = len(frames) - 1, frames.shape[1:3]
         shape = tuple(tracks.flow.shape)
-        if shape[0] < count - 1 or shape[2:] != (height, width):
+        stretched = (shape[2] * size[1]) / (shape[3] * size[0])
+        if shape[0] < count or not 1 / STRETCHED <= stretched <= STRETCHED:
             raise ValueError(
-                f"{self.path} has {shape[0]} fields of {shape[3]}x{shape[2]}; the clip needs {count - 1} of "
-                f"{width}x{height}. Track the same frames at the same size, or change --frames and --size."
+                f"{self.path} has {shape[0]} fields of {shape[3]}x{shape[2]}; the clip needs {count} of "
+                f"{size[1]}x{size[0]}. Track the same frames at the same size, or change --frames and --size."
             )
-        return Tracks(tracks.flow[: count - 1], tracks.visibility[: count - 1])
+        flow, seen = tracks.flow[:count], tracks.visibility[:count]
+        if shape[2:] != size:
+            warnings.warn(
+                f"{self.path} has fields of {shape[3]}x{shape[2]} pixels for a clip of {size[1]}x{size[0]}: they are "
+                "resized.",
+                stacklevel=2,
+            )
+            flow = resize(flow, size)
+            seen = F.interpolate(seen[:, None].float(), size, mode="nearest")[:, 0] > 0.5
+        return Tracks(flow, seen)
+
+
+class OwnTracker:
+    """A tracker of somebody else as a `Tracker`, whose result is checked.
+
+    Args:
+        name: what errors call it.
+        tracker: is called with the frames of a clip.
+    """
+
+    def __init__(self, name: str, tracker: Callable) -> None:
+        self.name, self.tracker = name, tracker
+
+    def __call__(self, frames: np.ndarray) -> Tracks:
+        """See `Tracker`.
+
+        Raises:
+            ValueError: if the tracker fails, or returns anything but finite tracks of the frames' size.
+        """
+        check_clip(frames)
+        try:
+            result = self.tracker(frames)
+        except Exception as error:  # it is a program of somebody else
+            raise ValueError(f"tracker {self.name!r} failed ({type(error).__name__}: {error}).") from error
+        count, height, width = len(frames) - 1, *frames.shape[1:3]
+        wanted = (
+            f"it must return Tracks(flow, visibility): flow of shape {(count, 2, height, width)}, visibility of "
+            f"{(count, height, width)}"
+        )
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise ValueError(f"tracker {self.name!r} returned a {type(result).__name__}; {wanted}.")
+        try:
+            flow, seen = (torch.as_tensor(part).detach().cpu() for part in result)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"tracker {self.name!r} returned no arrays ({error}); {wanted}.") from error
+        shapes = tuple(flow.shape), tuple(seen.shape)
+        if shapes != ((count, 2, height, width), (count, height, width)):
+            raise ValueError(f"tracker {self.name!r} returned shapes {shapes[0]} and {shapes[1]}; {wanted}.")
+        if not torch.isfinite(flow).all():
+            raise ValueError(f"tracker {self.name!r} returned a flow that is not finite; {wanted}, with no nan or inf.")
+        return Tracks(flow.float(), seen.bool())
 
 
 def read_tracks(path: str | Path) -> Tracks:
@@ -223,8 +280,8 @@ def read_tracks(path: str | Path) -> Tracks:
     hidden. If there is no visibility in the file, all pixels with a known flow count as visible.
 
     Args:
-        path: an .npz file, a .flo or KITTI .png file, or a folder of .flo or KITTI .png files, which are read in the
-            order of their names.
+        path: an .npz file, a .flo or KITTI .png file, or a folder. In a folder, the .flo files are read, or the KITTI
+            .png files if there are none, in the order of the numbers in their names; other pictures are passed over.
 
     Returns:
         The tracks.
@@ -235,7 +292,7 @@ def read_tracks(path: str | Path) -> Tracks:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".flo", ".png"))
+        files = _fields_in(path)
         fields = [read_flow(file) for file in files]
         if len({tuple(field.shape) for field in fields}) != 1:
             raise ValueError(f"{path} must hold .flo or KITTI .png files of one size, got {len(files)} files.")
@@ -260,6 +317,16 @@ def read_tracks(path: str | Path) -> Tracks:
     return Tracks(flow, seen)
 
 
+def _fields_in(folder: Path) -> list[Path]:
+    """The files of one kind in a folder of fields, flow_2 before flow_10."""
+    files = [file for file in folder.iterdir() if file.is_file() and not file.name.startswith(".")]
+    fields = [file for file in files if file.suffix.lower() == ".flo"]
+    fields = fields or [file for file in files if file.suffix.lower() == ".png" and is_kitti(file)]
+    return sorted(
+        fields, key=lambda file: [int(part) if part.isdecimal() else part for part in NUMBERS.split(file.name)]
+    )
+
+
 def _video(frames: np.ndarray, largest: float) -> Tensor:
     """A clip as the networks take it, `(1, F, 3, H, W)` from 0 to `largest`."""
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float()[None] * (largest / 255)
@@ -273,7 +340,18 @@ def _of_module(spec: str, name: str) -> Tracker:
         raise ValueError(f"tracker {spec!r} cannot be imported ({error}): write python:MODULE:NAME.") from error
     if not callable(maker):
         raise ValueError(f"tracker {spec!r} cannot be called; name a function or class that returns a tracker.")
-    return maker()
+    try:
+        tracker = maker()
+    except Exception as error:  # it is a program of somebody else
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"tracker {spec!r} failed when it was called without arguments ({reason}): NAME must return a tracker, and "
+            "not be one itself."
+        ) from error
+    if not callable(tracker):
+        raise ValueError(f"tracker {spec!r} returned a {type(tracker).__name__}, which cannot be called with frames.")
+    ours = isinstance(tracker, (ChainTracker, PointTracker, DenseTracker))
+    return tracker if ours else OwnTracker(spec, tracker)
 
 
 def _raft(path: Path, device: torch.device) -> Tracker:

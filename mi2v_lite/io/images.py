@@ -113,7 +113,10 @@ def as_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_eight_bits(image))
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
     if profile:
         image = _in_srgb(image, profile)
     image = image.convert("RGB")
@@ -128,9 +131,8 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     low, high = values.min(), values.max()  # nan if any value is
     bits = getattr(image, "tag_v2", {}).get(BITS, (16,))[0]  # of a TIFF; Pillow scales other formats to 16 bits
     if image.mode.startswith("F"):
-        largest = 1.0
-        if low >= 0 and 1 < high <= 255 and not (values % 1).any():
-            largest = 255.0
+        # Floats are from 0 to 1, or from 0 to 255, which light without an upper bound hardly fills.
+        largest = 255.0 if high > 1 and values.mean() > 8 else 1.0
     else:
         largest = 2.0 ** min(bits, 16) - 1
     if not (low >= 0 and high <= largest):
@@ -158,29 +160,30 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         return image
 
 
-def read_mask(path: str | os.PathLike) -> np.ndarray:
-    """Reads a picture of two colours, white on black.
+def as_mask(image: Image.Image, name: str) -> np.ndarray:
+    """Where a picture of two colours, white on black, is white.
 
     Args:
-        path: the picture. Soft edges are cut in their middle; what is transparent counts as black.
+        image: the picture, in RGB, read on a black background. Soft edges are cut in their middle.
+        name: what errors call it.
 
     Returns:
-        bool `(H, W)`, True where it is white.
+        bool `(H, W)`.
 
     Raises:
-        ValueError: if it cannot be read, or is no such picture: coloured, mostly grey, or without any white.
+        ValueError: if it is no such picture, being coloured, mostly grey, or without any white.
     """
-    pixels = np.asarray(read_image(path, background="black")).astype(np.int16)
-    rule = "a mask must be white where something may move, and black elsewhere"
+    pixels = np.asarray(image).astype(np.int16)
+    rule = "it must be white where something may move, and black elsewhere"
     grey = pixels.mean(axis=-1)
     coloured = (np.ptp(pixels, axis=-1) > COLOURED).mean()
     between = ((grey > MASK_EDGE) & (grey < 255 - MASK_EDGE)).mean()
     if coloured > 0.01:
-        raise ValueError(f"{path} has colours in {coloured:.0%} of its pixels; {rule}.")
+        raise ValueError(f"{name} has colours in {coloured:.0%} of its pixels; {rule}.")
     if grey.max() <= 127:
-        raise ValueError(f"{path} has no white: its brightest value is {grey.max():.0f} of 255; {rule}.")
+        raise ValueError(f"{name} has no white pixel, for its brightest value is {grey.max():.0f} of 255; {rule}.")
     if between > MOSTLY_GREY:
-        raise ValueError(f"{path} is grey in {between:.0%} of its pixels, as a photo is; {rule}.")
+        raise ValueError(f"{name} is grey in {between:.0%} of its pixels, as a photo is; {rule}.")
     return grey > 127
 
 
