@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mi2v_lite.models.unet import VideoUNet
 
 LARGE = 512  # pixels a side of the clips on which carried detail is measured
-DETAIL_CLIPS, DETAIL_WIDTH = (3, 11), 780  # of the picture of clips: which, from the seed on, and its pixels
+DETAIL_CLIPS, DETAIL_WIDTH = (3, 11), 640  # of the picture of clips: which, from the seed on, and its pixels
 
 
 def add(commands: argparse._SubParsersAction) -> None:
