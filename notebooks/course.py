@@ -25,6 +25,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 EXERCISES = HERE / "exercises"
+PAGES = ("README.md", "symbols.md", "equations.md")  # what students get beside their notebooks
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CELL_TIMEOUT = 1800  # seconds
 
@@ -169,21 +170,21 @@ def student_version(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def exercise_texts() -> dict[str, str]:
-    """Makes the notebooks for students of all solved notebooks.
+    """Makes the notebooks for students of all solved notebooks, and the pages beside them.
 
     Returns:
         file name -> content.
     """
-    return {
-        path.name: nbformat.writes(student_version(nbformat.read(path, as_version=4))) + "\n" for path in notebooks()
-    }
+    lessons = {path.name: student_version(nbformat.read(path, as_version=4)) for path in notebooks()}
+    texts = {name: nbformat.writes(lesson) + "\n" for name, lesson in lessons.items()}
+    return texts | {name: (HERE / name).read_text() for name in PAGES}
 
 
 def write_exercises() -> int:
-    """Writes `exercises/` anew and returns how many notebooks it holds."""
+    """Writes `exercises/` anew and returns how many files it holds."""
     EXERCISES.mkdir(exist_ok=True)
     texts = exercise_texts()
-    for old in EXERCISES.glob("*.ipynb"):
+    for old in EXERCISES.glob("*.*"):
         if old.name not in texts:
             old.unlink()
     for name, text in texts.items():
@@ -222,8 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
             seconds, peak = run(path)
             print(f"{path.stem} | {seconds:.0f} | {peak:.0f} | {path.stat().st_size / 1000:.0f}", flush=True)
     elif options.what == "exercises":
-        print(f"{write_exercises()} notebooks in {EXERCISES.relative_to(HERE.parent)}")
         equations.LEDGER.write_text(equations.ledger())
+        print(f"{write_exercises()} files in {EXERCISES.relative_to(HERE.parent)}")
     elif options.what == "assignments":
         from instructor.assignments import write_course
 

@@ -589,3 +589,23 @@ def test_control_c_as_a_process(here, weights):
     assert process.returncode == 130 and lines[-1] == "mi2v: stopped"
     assert all(line.startswith("mi2v: warning: ") for line in lines[:-1])
     assert files(here) == GIVEN
+
+
+def test_the_course_is_copied_and_nothing_is_overwritten(capsys, tmp_path):
+    code, out, _ = run(capsys, "copy-course", str(tmp_path))
+    assert code == 0 and "00_start_here.ipynb" in out
+    first = tmp_path / "notebooks" / "00_start_here.ipynb"
+    assert (
+        tmp_path / "data_samples" / "photos" / "flower.jpg"
+    ).is_file() and "NotImplementedError" in first.read_text()
+    first.write_text("mine")
+    (tmp_path / "notebooks" / "symbols.md").unlink()
+    code, out, _ = run(capsys, "copy-course", str(tmp_path))
+    assert code == 0 and out.startswith("1 files copied") and first.read_text() == "mine"
+
+
+def test_the_course_for_colab_begins_with_its_installation(capsys, tmp_path):
+    assert run(capsys, "copy-course", str(tmp_path), "--install", "git+https://example.org/mi2v")[0] == 0
+    for path in (tmp_path / "notebooks").glob("*.ipynb"):
+        first = json.loads(path.read_text())["cells"][0]
+        assert '%pip install -q "mi2v_lite[notebooks] @ git+https://example.org/mi2v"\n' in first["source"]

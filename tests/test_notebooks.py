@@ -125,7 +125,7 @@ def test_nothing_private_nothing_of_this_machine(path):
 
 
 def test_exercises_are_up_to_date():
-    written = {path.name: path.read_text() for path in (FOLDER / "exercises").glob("*.ipynb")}
+    written = {path.name: path.read_text() for path in (FOLDER / "exercises").glob("*.*")}
     assert written == course.exercise_texts(), "run: make exercises"
 
 

@@ -14,10 +14,10 @@ from typing import NoReturn
 
 from mi2v_lite import __version__
 
-from . import animate, common, doctor, evaluate, importing, shards, training, video, world
+from . import animate, common, course, doctor, evaluate, importing, shards, training, video, world
 
 # In the order of `mi2v --help`.
-COMMANDS = (animate, video, evaluate, training, world, shards, importing, doctor)
+COMMANDS = (animate, video, evaluate, training, world, shards, importing, course, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
