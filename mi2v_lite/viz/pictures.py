@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -41,12 +42,14 @@ class Picture:
         alt: a sentence that says what the picture shows.
         png: the bytes of an animated PNG; None for a still.
         video: makes HTML that plays the same clips as video, or None where that cannot be done; None for a still.
+        pdf: the bytes of a PDF in which a plot is lines and text; None for what is pixels.
     """
 
     image: Image.Image
     alt: str
     png: bytes | None = field(default=None, repr=False)
     video: Callable[[], str | None] | None = field(default=None, repr=False)
+    pdf: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.alt.strip():
@@ -58,11 +61,12 @@ class Picture:
         Args:
             path: the file; a still may have any suffix that `io.images.write_image` knows.
         """
-        if self.png is None:
+        content = self.pdf if Path(path).suffix.lower() == ".pdf" else self.png
+        if content is None:
             write_image(path, self.image)
         else:
             with atomic(path) as beside:
-                beside.write_bytes(self.png)
+                beside.write_bytes(content)
 
     def bytes(self) -> bytes:
         """Returns the content of the PNG file."""

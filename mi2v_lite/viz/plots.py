@@ -49,12 +49,13 @@ def figure_picture(figure: plt.Figure, alt: str) -> Picture:
     Returns:
         the figure as a still.
     """
-    buffer = io.BytesIO()
+    buffer, pdf = io.BytesIO(), io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
+    figure.savefig(pdf, format="pdf", bbox_inches="tight")
     plt.close(figure)
     # With few colours and no dithering, a figure takes half the room.
     image = Image.open(buffer).convert("RGB").quantize(128, kmeans=2, dither=Image.Dither.NONE)
-    return Picture(image.convert("RGB"), alt)
+    return Picture(image.convert("RGB"), alt, pdf=pdf.getvalue())
 
 
 def curve(
