@@ -11,7 +11,7 @@ DEMO_ARGS ?= --seed 0
 export GOMP_SPINCOUNT ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lab lint lock versions clean notebooks exercises experiments gallery site site-check slides
+.PHONY: help .venv demo test lab lint lock versions fuzz soak clean notebooks exercises experiments gallery site site-check slides
 
 help:
 	@echo "make demo   a photo becomes a clip: outputs/demo/{clip.mp4,clip.png,clip_flow.png}"
@@ -20,6 +20,7 @@ help:
 	@echo "make experiments  what the notebooks conclude from (EXP=\"views\" for some): notebooks/results/*.json, minutes"
 	@echo "make gallery  the README's gallery, from data_samples/controls/"
 	@echo "make site   the course as a website: outputs/site/html        make slides  slides from the notebooks: outputs/slides"
+	@echo "make fuzz   damaged files for every reader, ten minutes      make soak   kills, full disks, memory, seven minutes"
 	@echo "make .venv  the set-up alone              make clean  remove caches and outputs (not .venv, not runs)"
 
 .venv: $(BIN)/.ready
@@ -59,6 +60,14 @@ experiments: .venv
 # Six clips of what was drawn on the shipped photos: data_samples/controls/*.json -> data_samples/gallery.png
 gallery: .venv
 	$(BIN)/python notebooks/gallery.py
+
+# Damaged files and drawn values for every reader, ten minutes in all (SECONDS=600 for each; TARGETS="video npz" for some).
+fuzz: .venv
+	$(BIN)/python -m tools.fuzz $(TARGETS) $(if $(SECONDS),--seconds $(SECONDS))
+
+# Kills, full disks, dead workers, two at once, memory over many clips; SOAK=--long for two hours and 500 clips.
+soak: .venv
+	$(BIN)/python -m tools.soak $(SOAK)
 
 # The unit tests with the oldest, the pinned and the newest dependencies: about 15 GB in runs/versions.
 versions: .venv

@@ -33,6 +33,8 @@ class Drag:
     radius: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.points, (Sequence, np.ndarray)) or isinstance(self.points, str):
+            raise ValueError(f"the points of a drag are {_shown(self.points)}, expected two or more pairs (x, y).")
         if len(self.points) == 0:
             raise ValueError("a drag has no points; give at least a start and an end, or leave the drag out.")
         if len(self.points) == 1:

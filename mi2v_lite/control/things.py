@@ -130,9 +130,12 @@ def resized_mask(mask: np.ndarray, width: int, height: int) -> np.ndarray:
     Returns:
         bool (height, width).
     """
-    if width * height >= mask.size:
-        rows = ((np.arange(height) + 0.5) * (mask.shape[0] / height)).astype(int)
-        columns = ((np.arange(width) + 0.5) * (mask.shape[1] / width)).astype(int)
-        return mask[rows][:, columns]
+    # Sides that grow take the nearest pixel first; those that shrink follow.
+    high, wide = max(height, mask.shape[0]), max(width, mask.shape[1])
+    rows = ((np.arange(high) + 0.5) * (mask.shape[0] / high)).astype(int)
+    columns = ((np.arange(wide) + 0.5) * (mask.shape[1] / wide)).astype(int)
+    mask = mask[rows][:, columns]
+    if mask.shape == (height, width):
+        return mask
     covered = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
     return covered >= min(0.5, covered.max())

@@ -35,7 +35,7 @@ from PIL import Image
 
 from mi2v_lite.data.clips import SHARDS_INDEX, Clip
 from mi2v_lite.io.arrays import read_arrays
-from mi2v_lite.io.files import atomic, locked, remove_unfinished
+from mi2v_lite.io.files import atomic, brief, locked, remove_unfinished
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
 QUALITY = 95  # of the JPEG, without colour subsampling
@@ -86,7 +86,7 @@ class Shard:
             return cls(name, int(content["videos"]), content["clips"], skipped)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise ValueError(
-                f"{path} is damaged ({error!r}): remove it with {name}.tar and make this shard again."
+                f"{path} is damaged ({brief(error)}): remove it with {name}.tar and make this shard again."
             ) from error
 
 
@@ -256,14 +256,15 @@ class ShardSet:
                 f"{folder} holds no finished shards ({SHARDS_INDEX} is missing); make them with mi2v shards."
             ) from None
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({error}): {_AGAIN}.") from error
+            raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({brief(error)}): {_AGAIN}.") from error
         try:
             self.shards: list[tuple[str, int]] = [(_plain(name), int(count)) for name, count in content["shards"]]
+            self._counts = dict(self.shards)
             self._ends = list(accumulate(count for _, count in self.shards))
             self._shape = tuple(int(content["clip"][name]) for name in ("num_frames", "height", "width"))
             count, self.num_frames, size = self._ends[-1], self._shape[0], self._shape[1:]
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({error!r}): {_AGAIN}.") from error
+            raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({brief(error)}): {_AGAIN}.") from error
         self._tars: OrderedDict[str, _Tar] = OrderedDict()
         future = self.num_frames - 1
         self.frames = Column((count, self.num_frames, *size, 3), lambda i: self._decoded(i, FRAMES, decode_frames))
@@ -315,7 +316,7 @@ class ShardSet:
 
     def _tar(self, name: str) -> _Tar:
         if name not in self._tars:
-            self._tars[name] = _Tar(self.folder, name)
+            self._tars[name] = _Tar(self.folder, name, self._counts[name])
             if len(self._tars) > OPEN:
                 self._tars.popitem(last=False)
         self._tars.move_to_end(name)
@@ -340,9 +341,14 @@ def _about(data: bytes, *_: int) -> dict[str, Any]:
 class _Tar:
     """An open tar, and where the parts of its clips are."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.clips = Shard.read(folder, name).clips
+    def __init__(self, folder: Path, name: str, count: int) -> None:
         self.path = folder / f"{name}.tar"
+        try:
+            self.clips = Shard.read(folder, name).clips
+        except FileNotFoundError:
+            self.clips = []
+        if len(self.clips) != count:
+            raise ValueError(f"{folder / name}.json lists {len(self.clips)} of the {count} clips: {_AGAIN}.")
         try:
             self.file = self.path.open("rb", buffering=0)
         except FileNotFoundError:

@@ -15,7 +15,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.clips import STORE_INDEX, Clip, ClipSource
-from mi2v_lite.io.files import atomic_folder
+from mi2v_lite.io.arrays import DAMAGED
+from mi2v_lite.io.files import atomic_folder, brief
 
 
 def write_store(folder: str | Path, clips: Iterable[Clip], count: int) -> None:
@@ -109,8 +110,13 @@ class ClipStore:
             self.frames = np.load(folder / "frames.npy", mmap_mode="r")  # uint8 (C, F, H, W, 3)
             self.flow = np.load(folder / "flow.npy", mmap_mode="r")  # float16 (C, N, 2, H, W), pixels
             self.visibility = np.load(folder / "visibility.npy", mmap_mode="r")  # bool (C, N, H, W)
-        except (ValueError, LookupError, TypeError, EOFError, SyntaxError, RecursionError, FileNotFoundError) as error:
-            raise ValueError(f"{folder} is damaged ({error}); remove it and write the store again") from error
+        except DAMAGED as error:
+            raise ValueError(f"{folder} is damaged ({brief(error)}); remove it and write the store again") from error
+        for array, sides in ((self.frames, 5), (self.flow, 5), (self.visibility, 4)):
+            if array.ndim != sides or array.dtype.kind not in "uifb":
+                raise ValueError(
+                    f"{folder} is damaged (an array is {array.dtype} {array.shape}); write the store again"
+                )
         lengths = {len(self.captions), len(self.strides), len(self.frames), len(self.flow), len(self.visibility)}
         if len(lengths) != 1:
             raise ValueError(

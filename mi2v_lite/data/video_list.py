@@ -109,6 +109,6 @@ def _webvid_row(row: dict[str, str | None], line: int, folder: Path, known: set[
     elif videoid in known:
         trouble = "its videoid also stands in a row before"
     elif not path.is_file():
-        trouble = f"there is no file {places[0]}; its address is {row['contentUrl']}"
+        trouble = f"there is no file {places[0]}; its address is {(row['contentUrl'] or '')[:200]}"
     name = f"{videoid or 'no videoid'} (line {line})" if trouble else videoid
     return VideoEntry(name, path, caption, trouble)

@@ -37,6 +37,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn import functional as F
 
+from mi2v_lite.io.arrays import read_arrays
 from mi2v_lite.io.pixels import frames_tensor
 
 from .fields import resize
@@ -305,11 +306,14 @@ def read_tracks(path: str | Path) -> Tracks:
         raise ValueError(f"{path}: a field has no known pixel.")
     seen = known
     if path.suffix.lower() == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            if "visibility" in arrays:
-                if arrays["visibility"].shape != tuple(known.shape):
-                    raise ValueError(f'{path}: "visibility" is {arrays["visibility"].shape}, not {tuple(known.shape)}.')
-                seen = known & torch.from_numpy(arrays["visibility"].astype(bool))
+        try:
+            visibility = read_arrays(path.read_bytes(), (), ("visibility",)).get("visibility")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        if visibility is not None:
+            if visibility.shape != tuple(known.shape):
+                raise ValueError(f'{path}: "visibility" is {visibility.shape}, not {tuple(known.shape)}.')
+            seen = known & torch.from_numpy(visibility.astype(bool))
     for field, mask in zip(flow, known, strict=True):
         if not mask.all():
             rows, columns = distance_transform_edt(~mask.numpy(), return_distances=False, return_indices=True)

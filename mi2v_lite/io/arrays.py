@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import reprlib
 import struct
 import tokenize
 import zipfile
@@ -12,6 +13,8 @@ from collections.abc import Collection
 from typing import IO
 
 import numpy as np
+
+from mi2v_lite.io.files import brief
 
 LARGEST = 2**32  # bytes of an array
 # What zipfile, zlib and NumPy's readers of headers raise for bytes that are not what they should be.
@@ -46,9 +49,11 @@ def read_arrays(content: bytes, required: Collection[str], optional: Collection[
                     with archive.open(members[name]) as file:
                         arrays[name] = _read_array(file, members[name].file_size)
     except DAMAGED as error:
-        raise ValueError(f"damaged, or not an .npz file with plain numeric arrays ({error})") from error
+        raise ValueError(f"damaged, or not an .npz file with plain numeric arrays ({brief(error)})") from error
     if lacking := [name for name in required if name not in arrays]:
-        raise ValueError(f"there is no array {', '.join(map(repr, lacking))}; there are {sorted(members)}")
+        raise ValueError(
+            f"there is no array {', '.join(map(repr, lacking))}; there are {reprlib.repr(sorted(members))}"
+        )
     return arrays
 
 

@@ -40,6 +40,12 @@ def checksum(path: str | os.PathLike) -> int:
     return value
 
 
+def brief(error: Exception, most: int = 200) -> str:
+    """Returns the beginning of what an error says, which can be as long as a damaged file made it."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
 def _short(name: str) -> str:
     """The name, or a hash of it where it is too long to be a part of another name."""
     coded = os.fsencode(name)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.files import atomic, brief
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -51,8 +51,8 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
     image = _opened(path)
     try:
         return as_rgb(image, background)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as a picture: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a picture: {brief(error)}") from error
 
 
 def _opened(path: Path) -> Image.Image:
@@ -73,11 +73,11 @@ def _opened(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         most = 2 * Image.MAX_IMAGE_PIXELS
         raise ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # the plugins of Pillow raise errors of many kinds for damaged files
         advice = "give a PNG, JPEG or the like"
         if path.is_file() and path.read_bytes()[4:12] in HEIF:
             advice = "it is a HEIC photo; save it as a JPEG first"
-        raise ValueError(f"{path} cannot be read as a picture ({error}); {advice}.") from error
+        raise ValueError(f"{path} cannot be read as a picture ({brief(error)}); {advice}.") from error
 
 
 def _check_whole(path: Path, image: Image.Image) -> None:

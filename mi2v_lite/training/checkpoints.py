@@ -194,7 +194,8 @@ def _read_checkpoint(folder: Path) -> tuple[dict, dict[str, Tensor], dict[str, T
     for name, expected in state.get("checksums", {}).items():
         if checksum(folder / name) != expected:
             raise ValueError(f"{name} has changed since it was written")
-    int(state["done"]), state["seed"]
+    if folder.name != f"checkpoint-{state['done']}" or "seed" not in state:
+        raise ValueError("step.json does not belong to it")
     weights, average = (load_file(folder / f"{name}.safetensors") for name in ("weights", "ema"))
     saved = torch.load(folder / "optimizer.pt", weights_only=True, map_location="cpu")
     if weights.keys() != average.keys() or not isinstance(saved, dict) or not {"state", "param_groups"} <= set(saved):

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from mi2v_lite.io.files import brief
 from mi2v_lite.viz.pictures import Picture
 from mi2v_lite.viz.plots import figure_picture, style
 
@@ -53,7 +54,7 @@ def _read(name: str, path: Path) -> Log:
         whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # a killed training may leave a torn last line
         rows = list(csv.DictReader(whole.splitlines(), restval=""))
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read as a training log ({error}); expected a CSV file.") from error
+        raise ValueError(f"{path} cannot be read as a training log ({brief(error)}); expected a CSV file.") from error
     if not rows or not {"step", "loss", "seconds"} <= set(rows[0]):
         raise ValueError(f"{path} is not a training log; expected the columns step, loss and seconds.")
     measure = next((key for key in rows[0] if key and key.startswith("heldout")), "")
@@ -61,7 +62,7 @@ def _read(name: str, path: Path) -> Log:
         trained = [(int(row["step"]), float(row["loss"]), float(row["seconds"])) for row in rows if row["loss"]]
         held = [(int(row["step"]), float(row[measure])) for row in rows if measure and row[measure]]
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}), expected numbers: mend or remove that row.") from error
+        raise ValueError(f"{path} is damaged ({brief(error)}), expected numbers: mend or remove that row.") from error
     if not trained:
         raise ValueError(f"{path} has no row with a training loss yet: wait for the training, or remove the file.")
     steps, loss, seconds = (np.array(column) for column in zip(*trained, strict=True))

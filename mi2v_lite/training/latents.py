@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.clips import Clips, open_clips
 from mi2v_lite.data.shards import Column, ShardSet
 from mi2v_lite.flow.fields import to_unit
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.arrays import DAMAGED
+from mi2v_lite.io.files import atomic, brief
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import encode
 
@@ -112,8 +113,8 @@ def _mapped(path: Path, count: int) -> np.ndarray:
         if latents.dtype == np.float16 and len(latents) == count:
             return latents
         said = f"{len(latents)} entries of {latents.dtype}"
-    except (ValueError, TypeError, EOFError, SyntaxError) as error:
-        said = str(error)
+    except DAMAGED as error:
+        said = brief(error)
     raise ValueError(f"{path} does not hold the latents of {count} clips ({said}): remove it, and they are made anew.")
 
 
