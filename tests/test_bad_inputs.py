@@ -579,7 +579,6 @@ ROWS = {
         --detail-clips x.txt | the picture x.txt must end in .png
     """,
     "train {}": """
-        LITE | needs what is not there
         LITE --step nope | No step
         none.yaml --step x | none.yaml
         folder --step x | Is a directory
