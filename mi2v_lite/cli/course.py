@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--install",
         metavar="WHAT",
-        help="begin each notebook with a cell that installs WHAT by pip, for Colab: a wheel, or git+https://...",
+        help="begin each notebook with a cell that installs WHAT by pip, for Colab: git+https://..., or a wheel's URL",
     )
 
 
