@@ -494,3 +494,55 @@ def test_opening_a_finished_set_again_writes_nothing(videos, tmp_path):
         times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     make_shards(list_folder(videos), tmp_path, RECIPE, StandingStill)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
+
+
+ENCODED = {
+    "UTF-8 with a mark": "\ufeffa bird \u2019s flight".encode(),
+    "UTF-16": "a bird \u2019s flight".encode("utf-16"),
+    "UTF-16, the other way round": b"\xfe\xff" + "a bird \u2019s flight".encode("utf-16-be"),
+    "old line ends": "a bird\r\u2019s\r\nflight\r".encode(),
+}
+
+
+def test_captions_in_every_unicode_are_read_and_others_are_listed(tmp_path):
+    for number, content in enumerate([*ENCODED.values(), "caf\u00e9 \u2019".encode("cp1252"), "a".encode("utf-16-le")]):
+        (tmp_path / f"{number}.mp4").touch()
+        (tmp_path / f"{number}.txt").write_bytes(content)
+    *good, legacy, unmarked = list_folder(tmp_path)
+    assert {video.caption for video in good} == {"a bird \u2019s flight"} and not any(video.trouble for video in good)
+    assert "4.txt is not in UTF-8 (byte 3 is 0xe9)" in legacy.trouble and "5.txt is no text" in unmarked.trouble
+
+
+def test_every_file_of_a_folder_is_in_the_list(tmp_path):
+    for name in ("a.TS", "b.wmv", "c.mts", "d.webp", "d.txt", "alone.txt", "notes.md", "none", ".hidden.mp4"):
+        (tmp_path / name).touch()
+    listed = {video.name: video.trouble for video in list_folder(tmp_path)}
+    assert [name for name in listed if not listed[name]] == ["a.TS", "b.wmv", "c.mts", "d.webp"]
+    assert set(listed) == {"a.TS", "b.wmv", "c.mts", "d.webp", "alone.txt", "notes.md", "none"}
+    assert "a caption without a video" in listed["alone.txt"] and "a file .md" in listed["notes.md"]
+
+
+def test_names_that_are_no_utf_8_are_read(tmp_path, capsys):
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/v/caf\xe9")
+    (tmp_path / "v").mkdir()
+    write_mp4(Path(f"{odd}.mp4"), np.full((8, 32, 32, 3), 90, np.uint8))
+    Path(f"{odd}2.mp4").write_bytes(b"no video")
+    command = ["shards", str(tmp_path / "v"), "-o", str(tmp_path / "out"), "--size", "32x32", "--frames", "3"]
+    assert cli.main(command) == 0
+    assert len(ShardSet(tmp_path / "out")) == 1 and "caf\\udce92.mp4" in (tmp_path / "out" / "skipped.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "delimiter, start", [(",", "\ufeff"), (";", "sep=;\n"), ("\t", ""), ("|", ""), (";", "\ufeff")]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tables_of_every_program(tmp_path, delimiter, start, end):
+    rows = [["videoid", " contentUrl", "page_dir ", "name"], ["7", "x", "", '"a, b; c"'], [], ["8", "x"]]
+    text = start + end.join(delimiter.join(row) for row in rows)
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    (tmp_path / "7.mp4").touch()
+    first, short = read_webvid(tmp_path / "t.csv", tmp_path)
+    assert (first.name, first.caption, first.trouble) == ("7", "a, b; c", "") and "no file" in short.trouble
+    (tmp_path / "t.csv").write_bytes(text.encode("utf-16"))
+    if not start:
+        assert read_webvid(tmp_path / "t.csv", tmp_path)[0].caption == "a, b; c"

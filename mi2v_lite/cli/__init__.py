@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -32,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # torch reads this when it loads. If idle OpenMP threads spin, two processes slow each other down many times.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a console or a name of a file may have other letters than UTF-8 allows
+            stream.reconfigure(errors="backslashreplace")
     with common.one_line_warnings():
         try:
             options = _parser().parse_args(argv)

@@ -154,7 +154,7 @@ def _attempt(examination: Callable[[], dict]) -> dict:
 def private(text: str) -> str:
     """Replaces the folders that name the user: the package, the interpreter, home and temporary files."""
     known = {str(PACKAGE): "mi2v_lite", sys.prefix: "<python>", sys.base_prefix: "<python>"}
-    known |= {tempfile.gettempdir(): "<temporary folder>", str(Path.home()): "~"}
+    known |= {tempfile.gettempdir(): "<temporary folder>", os.path.expanduser("~"): "~"}  # "~" where there is no home
     for folder in sorted(known, key=len, reverse=True):
         if len(folder) > 1:
             text = text.replace(folder, known[folder])

@@ -7,10 +7,19 @@ video is looked for where the usual download tools put it, at DIR/page_dir/video
 from __future__ import annotations
 
 import csv
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
+from mi2v_lite.io.files import read_text
+
+SUFFIXES = (
+    *(".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".gif"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".vob", ".mxf", ".divx", ".dv"),
+    *(".h264", ".264", ".hevc", ".265", ".m2v", ".mjpeg", ".y4m", ".nut", ".apng", ".webp", ".avif"),
+)
+TABLES, DELIMITERS = (".csv", ".tsv"), ",;\t|"
 COLUMNS = ("videoid", "contentUrl", "page_dir", "name")
 
 
@@ -44,7 +53,7 @@ def list_videos(source: str | Path, videos: str | Path | None = None) -> list[Vi
     source = Path(source)
     if source.is_dir():
         return list_folder(source)
-    if source.suffix.lower() == ".csv" and source.is_file():
+    if source.suffix.lower() in TABLES and source.is_file():
         return read_webvid(source, source.parent if videos is None else videos)
     raise ValueError(f"{source} is {'neither a folder nor a .csv table' if source.exists() else 'not there'}.")
 
@@ -53,20 +62,33 @@ def list_folder(folder: str | Path) -> list[VideoEntry]:
     """All videos of a folder and its subfolders, in the order of their names.
 
     Args:
-        folder: where to look. The caption of a video is the text of NAME.txt beside it, if there is one.
+        folder: where to look. The caption of a video is the text of NAME.txt beside it, if there is one. Any other
+            file, but a hidden one, is in the list with its trouble, so that none is passed over in silence.
 
     Raises:
         ValueError: the folder holds no videos.
     """
     folder = Path(folder)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    videos = {path for path in paths if path.suffix.lower() in SUFFIXES}
+    if not videos:
         raise ValueError(f"{folder} holds no videos ({', '.join(SUFFIXES)}).")
-    return [VideoEntry(path.relative_to(folder).as_posix(), path, _text(path.with_suffix(".txt"))) for path in paths]
+    captions = {path.with_suffix(".txt") for path in videos}
+    return [_entry(path, path.relative_to(folder).as_posix(), path in videos) for path in paths if path not in captions]
 
 
-def _text(path: Path) -> str:
-    return " ".join(path.read_text(encoding="utf-8").split()) if path.is_file() else ""
+def _entry(path: Path, name: str, video: bool) -> VideoEntry:
+    """A file of a folder, and what speaks against it."""
+    text = path.with_suffix(".txt")
+    if not video:
+        caption = path.suffix.lower() == ".txt"
+        said = "a caption without a video of its name" if caption else f"a file {path.suffix or 'without a suffix'}"
+        return VideoEntry(name, path, "", f"it is {said}, and not among the videos that are read ({SUFFIXES[0]}, ...)")
+    try:
+        return VideoEntry(name, path, " ".join(read_text(text).split()) if text.is_file() else "")
+    except (OSError, ValueError) as error:
+        return VideoEntry(name, path, "", f"its caption cannot be read: {error}")
 
 
 def read_webvid(table: str | Path, folder: str | Path) -> list[VideoEntry]:
@@ -76,7 +98,7 @@ def read_webvid(table: str | Path, folder: str | Path) -> list[VideoEntry]:
     its trouble.
 
     Args:
-        table: a csv file with the columns `COLUMNS`; others are ignored.
+        table: a csv file with the columns `COLUMNS`, between commas, semicolons, tabs or bars; others are ignored.
         folder: where the videos are.
 
     Raises:
@@ -84,19 +106,36 @@ def read_webvid(table: str | Path, folder: str | Path) -> list[VideoEntry]:
     """
     table, folder, entries, known = Path(table), Path(folder), [], set()
     try:
-        with table.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if lacking:
-                raise ValueError(f"{table} lacks the columns {lacking}; a WebVid csv has {list(COLUMNS)}.")
-            for line, row in enumerate(reader, start=2):
-                entries.append(_webvid_row(row, line, folder, known))
-                known.add(row["videoid"])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(table)
+        text = text.split("\n", 1)[-1] if text.startswith("sep=") else text  # a line that Excel writes
+        rows = max((list(_rows(text, delimiter)) for delimiter in DELIMITERS), key=lambda rows: _known(rows[0]))
+    except (OSError, csv.Error) as error:
         raise ValueError(f"{table} cannot be read as a csv ({error}).") from error
+    if _known(rows[0]) < len(COLUMNS):
+        lacking = [name for name in COLUMNS if name not in rows[0]]
+        raise ValueError(
+            f"{table} lacks the columns {lacking}; a WebVid csv has {list(COLUMNS)} in its first line, between commas, "
+            "semicolons, tabs or bars."
+        )
+    for line, cells in enumerate(rows[1:], start=2):
+        if any(cells):
+            row = dict.fromkeys(rows[0]) | dict(zip(rows[0], cells, strict=False))
+            entries.append(_webvid_row(row, line, folder, known))
+            known.add(row["videoid"])
     if not entries:
         raise ValueError(f"{table} has no rows.")
     return entries
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    """The rows of a table; the names of the columns, which are in the first, without spaces around them."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    yield [name.strip() for name in next(rows, [])]
+    yield from rows
+
+
+def _known(names: list[str]) -> int:
+    return len(set(COLUMNS) & set(names))
 
 
 def _webvid_row(row: dict[str, str | None], line: int, folder: Path, known: set[str | None]) -> VideoEntry:

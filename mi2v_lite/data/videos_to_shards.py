@@ -327,7 +327,7 @@ def _digest(videos: Sequence[VideoEntry]) -> str:
     for video in videos:
         size = video.path.stat().st_size if video.path.is_file() else 0
         lines.append(f"{video.name}\t{video.caption}\t{size}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()  # a name may be no UTF-8
 
 
 def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: Callable[[], Tracker]) -> None:
@@ -355,7 +355,10 @@ def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: C
 def _finish(folder: Path, videos: Sequence[VideoEntry], shards: list[Shard], recipe: Recipe) -> None:
     """Check that every video is accounted for, then write skipped.csv and shards.json."""
     skipped = [entry for shard in shards for entry in shard.skipped]
-    with atomic(folder / SKIPPED) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic(folder / SKIPPED) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["video", "reason"])
         writer.writerows([entry.video, entry.reason] for entry in skipped)

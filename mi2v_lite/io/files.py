@@ -7,6 +7,7 @@ package writes its files in this way. `locked` keeps two programs from writing t
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import os
@@ -285,3 +286,31 @@ def remove_folder(path: str | os.PathLike) -> None:
         return
     part = path.rename(_beside(path, "part"))
     shutil.rmtree(part, ignore_errors=True)  # `recover_folders` tries again what cannot be removed now
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text file as people's editors write it: in UTF-8, or in any Unicode with a byte order mark.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The text without the mark.
+
+    Raises:
+        OSError: if the file is missing or cannot be read.
+        ValueError: if the text is in another encoding.
+    """
+    content = Path(path).read_bytes()
+    marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32 begins like UTF-16
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not in UTF-8 (byte {error.start} is {content[error.start]:#04x}): save it in that encoding."
+        ) from error
+    if "\0" in text:
+        raise ValueError(f"{path} is no text, or in UTF-16 without a byte order mark: save it in UTF-8.")
+    return text
