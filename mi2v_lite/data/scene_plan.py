@@ -37,9 +37,10 @@ KINDS_WITHOUT_THINGS = {"glyph": 0.55, "patch": 0.27, "shape": 0.18}
 # The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
 PHOTO_CAMERA = {"still": 0.5, "pan": 0.22, "zoom": 0.16, "roll": 0.12}
 THING_SIZE = (0.15, 0.6)  # of the side, that a photo is cropped to if it is large enough
-LARGEST_THING = 0.85  # of the side; a larger thing is no thing in front of something
-OTHERS_SHARE = 0.6  # how often another outlined thing of the photo moves on its own as well
-FRONT_SHARE = 0.25  # how often something is pasted in front of a photo scene
+LARGEST_THING = 0.95  # of the side; a larger thing is no thing in front of something
+TOGETHER_SHARE = 0.6  # how often a photo with several things is cropped as little as possible
+OTHERS_SHARE = 0.7  # how often another outlined thing of the photo moves on its own as well
+FRONT_SHARE = 0.3  # how often something is pasted in front of a photo scene
 JITTER = 0.12  # how much the colours of a photo change at most, as a share
 MIN_TEXTURE = 3.0  # mean step between neighbouring pixels, grey levels: in a blank sky no motion is visible
 # Glyphs with a habit are preferred this often, follow it this often, and then the caption is mostly silent about it.
@@ -282,7 +283,8 @@ def _photo_scene(
     for other in sources.in_photo[crop.photo]:
         layer = _own(sources, crop, other, draw_motion(rng, OBJECT_SHARES))
         fits = _in_view(layer, sources.size, 0.6) and layer.size < LARGEST_THING * sources.size
-        if other != number and fits and _apart(layer, layers) and rng.random() < OTHERS_SHARE:
+        apart = all(_overlap(sources.box(other), sources.box(mine.source)) < 0.3 for mine in layers)
+        if fits and apart and rng.random() < OTHERS_SHARE:
             layers.append(layer)
     # What stands lower in a photo is mostly nearer.
     layers = sorted(layers[:3], key=lambda layer: layer.centre[1] + layer.size / 2)
@@ -300,8 +302,10 @@ def _crop_around(
     left, top, right, bottom = sources.box(number)
     extent = np.array(sources.photos.size(photo)) - 1.0
     length = max(right - left, bottom - top)
-    density = length / (rng.uniform(*THING_SIZE) * size)
-    density = float(min(max(density, 0.6), (extent / (high - low)).min()))
+    density, most = length / (rng.uniform(*THING_SIZE) * size), (extent / (high - low)).min()
+    if len(sources.in_photo[photo]) > 1 and rng.random() < TOGETHER_SHARE:
+        density = most
+    density = float(min(max(density, 0.6), most))
     if length > LARGEST_THING * size * density:
         return None
     mirrored = bool(rng.random() < 0.5)
@@ -330,11 +334,18 @@ def _in_view(layer: Layer, size: int, least: float) -> bool:
     return min(shown) > least * layer.size and layer.size > 0.1 * size
 
 
-def _apart(layer: Layer, others: list[Layer], least: float = 0.42) -> bool:
+def _overlap(first: np.ndarray, second: np.ndarray) -> float:
+    """The share of the smaller box that lies in the other; 1 for a box and itself."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    areas = [np.prod(box[2:] - box[:2]) for box in (first, second)]
+    return float(np.prod(sides.clip(0)) / min(areas))
+
+
+def _apart(layer: Layer, others: list[Layer]) -> bool:
     """Whether a thing lies beside the others rather than on one of them."""
     return all(
         np.hypot(layer.centre[0] - other.centre[0], layer.centre[1] - other.centre[1])
-        > least * (layer.size + other.size)
+        > 0.42 * (layer.size + other.size)
         for other in others
     )
 
