@@ -75,7 +75,7 @@ versions: .venv
 
 # Opens notebook 00; notebooks/lab says how JupyterLab is set up. Further options: make lab LAB_ARGS="--no-browser --ip=0.0.0.0"
 lab: .venv
-	JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/lab:$$JUPYTER_CONFIG_PATH $(BIN)/jupyter lab $(LAB_ARGS)
+	JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(BIN)/jupyter lab $(LAB_ARGS)
 
 # The site and the slides need packages that nothing else does; they have an environment of their own.
 SITE := .venv-site
