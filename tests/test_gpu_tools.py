@@ -1,11 +1,14 @@
 """`python -m tools.gpu` without a GPU: the same lines at a small size, and the row of tasks."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from test_world_training import fill
 
-from tools.gpu import check
+from tools.gpu import check, train
 from tools.gpu.__main__ import main
 from tools.gpu.tasks import Task, run_tasks, table
 
@@ -47,3 +50,41 @@ def test_the_dry_run_does_every_task(tmp_path, monkeypatch):
     written = json.loads((tmp_path / "check.json").read_text())
     assert asked == [True] and {record["state"] for record in written["tasks"]} == {"done"}
     assert len(written["tasks"]) == len(check.tasks("cpu", toy=True)) and (tmp_path / "check.md").is_file()
+
+
+@NO_NEED
+def test_the_recipe_trains_within_its_minutes_and_a_second_call_goes_on(tmp_path, monkeypatch):
+    fill(tmp_path / "runs")
+    words = [f"--{name}={tmp_path / 'runs' / name}" for name in ("photos", "things")]
+    assert main(["carry", *words, f"--out={tmp_path / 'carried'}"]) == 0
+    assert not (tmp_path / "carried" / "stores").exists(), "the film does not travel"
+    monkeypatch.setattr(train, "TRIED", (1, 2))
+    monkeypatch.setattr(train, "_updates", tried(train._updates))
+    lite = train.recipe
+    monkeypatch.setattr(train, "recipe", lambda *args: shorter(lite(*args)))
+    words = ["train", "--toy", f"--data={tmp_path / 'carried'}", f"--runs={tmp_path / 'gpu'}", f"--out={tmp_path}"]
+    assert main([*words, "--minutes", "0.01"]) == 1, "the time is over in the first step"
+    plan = json.loads((tmp_path / "gpu" / "plan.json").read_text())
+    assert list(plan) == ["image_vae"] and not list(tmp_path.glob("*.safetensors"))
+    assert main([*words, "--minutes", "10"]) == 0
+    after = json.loads((tmp_path / "gpu" / "plan.json").read_text())
+    assert after["image_vae"] == plan["image_vae"] and len(after) == 3
+    written = json.loads((tmp_path / "train.json").read_text())
+    assert [record["state"] for record in written["tasks"]] == ["done"] * 3
+    weights = {path.stem for path in tmp_path.glob("*.safetensors")}
+    assert weights == {"image_vae", "flow_vae", "start_unet", "text_encoder"}
+    assert main(["unpack", str(tmp_path), f"--runs={tmp_path / 'back'}"]) == 0
+    for path in (tmp_path / "gpu").glob("*/final/*/*.safetensors"):
+        there = load_file(tmp_path / "back" / path.relative_to(tmp_path / "gpu"))
+        for name, value in load_file(path).items():
+            torch.testing.assert_close(there[name], value, atol=1e-3, rtol=1e-3)
+
+
+def tried(updates):
+    """Measures as it is, and says four updates."""
+    return lambda *args: min(updates(*args), 4)
+
+
+def shorter(config):
+    """The first three steps, with a row of the log for each update."""
+    return replace(config, steps=tuple(replace(step, log_every=1) for step in config.steps[:3]))

@@ -25,30 +25,18 @@ from mi2v_lite.training.draws import Draws
 from mi2v_lite.training.export import export
 from mi2v_lite.training.objectives import OBJECTIVES, latents, make_task
 from mi2v_lite.training.step_models import build_models, load_model
+from tools.gpu.train import lite_content
 
 LITE = Path(__file__).resolve().parents[1] / "mi2v_lite" / "configs" / "lite.yaml"
 SIZE, FRAMES, PHOTO = 32, 4, 64
-UNET = {"block_out_channels": [32, 32], "attention_levels": [True, False], "norm_num_groups": 8}
 
 
 def toy() -> Config:
     """The lite recipe as it is written, with small models and few updates."""
-    content = yaml.safe_load(LITE.read_text(encoding="utf-8"))
-    for name, model in content["models"].items():
-        if model["kind"] == "autoencoder":
-            model |= {"block_out_channels": [16], "norm_num_groups": 4}
-        elif model["kind"] == "video_unet":
-            model |= UNET | {"cross_attention_dim": 16}
-        elif model["kind"] == "controlnet":
-            model |= {"condition_hidden": 8}
-        elif name == "text_encoder":
-            model |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    content["world"] |= {"size": SIZE, "num_frames": FRAMES}
+    content = lite_content(toy=True)
     for step in content["steps"]:
-        step |= {"steps": 4, "batch_size": 2, "warmup_steps": 1, "checkpoint_every": 2, "validate_every": 4}
-        step |= {"log_every": 1, "ema_decay": 0.5}
-        step["data"] = {**step["data"], "size": SIZE} if step["name"] == "image_vae" else step["data"]
-    return parse_config(json.loads(json.dumps(content)))
+        step |= {"steps": 4, "checkpoint_every": 2, "validate_every": 4, "log_every": 1, "ema_decay": 0.5}
+    return parse_config(content)
 
 
 def fill(runs: Path) -> Path:
