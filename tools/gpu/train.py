@@ -144,7 +144,7 @@ def train(
     for step in waiting:
         print(f"  {seconds * _share(step, waiting):5.0f} s  {step.name}, batches of {step.batch_size}")
     results = []
-    while waiting and clock() < deadline:
+    while waiting and (not results or clock() < deadline):
         step, began = waiting[0], clock()
         record = {"name": step.name, "state": "done", "rows": [], "error": ""}
         if step.name not in plan:
