@@ -91,6 +91,7 @@ def evaluate(options: argparse.Namespace) -> None:
         measures=options.only or evaluation.ALL_MEASURES,
         things=heldout_scenes(options.photos, options.things),
         large=heldout_world(size=LARGE),
+        large_objects=heldout_world(size=LARGE, objects_only=True),
         objects=heldout_world(objects_only=True),
         film=sample_film(),
         fusions=fusions,

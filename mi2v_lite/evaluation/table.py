@@ -16,6 +16,7 @@ from mi2v_lite.evaluation import video as restyling
 from mi2v_lite.evaluation.detail import detail
 from mi2v_lite.evaluation.judges import Judge, judged
 from mi2v_lite.evaluation.stages import Numbers
+from mi2v_lite.evaluation.things import things as moved_things
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
 
@@ -63,6 +64,18 @@ FIGURES = {
         "Share of an outlined thing of a real photo that comes along with a single drag over 20 px of 128, to within 5 "
         "px; more is better."
     ),
+    "things.iou_click": "Likeness of a thing's mask, found by one click, to the true one (IoU); 1 is right.",
+    "things.iou_click_box": "The same for a click and a box; 1 is right.",
+    "things.epe_px": (
+        "Error over a thing that moves by its true mask and two of its true tracks, held, in px; less is better."
+    ),
+    "things.epe_px_click": "The same with the mask that one click found, in px; less is better.",
+    "things.epe_px_click_one_drag": "The same with one track, which cannot turn the thing, in px; less is better.",
+    "things.turn_degrees": "Error of the angle of things that turn, by two tracks, in degrees; less is better.",
+    "things.slip_px": (
+        "How far the background moves, which rests and is anchored, when a thing is moved, in px; less is better."
+    ),
+    "things.slip_px_free": "The same when the background is left to the network, in px; less is better.",
     "anchors.drift_px": "How far anchored points move, in px; less is better.",
     "brush.leakage_px": "Mean motion outside the brush, in px; less is better.",
     "stage2.psnr_gap_db": (
@@ -127,6 +140,7 @@ MEASURES: dict[str, tuple[Measure, int]] = {
     "stage1": (stages.stage1, ALL),
     "drags": (control.drags, 24),
     "network_drags": (control.network_drags, 8),
+    "things": (moved_things, 16),
     "anchors": (control.anchors, 24),
     "brush": (control.brush, 24),
     "stage2": (stages.stage2, ALL),
@@ -152,6 +166,7 @@ def evaluate(
     *,
     things: LiteWorld | None = None,
     large: ClipSource | None = None,
+    large_objects: ClipSource | None = None,
     objects: ClipSource | None = None,
     film: ClipSource | None = None,
     fusions: dict[str, VideoUNet] | None = None,
@@ -167,7 +182,9 @@ def evaluate(
         measures: which of `ALL_MEASURES` to take.
         things: the held-out world whose scenes are for `SCENE_MEASURES`, and its outlined things for `photos`; none
             leaves these measures out.
-        large: square clips, several times the pipeline's working size, for the measure `detail`; none leaves it out.
+        large: square clips, several times the pipeline's working size, for the measures `detail` and `things`, which
+            are left out without it.
+        large_objects: such clips whose camera rests, for `things`.
         objects: clips whose camera rests, for `stage1`; their figures begin with `objects.`.
         film: clips of real video, for `stage1`; their figures begin with `film.`. Their motion is a tracker's estimate,
             so the error is not all the model's.
@@ -192,7 +209,7 @@ def evaluate(
 
     for name in (name for name in measures if name in MEASURES):
         measure, most = MEASURES[name]
-        source = large if name == "detail" else world
+        source = large if name in ("detail", "things") else world
         if source is not None:
             take(name, measure, source, most)
     if things is not None:
@@ -205,6 +222,9 @@ def evaluate(
         for number in tqdm(range(len(things.sources.things) if "photos" in measures else 0), desc="photos"):
             for key, value in scenes.photo_drags(pipe, things, number, seed).items():
                 numbers.setdefault(key, []).append(value)
+    if "things" in measures and large_objects is not None:
+        measure, most = MEASURES["things"]
+        take("things, still camera", measure, large_objects, most)
     if "autoencoders" in measures:
         for path in sorted((find_samples() / "photos").glob("*.jpg")):
             for key, value in stages.image_vae(pipe, path).items():
