@@ -84,7 +84,7 @@ class Shard:
                 str(clip["key"]), [tuple(map(int, clip["parts"][part])) for part in (FRAMES, MOTION, ABOUT)]
             skipped = [Skipped(**entry) for entry in content["skipped"]]
             return cls(name, int(content["videos"]), content["clips"], skipped)
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{path} is damaged ({brief(error)}): remove it with {name}.tar and make this shard again."
             ) from error
@@ -263,7 +263,7 @@ class ShardSet:
             self._ends = list(accumulate(count for _, count in self.shards))
             self._shape = tuple(int(content["clip"][name]) for name in ("num_frames", "height", "width"))
             count, self.num_frames, size = self._ends[-1], self._shape[0], self._shape[1:]
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({brief(error)}): {_AGAIN}.") from error
         self._tars: OrderedDict[str, _Tar] = OrderedDict()
         future = self.num_frames - 1
@@ -308,7 +308,7 @@ class ShardSet:
         data = self.part(index, part)
         try:
             return decode(data, *self._shape)
-        except (ValueError, LookupError, TypeError, OSError, SyntaxError, cv2.error) as error:
+        except (ValueError, LookupError, TypeError, OSError, SyntaxError, OverflowError, cv2.error) as error:
             name = self.shards[self.place(index)[0]][0]
             raise ValueError(
                 f"{self.folder / name}.tar: {part} of the clip {self.key(index)} is damaged ({error}): {_AGAIN}."

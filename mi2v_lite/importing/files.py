@@ -30,7 +30,8 @@ WEIGHTS = (
 LFS_POINTER = b"version https://git-lfs"
 NOTES = {"animatediff_config"}  # entries of published state dicts that are not tensors
 # What torch raises for a damaged pickle; the last two are for one of the old format that ends too early.
-BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, struct.error, IndexError)
+BROKEN = (RuntimeError, EOFError, OSError, ValueError, KeyError, struct.error, IndexError, AssertionError, TypeError)
+BROKEN += (AttributeError, zipfile.BadZipFile, NotImplementedError, OverflowError, MemoryError)
 
 
 @dataclass
@@ -148,7 +149,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is only a Git LFS pointer to the weights; fetch them with `git lfs pull`.")
     if path.suffix == ".safetensors":
         return _damaged(path, lambda: load_file(path), SafetensorError, OSError, ValueError)
-    if start[:2] == b"PK" and not zipfile.is_zipfile(path):
+    if start[:2] == b"PK" and not _is_zip(path):
         raise ValueError(f"{path} ends too early: the download is not complete.")
     try:
         content = _damaged(path, lambda: _load_pickle(path), *BROKEN)
@@ -163,7 +164,14 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _load_pickle(path: Path) -> object:
     # Only the zip format that torch.save writes today can be mapped; older pickles are read whole.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it ends as an archive of many disks does
+        return False
 
 
 def _damaged(path: Path, read: Callable[[], object], *errors: type[Exception]) -> object:

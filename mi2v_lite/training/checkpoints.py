@@ -11,6 +11,7 @@ import json
 import pickle
 import struct
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,7 +206,7 @@ def _read_checkpoint(folder: Path) -> tuple[dict, dict[str, Tensor], dict[str, T
 
 # What the readers of JSON, safetensors and torch's files raise when bytes are missing or have changed.
 _BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, RuntimeError)
-_BROKEN += (SafetensorError, pickle.UnpicklingError, struct.error)
+_BROKEN += (SafetensorError, pickle.UnpicklingError, struct.error, AssertionError, zipfile.BadZipFile)
 
 
 def _first_line(error: Exception) -> str:
