@@ -26,19 +26,24 @@ def predict(image, prompt, control, *, control_scale, generator):
 def render(image, motion, prompt, *, generator):
     return [image.rotate(turn) for turn in range(16)]
 
-photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).resize({size}, 0)
+{photo}
 canvas = DragCanvas(photo, predict=predict, render=render, size=96)
 canvas
 """
+NOISE = "photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)).resize({size}, 0)"
+BALL = """pixels = np.full((240, 320, 3), (30, 60, 90), np.uint8)
+pixels[np.hypot(*np.mgrid[-120:120, -100:220]) < 30] = (230, 120, 40)
+photo = Image.fromarray(pixels)"""  # around (100, 120)
 CONTROL = "print(canvas.control.to_json())"
 
 
 class Hand:
     """Mouse and buttons of one canvas. Places are (x, y) in the photo's pixels."""
 
-    def __init__(self, open_notebook, size=(320, 240), **options):
+    def __init__(self, open_notebook, size=(320, 240), photo=NOISE, **options):
         self.size = size
-        self.notebook = open_notebook([SETUP.format(size=size), CONTROL], **options)
+        setup = SETUP.format(photo=photo.format(size=size))
+        self.notebook = open_notebook([setup, CONTROL], **options)
         self.notebook.run(0)
         self.page, self.cell = self.notebook.page, self.notebook.cell(0)
         self.canvas = self.cell.locator("canvas.mi2v-canvas")
@@ -276,3 +281,73 @@ def test_after_a_restart_the_page_says_what_to_do(open_notebook):
     hand.page.evaluate(f"Promise.all({panels}.map(each => each.sessionContext?.restartKernel()))")
     hand.stroke((40, 60), (200, 100))
     hand.cell.locator(".mi2v-hint").filter(has_text="un this cell again").wait_for()
+
+
+def is_orange(hand: Hand, point) -> bool:
+    """Whether the ball is seen at a place: first what the canvas has drawn there, then the photo."""
+    script = """([page, x, y]) => {
+        const at = (canvas) => canvas.getContext('2d').getImageData(x * canvas.width, y * canvas.height, 1, 1).data;
+        const drawn = at(page.querySelector('canvas'));
+        if (drawn[3] > 250) return [...drawn];
+        const photo = page.querySelector('img');
+        const copy = Object.assign(document.createElement('canvas'), { width: 320, height: 240 });
+        copy.getContext('2d').drawImage(photo, 0, 0, 320, 240);
+        return [...at(copy)].map((value) => value * (1 - drawn[3] / 255));
+    }"""
+    stage = hand.cell.locator(".mi2v-stage").element_handle()
+    x, y = ((value + 0.5) / length for value, length in zip(point, hand.size, strict=True))
+    red, _, blue, _ = hand.page.evaluate(script, [stage, x, y])
+    return red > 180 and blue < 80
+
+
+def test_a_thing_is_found_pulled_and_turned_at_once(open_notebook):
+    hand = Hand(open_notebook, photo=BALL)
+    hint = hand.cell.locator(".mi2v-hint")
+    hand.click((100, 120))
+    hint.filter(has_text="Now pull the thing").wait_for()
+    (thing,) = hand.control().things
+    x, y = np.meshgrid(np.arange(320), np.arange(240))
+    ball = np.hypot(x - 100, y - 120) < 30
+    assert (thing.mask != ball).mean() < 0.005 and not thing.drags
+    hand.page.wait_for_timeout(300)
+
+    assert is_orange(hand, (118, 120)) and not is_orange(hand, (200, 100))
+    hand.page.mouse.move(*hand.at((110, 125)))
+    hand.page.mouse.down()
+    hand.page.mouse.move(*hand.at((210, 105)), steps=8)
+    hand.page.wait_for_timeout(200)
+    assert is_orange(hand, (218, 100)) and not is_orange(hand, (82, 120)), (
+        "it moves under the hand, before it is let go"
+    )
+    hand.page.mouse.up()
+    (thing,) = hand.control().things
+    start, end = np.array(thing.drags[0].points)[[0, -1]]
+    assert len(thing.drags) == 1 and np.allclose(end - start, (100, -20), atol=0.6)
+
+    # The handle above it, pulled to its right: a quarter of a turn.
+    scale = 320 / hand.canvas.bounding_box()["width"]
+    reach = start[1] - thing.mask.nonzero()[0].min() + 28 * scale
+    hand.stroke((end[0], end[1] - reach), (end[0] + 0.7 * reach, end[1] - 0.7 * reach), (end[0] + reach, end[1]))
+    (turned,) = hand.control().things
+    motion = turned.motion(15)[-1, :, :2] + np.eye(2)
+    assert len(turned.drags) == 2 and np.allclose(motion, [[0, -1], [1, 0]], atol=0.08)
+    hand.canvas.focus()
+    for key in ("[", "[", "+"):  # by 5 degrees each; 5 % larger
+        hand.page.keyboard.press(key)
+    motion = hand.control().things[0].motion(15)[-1, :, :2] + np.eye(2)
+    assert np.allclose(np.linalg.det(motion), 1.05**2, atol=0.1)
+    assert abs(np.degrees(np.arctan2(motion[1, 0], motion[0, 0])) - 80) < 5
+
+    hand.press("Undo", "Undo", "Undo")  # keys of one kind are one step
+    assert not hand.control().things[0].drags
+    hand.press("Delete")
+    hand.stroke((100, 120), (60, 60))  # before its outline is known
+    hint.filter(has_text="Press on a thing").wait_for()
+    (thing,) = hand.control().things
+    assert np.allclose(np.diff(np.array(thing.drags[0].points)[[0, -1]], axis=0), (-40, -60), atol=0.6)
+    hand.press("Anchor background")
+    ground, _ = hand.control().things
+    assert not ground.drags and np.array_equal(ground.mask, ~thing.mask)
+    hand.press("Render clip")
+    assert "0.0 px of the photo from what you drew" in hand.status("The clip took")
+    assert not hand.notebook.errors

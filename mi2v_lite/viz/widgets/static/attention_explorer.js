@@ -115,7 +115,7 @@ function render({ model, el }) {
   const root = make(
     "div",
     { className: "attention-explorer" },
-    titled("photo: sources, and the way; click a pixel to follow it", photo),
+    titled("photo: click a pixel to follow it", photo),
     asksFigure,
     titled("attention over time", chart),
     make("div", { className: "controls" }, named("frame", frame, frameText), named("head", head), named("step", step)),
@@ -212,9 +212,11 @@ function render({ model, el }) {
   model.on("change:answer", draw);
   const themes = new MutationObserver(draw); // the chart's colours are those of the page
   themes.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name"] });
-  draw();
+  const resized = new ResizeObserver(draw); // also when the widget comes onto the page: before, it has no colours
+  resized.observe(root);
   return () => {
     model.off("change:answer", draw);
+    resized.disconnect();
     themes.disconnect();
   };
 }

@@ -97,7 +97,7 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
     context.textAlign = "center";
     context.textBaseline = "middle";
     context.fillText(name, ...path[0]);
-    if (chosen) points.slice(1).forEach((point) => disc(at(point), 6, "#ffffff"));
+    if (chosen) points.slice(1).forEach((point) => disc(at(point), 4.5, "#ffffff"));
   };
   const isChosen = (kind, index) => selected?.kind === kind && selected.index === index;
   scene.things.forEach((thing, index) => {

@@ -34,7 +34,10 @@ function render({ model, el }) {
 
   const canvas = make("canvas", { className: "canvas", tabIndex: 0 });
   const nominal = NOMINAL / Math.max(width, height);
-  canvas.style.width = `${Math.round(width * (nominal < 1 ? nominal : Math.floor(nominal)))}px`;
+  const larger = model.get("_sharp");
+  // Toys of a few pixels are enlarged by a whole number; a photo need not be.
+  const enlarged = nominal < 1 || larger?.byteLength ? nominal : Math.floor(nominal);
+  canvas.style.width = `${Math.round(width * enlarged)}px`;
   canvas.style.aspectRatio = `${width} / ${height}`;
   canvas.setAttribute("role", "img");
   const play = make("button", { type: "button", className: "play" });
@@ -76,7 +79,6 @@ function render({ model, el }) {
   el.append(root);
 
   let sharpPhoto = null; // the photo itself, where it is larger than the field
-  const larger = model.get("_sharp");
   if (larger?.byteLength) {
     createImageBitmap(new Blob([larger], { type: "image/jpeg" })).then((bitmap) => {
       sharpPhoto = bitmap;
