@@ -95,8 +95,12 @@ def test_commands_ask_no_network(there, weights, tmp_path, monkeypatch, capsys, 
         "doctor",
     ):
         assert cli.main(words.split()) == 0, capsys.readouterr().err
-    for words in ("train no_tokenizer.yaml --step motion --runs none", "evaluate --clip none", "animate photo.png "
-                  "--prompt x --weights stabilityai/sd -o x.mp4", "import --sd runwayml/sd --release x -o y"):  # fmt: skip
+    for words in (
+        "train no_tokenizer.yaml --step motion --runs none",
+        "evaluate --clip none",
+        "animate photo.png --prompt x --weights stabilityai/sd -o x.mp4",
+        "import --sd runwayml/sd --release x -o y",
+    ):
         assert cli.main(words.split()) == 2
 
 
