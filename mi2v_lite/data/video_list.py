@@ -141,7 +141,10 @@ def _known(names: list[str]) -> int:
 def _webvid_row(row: dict[str, str | None], line: int, folder: Path, known: set[str | None]) -> VideoEntry:
     videoid, page, caption = (" ".join((row[name] or "").split()) for name in ("videoid", "page_dir", "name"))
     places = [folder / page / f"{videoid}.mp4", folder / f"{videoid}.mp4"]
-    path = next((place for place in places if place.is_file()), places[0])
+    try:
+        path = next((place for place in places if place.is_file()), places[0])
+    except OSError:  # a name that is too long for any file
+        videoid, path = "", folder
     trouble = ""
     if not videoid or Path(videoid).name != videoid or ".." in Path(page).parts or Path(page).is_absolute():
         trouble, path = "the row has no videoid, or one that cannot be a file name", folder
