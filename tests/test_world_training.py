@@ -147,7 +147,7 @@ def test_drawn_pictures_are_encoded_as_stored_ones_are(runs):
     task, models = source(runs, "stage1_single")
     batch = task.train.draw(Draws.of(0, count=2))
     image, flow = latents(models, batch, "image"), latents(models, batch, "flow")
-    assert image.shape == (2, 16, 1, SIZE // 8, SIZE // 8) and flow.shape == (2, 12, 1, SIZE // 8, SIZE // 8)
+    assert image.shape == (2, 16, 1, SIZE // 8, SIZE // 8) and flow.shape == (2, 16, 1, SIZE // 8, SIZE // 8)
     stored = {"image_latents": image / models["image_vae"].config.scaling_factor}
     torch.testing.assert_close(latents(models, stored, "image"), image)
     heldout = task.heldout.batch([0, 1])
