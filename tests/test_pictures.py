@@ -93,15 +93,31 @@ def test_a_live_kernel_gets_videos_beside_the_png(monkeypatch):
     "draw",
     [
         lambda: viz.curve({"a": ([0, 1], [1, 2]), "b": ([0, 1], [2, 1])}, xlabel="x", ylabel="y", alt="two lines"),
-        lambda: viz.bars({"a": 1.0, "b": 2.0}, ylabel="px", alt="two bars"),
+        lambda: viz.bars({"a": 1.0, "b": (2.0, 0.5)}, ylabel="px", alt="two bars"),
+        lambda: viz.curve({"a": ([0, 1], [0.2, 2], [0.1, 0.5])}, xlabel="x", ylabel="y", log_y=True, alt="a band"),
+        lambda: viz.diagram(
+            [viz.Box("a", "2×8×8", (0, 0), "data"), viz.Box("b", "4×4", (1, 0)), viz.Box("c", "2", (1, 1), "latent")],
+            [(0, 1), (1, 2)],
+            alt="three boxes",
+        ),
         lambda: viz.heat({"a": np.eye(4), "b": np.ones((4, 4))}, label="weight", alt="two maps"),
     ],
-    ids=["curve", "bars", "heat"],
+    ids=["curve", "bars", "band", "diagram", "heat"],
 )
 def test_plots_are_pictures(draw):
     picture = draw()
     with Image.open(io.BytesIO(picture.bytes())) as opened:
         assert opened.width > 200 and np.asarray(opened.convert("L")).std() > 5
+
+
+def test_fields_that_move_and_holes_that_are_magenta():
+    flow = torch.zeros(4, 2, 16, 16)
+    flow[:, 0, 4:8, 4:8] = torch.arange(1.0, 5.0).view(4, 1, 1)
+    with Image.open(io.BytesIO(viz.flow_clips({"a": flow, "b": -flow}, width=156).png)) as opened:
+        assert opened.n_frames == 4 and opened.size[0] == 156
+    frames = viz.splat_frames(np.full((16, 16, 3), 90, np.uint8), flow)
+    holes = (frames == viz.HOLE).all(-1)
+    assert holes.sum((1, 2)).tolist() == [4, 8, 12, 16] and (frames[~holes] <= 90).all()
 
 
 def test_refusals():

@@ -72,15 +72,14 @@ class Picture:
         """Returns the content of the PNG file."""
         if self.png is not None:
             return self.png
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG", optimize=True)
-        if buffer.tell() > LARGE:
-            # Without dithering, the smooth colours of the flow wheel would fall into patches.
-            palette = self.image.quantize(128, method=Image.Quantize.MEDIANCUT, kmeans=3)
-            reduced = self.image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-            buffer = io.BytesIO()
-            reduced.save(buffer, "PNG", optimize=True)
-        return buffer.getvalue()
+        if self.image.getcolors(256):  # a figure, or a drawing of large pixels: a palette has room for all its colours
+            return _png(_exact_palette(self.image))
+        full = _png(self.image)
+        if len(full) <= LARGE:
+            return full
+        # Without dithering, the smooth colours of the flow wheel would fall into patches.
+        palette = self.image.quantize(128, method=Image.Quantize.MEDIANCUT, kmeans=3)
+        return min(full, _png(self.image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)), key=len)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
         data = {"image/png": base64.b64encode(self.bytes()).decode(), "text/plain": self.alt}
@@ -253,6 +252,21 @@ def side_by_side(
     moments = list(zip(*images.values(), strict=True))[::every]
     pages = [panels(moment, list(images), columns=columns, width=width, alt=alt).image for moment in moments]
     return Picture(pages[0], alt, _animated_png(pages, fps / every), partial(_video, images, fps, columns))
+
+
+def _exact_palette(image: Image.Image) -> Image.Image:
+    """The same picture with a palette, of at most 256 colours."""
+    pixels = np.asarray(image.convert("RGB"))
+    colours, index = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    exact = Image.fromarray(index.reshape(pixels.shape[:2]).astype(np.uint8), "P")
+    exact.putpalette(colours.flatten().tolist())
+    return exact
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def _animated_png(images: Sequence[Image.Image], fps: float) -> bytes:

@@ -95,7 +95,9 @@ def curve(
         axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "", yscale="log" if log_y else "linear")
         if log_y:
             _plain_numbers(axes.yaxis)
-        if len(series) > 1:
+        if len(series) > 4 or (len(series) > 1 and any(len(line) > 2 for line in series.values())):
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the plot, where it covers nothing
+        elif len(series) > 1:
             axes.legend()
         return figure_picture(figure, alt)
 
