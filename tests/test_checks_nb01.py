@@ -86,7 +86,7 @@ WRONG = {
     nb01.plane_field: {
         "exchanged": (lambda m, h, w: field(m, h, w).flip(0), "x and y are exchanged"),
         "places": (lambda m, h, w: field(m, h, w) + grid(h, w), "places where pixels go"),
-        "no division": (undivided, "division by w is missing"),
+        "no division": (undivided, "division by Z is missing"),
         "inverse": (lambda m, h, w: field(torch.linalg.inv(m), h, w), "the way back"),
         "transposed": (lambda m, h, w: field(m.T, h, w), "transposed"),
         "shape": (lambda m, h, w: field(m, w, h), "Expected the shape"),

@@ -25,10 +25,10 @@ def plane_field(answer: Callable[[Tensor, int, int], Tensor]) -> None:
 
     Args:
         answer: `answer(matrix, height, width)` gives the field `(2, H, W)` in pixels of a `(3, 3)` matrix, which takes
-            (x, y, 1) to (u, v, w) and so the pixel to (u / w, v / w).
+            (x, y, 1) to (X, Y, Z) and so the pixel to (X / Z, Y / Z).
 
     Raises:
-        CheckFailed: if the division by w is missing, the matrix is transposed or inverted, x and y are exchanged, or
+        CheckFailed: if the division by Z is missing, the matrix is transposed or inverted, x and y are exchanged, or
             the answer is places instead of displacements.
     """
     height, width = 7, 9
@@ -45,7 +45,7 @@ def plane_field(answer: Callable[[Tensor, int, int], Tensor]) -> None:
     undivided = torch.einsum("ab,bhw->ahw", matrix, torch.stack([x, y, torch.ones_like(x)]))[:2] - torch.stack([x, y])
     require(
         not same(got, undivided),
-        "The division by w is missing. Without it, what is far away would not look smaller.",
+        "The division by Z is missing. Without it, what is far away would not look smaller.",
     )
     require(
         not same(got, field_of(np.linalg.inv(matrix.numpy()), height, width)),
@@ -53,7 +53,7 @@ def plane_field(answer: Callable[[Tensor, int, int], Tensor]) -> None:
     )
     require(
         not same(got, field_of(matrix.T.numpy(), height, width)),
-        "The matrix is transposed: u is the first ROW times (x, y, 1).",
+        "The matrix is transposed: X is the first ROW times (x, y, 1).",
     )
     far = float((got - wanted).abs().max())
     require(far < 1e-3, f"Off by up to {far:.3g} px. The pixel in column x and row y is the point (x, y, 1).")

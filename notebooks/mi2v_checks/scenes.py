@@ -45,7 +45,7 @@ class Scene:
 
 
 def plane_matrix(kind: str, amount: float, side: int) -> np.ndarray:
-    """The 3 x 3 matrix that takes a pixel (x, y, 1) of frame 0 to its place (u, v, w), which is (u / w, v / w).
+    """The 3 x 3 matrix that takes a pixel (x, y, 1) of frame 0 to (X, Y, Z), and so to its place (X / Z, Y / Z).
 
     Args:
         kind: "pan", "zoom" or "turn".
