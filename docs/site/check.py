@@ -85,6 +85,7 @@ def main(root: Path) -> int:
             executable_path=shutil.which("chromium") or shutil.which("chromium-browser"), args=["--no-sandbox"]
         )
         page = browser.new_context().new_page()
+        page.set_default_timeout(180_000)  # pages with many pictures, on a busy machine
         page.on("pageerror", lambda error: wrong.append(f"{page.url}: {error}"))
         page.on(
             "request",
