@@ -15,6 +15,7 @@ from mi2v_lite.importing.parts import Part
 from mi2v_lite.importing.plan import Plan, Sources, make_plan
 from mi2v_lite.io.files import atomic_folder
 from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.training.checkpoints import as_os_error
 from mi2v_lite.training.curriculum import Config
 from mi2v_lite.training.step_models import make_scheduler
 
@@ -45,7 +46,7 @@ def import_pipeline(config: Config, sources: Sources, output: str | Path, dtype:
         raise ValueError(f"{output} exists already; choose another folder or remove it.")
     plan = make_plan(config, sources)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(output) as partial:
+    with atomic_folder(output) as partial, as_os_error(output):
         for part in plan.parts.values():
             _write_part(part, partial / part.name, DTYPES[dtype])
         _write_rest(plan, partial)

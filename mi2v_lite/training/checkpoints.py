@@ -120,7 +120,7 @@ def write_checkpoint(
     state["state"] = {index: whole(entry, writes) for index, entry in state["state"].items()}
     if not writes:
         return target
-    with atomic_folder(target) as partial, _as_os_error(target):
+    with atomic_folder(target) as partial, as_os_error(target):
         for file, tensors in files.items():
             packed = {name: value.detach().contiguous() for name, value in tensors.items()}
             save_file(packed, partial / f"{file}.safetensors")
@@ -134,7 +134,7 @@ def write_checkpoint(
 
 
 @contextmanager
-def _as_os_error(path: Path) -> Iterator[None]:
+def as_os_error(path: Path) -> Iterator[None]:
     """Raises what torch and safetensors say about a full disk as the OSError that it is."""
     try:
         yield
@@ -215,7 +215,7 @@ def _first_line(error: Exception) -> str:
 
 def write_final(folder: Path, step: Step, models: nn.ModuleDict, parameters: dict[str, Tensor]) -> None:
     """Writes every model that has one of the trained `parameters`: float32 safetensors with a config.json."""
-    with atomic_folder(folder / "final") as partial, _as_os_error(folder / "final"):
+    with atomic_folder(folder / "final") as partial, as_os_error(folder / "final"):
         for key, model in models.items():
             if any(name.startswith(f"{key}.") for name in parameters):
                 model.to(memory_format=torch.contiguous_format).save_pretrained(partial / key)

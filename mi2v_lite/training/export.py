@@ -15,6 +15,7 @@ from torch import nn
 
 from mi2v_lite.io.files import atomic_folder
 from mi2v_lite.pipelines import MotionI2VPipeline
+from mi2v_lite.training.checkpoints import as_os_error
 from mi2v_lite.training.curriculum import FOLDER, Config
 from mi2v_lite.training.step_models import load_model, load_tokenizer, make_scheduler, newest
 
@@ -57,7 +58,7 @@ def export(config: Config, runs: str | Path, output: str | Path) -> Path:
     folders = {part: newest(config, runs, model) for part, model in PARTS.items()}  # what lacks is said at once
     place = output.resolve()
     place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(place) as partial:
+    with atomic_folder(place) as partial, as_os_error(output):
         parts = {}
         for part, model in PARTS.items():
             kind = config.models[model]["kind"]
