@@ -53,7 +53,7 @@ def option(call: ast.Call, name: str) -> str | None:
 def test_no_call_executes_what_a_file_says():
     for where, name, call in calls():
         short = name.rpartition(".")[2]
-        assert short not in FORBIDDEN or name.startswith(("self.", "model.", "platform.")), f"{where} calls {name}"
+        assert short not in FORBIDDEN or name.endswith(".eval") or name == "platform.system", f"{where} calls {name}"
         assert not name.startswith(("pickle.", "marshal.", "shelve.", "dill.", "joblib.")), f"{where} calls {name}"
         if name == "torch.load":
             assert option(call, "weights_only") == "True", f"{where}: torch.load without weights_only=True"
