@@ -57,7 +57,7 @@ exercises: .venv
 experiments: .venv
 	cd notebooks && ../$(BIN)/python -m experiments $(EXP)
 
-# Six clips of what was drawn on the shipped photos: data_samples/controls/*.json -> data_samples/gallery.png
+# Eight clips of things that were taken hold of in the shipped photos: data_samples/controls/*.json -> data_samples/gallery.png
 gallery: .venv
 	$(BIN)/python notebooks/gallery.py
 

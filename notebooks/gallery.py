@@ -1,9 +1,9 @@
-"""Makes the gallery of the README: what was drawn on six photos, and the clips that the lite model makes of it.
+"""Makes the gallery of the README: things that were taken hold of in photos, and the clips that are made of it.
 
     python notebooks/gallery.py -o data_samples/gallery.png
 
-Each `data_samples/controls/NAME.json` was drawn with DragCanvas on `data_samples/photos/NAME.jpg`. Its clip is what
-`mi2v animate data_samples/photos/NAME.jpg --control data_samples/controls/NAME.json --seed 0 -o clip.mp4` makes.
+Each `data_samples/controls/NAME.json`, or `NAME-WHAT.json`, was drawn on `data_samples/photos/NAME.jpg`. Its clip is
+what `mi2v animate data_samples/photos/NAME.jpg --control data_samples/controls/NAME-WHAT.json --seed 0 -o clip.mp4` makes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mi2v_lite.viz import drawing
 from mi2v_lite.viz.pictures import Picture, animation
 
 SAMPLES = Path(__file__).resolve().parents[1] / "data_samples"
-TILE = (300, 200)  # pixels
-COLUMNS = 3
+TILE = (228, 152)  # pixels
+COLUMNS = 4
 GAP = 6
 FRAMES = 12  # so many of the 48 are shown, so that the file stays small
 FPS = 6
-LARGEST = 4_000_000  # bytes
+LARGEST = 2_200_000  # bytes
 
 
 def read_drawings(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl]]:
@@ -47,7 +47,8 @@ def read_drawings(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, Motio
     """
     drawings = {}
     for path in sorted((samples / "controls").glob("*.json")):
-        photo, control = images.read_image(samples / "photos" / f"{path.stem}.jpg"), MotionControl.load(path)
+        name = path.stem.split("-")[0]  # that of the photo; there may be several drawings on one
+        photo, control = images.read_image(samples / "photos" / f"{name}.jpg"), MotionControl.load(path)
         if control.size != photo.size:
             raise ValueError(f"{path.name} was drawn on {control.size} pixels, but its photo has {photo.size}.")
         drawings[path.stem] = photo, control

@@ -34,8 +34,9 @@ class Turning:
 
 def test_what_was_drawn_fits_the_shipped_photos():
     works = gallery.read_drawings()
-    assert len(works) == 6 and all(control.drags for _, control in works.values())
-    assert sum(control.brush is not None for _, control in works.values()) >= 2, "brushes, too"
+    assert len(works) == 8
+    moving = [[thing for thing in control.things if thing.drags] for _, control in works.values()]
+    assert all(moving) and any(len(thing.drags) == 2 for things in moving for thing in things), "some are turned"
 
 
 def test_the_gallery_moves_below_its_drawings():
