@@ -3,7 +3,7 @@
     python notebooks/gallery.py -o data_samples/gallery.png
 
 Each `data_samples/controls/NAME.json`, or `NAME-WHAT.json`, was drawn on `data_samples/photos/NAME.jpg`. Its clip is
-what `mi2v animate data_samples/photos/NAME.jpg --control data_samples/controls/NAME-WHAT.json --seed 0 -o clip.mp4` makes.
+what `mi2v animate data_samples/photos/NAME.jpg --control FILE.json --seed 0 -o clip.mp4` makes of it.
 """
 
 from __future__ import annotations
