@@ -156,7 +156,6 @@ def test_paint_predict_render_save_and_load(open_notebook):
     with hand.page.expect_download() as download:
         hand.cell.get_by_text("Download clip.mp4").click()
     assert download.value.path().stat().st_size > 1000
-    hand.cell.get_by_text("Settings and files").click()
     hand.press("Save")
     hand.notebook.settle()
     saved = hand.notebook.folder / "control.json"

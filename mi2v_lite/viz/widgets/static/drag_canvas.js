@@ -69,7 +69,7 @@ function render({ model, el }) {
   const stale = make("span", { textContent: "made before the last changes", hidden: true });
   const clip = make("div.mi2v-clip", {}, empty, video, make("div.mi2v-bar", {}, download, stale));
   const root = make("div.mi2v-canvas-widget");
-  root.append(ui.top, ui.options, hint, make("div.mi2v-view", {}, stage, clip), ui.radiusHelp, ui.make, status, ui.settings);
+  root.append(ui.top, ui.options, hint, make("div.mi2v-view", {}, stage, clip), ui.radiusHelp, ui.make, status, ui.files, ui.settings);
   el.append(root);
   const upload = (name, bytes) => link.send("photo", { name }, [bytes]);
   ui.photo.append(pictureChooser(stage, upload, (text) => say({ kind: "error", text })));

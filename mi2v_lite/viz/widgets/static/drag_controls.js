@@ -113,10 +113,10 @@ function controls(act) {
   ui.settings = make(
     "details.mi2v-settings",
     {},
-    make("summary", { textContent: "Settings and files" }),
+    make("summary", { textContent: "Settings" }),
     make("div.mi2v-bar", {}, field("Seed", ui.seed), field("Control strength", ui.scale), ui.sampling, ui.fullField),
-    make("div.mi2v-bar", {}, field("File", ui.path), ui.save, ui.load),
   );
+  ui.files = make("div.mi2v-bar", {}, field("File", ui.path), ui.save, ui.load);
   ui.prompt.parentElement.classList.add("mi2v-wide");
   return ui;
 }
