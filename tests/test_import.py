@@ -23,7 +23,7 @@ from published import (
     write_release,
     write_single_file,
 )
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mi2v_lite import cli
@@ -405,3 +405,73 @@ def test_command_line(config, states, tokenizer, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"tensors  {module}" in said and said.endswith(f"wrote {tmp_path / 'out'}\n")
     assert written(tmp_path / "out", "flow_vae")["quant_conv.weight"].dtype == torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def layouts(states, tokenizer, tmp_path_factory):
+    """Stable Diffusion as a folder, as the state of a single file, and a motion module."""
+    folder = tmp_path_factory.mktemp("layouts")
+    diffusers = write_diffusers(folder / "sd", states, tokenizer, ".safetensors")
+    single = load_file(write_single_file(folder / "single.safetensors", states))
+    torch.save(motion(states["stage2_unet"]), folder / "mm.ckpt")
+    return {"stable_diffusion": diffusers, "motion_module": folder / "mm.ckpt"}, single
+
+
+def without(single, prefix):
+    return {name.removeprefix(prefix): value.clone() for name, value in single.items() if name.startswith(prefix)}
+
+
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod.", "module._orig_mod."])
+def test_parts_are_read_without_their_prefix_and_inside_wrappers(config, states, layouts, tmp_path, wrapper):
+    given, single = layouts
+    vae = {wrapper + name: value for name, value in without(single, "first_stage_model.").items()}
+    torch.save(vae, tmp_path / "vae.bin")
+    unet = {wrapper + name: value for name, value in without(single, "model.diffusion_model.").items()}
+    save_file(unet, tmp_path / "unet.ckpt")  # safetensors, whatever the suffix says
+    whole = {wrapper + name: value for name, value in states["stage2_unet"].items() if "stride" not in name}
+    torch.save({"epoch": 1, "state_dict": whole}, tmp_path / "train.ckpt")  # as AnimateDiff's training saves it
+    given = given | {"motion_module": tmp_path / "train.ckpt"}
+    sources = Sources(**given, vae=tmp_path / "vae.bin", dreambooth=tmp_path / "unet.ckpt")
+    import_pipeline(config, sources, tmp_path / "out")
+    assert_same(written(tmp_path / "out", "vae"), states["image_vae"])
+    assert_same(written(tmp_path / "out", "animation_unet"), states["stage2_unet"])
+
+
+def low_rank(states, name):
+    return {name.format(key.removesuffix(".weight")): torch.zeros(2, 3) for key in states if "to_q.weight" in key}
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        ("MotionLoRA", "is a MotionLoRA, a small change"),
+        ("kohya", "is a LoRA, a small change"),
+        ("peft", "is a LoRA, a small change"),
+        ("SDXL", "is SDXL; give Stable Diffusion 1.5"),
+        ("SD2", "is of Stable Diffusion 2"),
+        ("OpenCLIP", "is Stable Diffusion 2"),
+        ("SparseCtrl", "is SparseCtrl or a ControlNet"),
+        ("web page", "is a web page"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(config, states, layouts, tmp_path, kind, said):
+    given, single = layouts
+    file, flat = tmp_path / "given.safetensors", {key.replace(".", "_"): key for key in states["stage2_unet"]}
+    content = {
+        "MotionLoRA": low_rank(motion(states["stage2_unet"]), "{}_lora.down.weight"),
+        "kohya": low_rank(
+            dict.fromkeys(f"{key}.to_q.weight" for key in list(flat)[:3]), "lora_unet_{}.lora_down.weight"
+        ),
+        "peft": low_rank(spatial(states["stage2_unet"]), "base_model.{}.lora_A.weight"),
+        "SDXL": single | {"conditioner.embedders.0.x": torch.zeros(2)},
+        "SD2": {"down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": torch.zeros(32, 1024)},
+        "OpenCLIP": single | {"cond_stage_model.model.x": torch.zeros(2)},
+        "SparseCtrl": {"controlnet_cond_embedding.conv_in.weight": torch.zeros(2)},
+    }.get(kind)
+    if content is None:
+        file.write_text("\n<!DOCTYPE html><html>log in first</html>")
+    else:
+        save_file({name: value.clone() for name, value in content.items()}, file)
+    with pytest.raises(ValueError, match=f"given.safetensors {said}"):
+        import_pipeline(config, Sources(**given, dreambooth=file), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

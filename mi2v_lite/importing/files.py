@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,17 @@ WEIGHTS = (
     *("diffusion_pytorch_model.safetensors", "model.safetensors", "diffusion_pytorch_model.bin", "pytorch_model.bin"),
     *("diffusion_pytorch_model.fp16.safetensors", "model.fp16.safetensors"),
 )
+WRAPPERS = ("module.", "_orig_mod.", "module.")  # of DistributedDataParallel and torch.compile, in either order
+# What is in the names of files that are not what an import needs, and what they are.
+OTHERS = {
+    ("conditioner.embedders.", "add_embedding.", "label_emb."): "is SDXL; give Stable Diffusion 1.5.",
+    ("cond_stage_model.model.",): "is Stable Diffusion 2; give version 1.5.",
+    ("controlnet_cond_embedding.conv_in.", "control_model."): (
+        "is SparseCtrl or a ControlNet of Stable Diffusion, which follow pictures; Motion-I2V's follows trajectories."
+    ),
+}
+LORA = re.compile(r"lora_(unet|te|down|up|A|B)|_lora\.|\.lora\.")
+SD2_TEXT = 1024
 LFS_POINTER = b"version https://git-lfs"
 NOTES = {"animatediff_config"}  # entries of published state dicts that are not tensors
 # What torch raises for a damaged pickle; the last two are for one of the old format that ends too early.
@@ -147,8 +159,13 @@ def _read(path: Path) -> dict[str, Tensor]:
         start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:
         raise ValueError(f"{path} is only a Git LFS pointer to the weights; fetch them with `git lfs pull`.")
-    if path.suffix == ".safetensors":
-        return _damaged(path, lambda: load_file(path), SafetensorError, OSError, ValueError)
+    if start.lstrip()[:1] == b"<":
+        raise ValueError(f"{path} is a web page (HTML) and no checkpoint: download it again, logged in if need be.")
+    # What a file is shows in its content, whatever its suffix: safetensors begin with 8 bytes of length and JSON.
+    header = int.from_bytes(start[:8], "little")
+    if (start[8:9] == b"{" and header < path.stat().st_size) or (path.suffix == ".safetensors" and start[:2] != b"PK"):
+        state = _damaged(path, lambda: load_file(path), SafetensorError, OSError, ValueError)
+        return _explained(path, _plainly_named(state))
     if start[:2] == b"PK" and not _is_zip(path):
         raise ValueError(f"{path} ends too early: the download is not complete.")
     try:
@@ -163,6 +180,9 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _load_pickle(path: Path) -> object:
+    if path.suffix == ".safetensors":  # torch would go by the suffix
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     # Only the zip format that torch.save writes today can be mapped; older pickles are read whole.
     return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
 
@@ -197,6 +217,28 @@ def _tensors(path: Path, content: object) -> dict[str, Tensor]:
     odd = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
     if odd:
         raise ValueError(f"{path} does not hold a plain state dict: {odd[0]!r} is not a tensor.")
-    if all(name.startswith("module.") for name in state):  # saved from DistributedDataParallel
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return _explained(path, _plainly_named(state))
+
+
+def _plainly_named(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state without the prefixes that wrappers of models put before every name."""
+    for prefix in WRAPPERS:
+        if state and all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _explained(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same state; raises ValueError, which says what it is, for files that are often taken for another kind."""
+    for marks, what in OTHERS.items():
+        if any(mark in name for name in state for mark in marks):
+            raise ValueError(f"{path} {what}")
+    if any(LORA.search(name) for name in state):
+        kind = "MotionLoRA" if any("motion_modules" in name for name in state) else "LoRA"
+        raise ValueError(
+            f"{path} is a {kind}, a small change to a model: merge it into its model first, and give the merged file."
+        )
+    text = [value.shape[-1] for name, value in state.items() if name.endswith("attn2.to_k.weight") and value.ndim == 2]
+    if text and max(text) == SD2_TEXT:
+        raise ValueError(f"{path} is of Stable Diffusion 2, whose text has {SD2_TEXT} channels; give version 1.5.")
     return state

@@ -35,6 +35,11 @@ def is_single_file(checkpoint: Checkpoint) -> bool:
     return any(name.startswith((LDM_UNET, LDM_VAE)) for name in checkpoint.tensors)
 
 
+def _taken_out(checkpoint: Checkpoint, names: tuple[str, ...]) -> bool:
+    """Tells whether a checkpoint is one model of a single file, by its names there but without their prefix."""
+    return any(name.startswith(names) for name in checkpoint.tensors)
+
+
 def unet_state(checkpoint: Checkpoint, layers_per_block: int) -> dict[str, Tensor]:
     """Returns the UNet in a checkpoint of any layout, by our names; a ControlNet in it is left out.
 
@@ -45,8 +50,9 @@ def unet_state(checkpoint: Checkpoint, layers_per_block: int) -> dict[str, Tenso
     Raises:
         ValueError: for a single file with names that its layout does not have.
     """
-    if is_single_file(checkpoint):
-        state = checkpoint.part(LDM_UNET)
+    alone = _taken_out(checkpoint, ("input_blocks.", "output_blocks."))
+    if alone or is_single_file(checkpoint):
+        state = checkpoint.part("" if alone else LDM_UNET)
         return _converted(
             checkpoint, state, convert_ldm_unet_checkpoint, {"layers_per_block": layers_per_block}, LDM_UNET
         )
@@ -70,10 +76,13 @@ def vae_state(checkpoint: Checkpoint, levels: int) -> dict[str, Tensor]:
     Raises:
         ValueError: for a single file with names that its layout does not have.
     """
-    if not is_single_file(checkpoint):
+    alone = _taken_out(checkpoint, ("encoder.down.", "decoder.up."))
+    if not alone and not is_single_file(checkpoint):
         return rename_vae_state(checkpoint.part(""))
     config = {"down_block_types": [""] * levels, "up_block_types": [""] * levels}
-    return _converted(checkpoint, checkpoint.part(LDM_VAE), convert_ldm_vae_checkpoint, config, LDM_VAE)
+    return _converted(
+        checkpoint, checkpoint.part("" if alone else LDM_VAE), convert_ldm_vae_checkpoint, config, LDM_VAE
+    )
 
 
 def text_state(checkpoint: Checkpoint) -> dict[str, Tensor]:

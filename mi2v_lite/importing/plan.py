@@ -193,7 +193,9 @@ def _motion_unet(part: Part, shelf: Shelf, sources: Sources) -> None:
     # Stage 2's UNet has the same file's first convolution and was checked against it.
     part.new({"conv_in.weight": widened_input(first, part.model.config.in_channels)}, f"{origin}, zeros for the image")
     part.new(stride_embedding(part), "random, with a last layer of zeros")
-    part.take(*_unet(shelf, sources.motion_module, part), part.motion)
+    state, origin = _unet(shelf, sources.motion_module, part)
+    # AnimateDiff's training saves the whole UNet.
+    part.take({name: value for name, value in state.items() if names.MOTION in name}, origin, part.motion)
 
 
 def _unet(shelf: Shelf, source: Path, part: Part) -> tuple[dict[str, Tensor], Path]:
