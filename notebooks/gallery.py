@@ -29,7 +29,7 @@ COLUMNS = 4
 GAP = 6
 FRAMES = 12  # so many of the 48 are shown, so that the file stays small
 FPS = 6
-LARGEST = 2_200_000  # bytes
+LARGEST = 1_000_000  # bytes
 
 
 def read_drawings(samples: Path = SAMPLES) -> dict[str, tuple[Image.Image, MotionControl]]:
