@@ -388,7 +388,7 @@ ROWS = {
         --brush none.png | does not exist
         --brush text.png | cannot be read
         --brush long.png | make them equal
-        --brush black.png | no pixel that may move
+        --brush black.png | no white pixel
         --brush folder | cannot be read
         --anchor-background | --drag
         --control control_list.json --drag '1,2 3,4' | holds all
@@ -489,7 +489,6 @@ ROWS = {
         /dev/null/out.mp4 | cannot be written
         LONG.mp4 | bytes
         UMLAUTS.mp4 | bytes
-        flow.mp4 --previews | flow.png too
         photo.mp4 --previews | is an input
         x.mp4 --save-flow text.txt | cannot be written
     """,

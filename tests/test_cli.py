@@ -458,7 +458,8 @@ def test_the_size_of_the_clip(size, expected):
 def test_evaluate(here, loaded, capsys, monkeypatch):
     calls = {}
 
-    def measured(pipe, world, clips, seed, measures, fusions, film, objects, large, judge):
+    def measured(pipe, world, clips, seed, measures, fusions, film, objects, large, large_objects, judge, things):
+        assert len(things.sources.things) == 6 and large_objects.size == 512 and large_objects.objects_only
         assert fusions == {} and judge is None and film.clip(0).frames.shape == (16, 128, 128, 3)
         assert objects.objects_only and not world.objects_only and large.size == 512
         calls.update(clips=clips, seed=seed, size=world.clip(0).frames.shape)

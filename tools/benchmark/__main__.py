@@ -61,6 +61,13 @@ def main(arguments: list[str] | None = None) -> None:
         ValueError: for a config that cannot be read or an output that cannot be written.
     """
     options = parser().parse_args(arguments)
+    try:
+        _run(options)
+    finally:
+        common.release()
+
+
+def _run(options: argparse.Namespace) -> None:
     if options.output is not None:
         common.check_writable([options.output])
         if options.what == "all" and options.output.suffix == ".json":
