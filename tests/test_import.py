@@ -375,7 +375,7 @@ def test_what_else_is_refused(config, states, tokenizer, tmp_path):
             Sources(stable_diffusion=single, motion_module=release / "models/stage2/Motion_Module/motion_block.bin"),
         )
     odd = published.save(
-        tmp_path / "odd.ckpt", torch.load(single) | {"model.diffusion_model.label_emb.0": torch.zeros(3)}
+        tmp_path / "odd.ckpt", torch.load(single) | {"model.diffusion_model.odd.0": torch.zeros(3)}
     )
     module = release / "models/stage2/Motion_Module/motion_block.bin"
     with pytest.raises(ValueError, match=r"odd.ckpt: model.diffusion_model.\* has .* has only"):
