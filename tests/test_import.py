@@ -374,9 +374,7 @@ def test_what_else_is_refused(config, states, tokenizer, tmp_path):
             config,
             Sources(stable_diffusion=single, motion_module=release / "models/stage2/Motion_Module/motion_block.bin"),
         )
-    odd = published.save(
-        tmp_path / "odd.ckpt", torch.load(single) | {"model.diffusion_model.odd.0": torch.zeros(3)}
-    )
+    odd = published.save(tmp_path / "odd.ckpt", torch.load(single) | {"model.diffusion_model.odd.0": torch.zeros(3)})
     module = release / "models/stage2/Motion_Module/motion_block.bin"
     with pytest.raises(ValueError, match=r"odd.ckpt: model.diffusion_model.\* has .* has only"):
         make_plan(config, Sources(stable_diffusion=odd, motion_module=module, tokenizer=tokenizer))
