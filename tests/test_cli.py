@@ -569,7 +569,11 @@ def start(*words: object, **kwargs) -> subprocess.Popen:
     command = [sys.executable, "-m", "mi2v_lite.cli", *map(str, words)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, **pipes, **kwargs)
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C by default
+    try:
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, **pipes, **kwargs)
+    finally:
+        signal.signal(signal.SIGINT, own)
 
 
 def test_help_does_not_load_torch():
