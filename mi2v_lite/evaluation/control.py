@@ -32,11 +32,16 @@ def true_drag(clip: Clip, points: int = 5) -> Drag | None:
         a drag of at least `LARGE_MOTION_PX` that stays inside the picture, or None when nothing moves so far.
     """
     far = np.linalg.norm(clip.flow[-1], axis=0) > LARGE_MOTION_PX
-    inner = cv2.distanceTransform(np.pad(far, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inner = depth(far)
     y, x = np.unravel_index(inner.argmax(), inner.shape)
     if inner[y, x] < 4:
         return None
     return track(clip, int(x), int(y), points)
+
+
+def depth(region: np.ndarray) -> np.ndarray:
+    """Returns how far each pixel of a region, bool `(H, W)`, is from its rim or the picture's, in pixels."""
+    return cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
 
 
 def track(clip: Clip, x: int, y: int, points: int = 5) -> Drag | None:
@@ -131,7 +136,7 @@ def _dragged(pipe: MotionI2VPipeline, clip: Clip, drawn: list[Drag], seed: int, 
 def anchors(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:
     """Gives one drag to the pipeline and three anchors, on points that do not move in the clip."""
     drag, still = true_drag(clip), np.linalg.norm(clip.flow, axis=1).max(0) < STILL_PX
-    inner = cv2.distanceTransform(np.pad(still, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inner = depth(still)
     places = np.argwhere(inner > 6)
     if drag is None or len(places) < 50:
         return {}

@@ -202,10 +202,13 @@ def evaluate(
         raise ValueError(f"there is no measure called {', '.join(unknown)}; there are {', '.join(ALL_MEASURES)}.")
     numbers: dict[str, list] = {}
 
+    def add(measured: Numbers, prefix: str = "") -> None:
+        for key, value in measured.items():
+            numbers.setdefault(prefix + key, []).append(value)
+
     def take(name: str, measure: Measure, source: ClipSource, most: int = ALL, prefix: str = "") -> None:
         for number in tqdm(range(seed, seed + min(clips, most)), desc=name):
-            for key, value in measure(pipe, source.clip(number), number).items():
-                numbers.setdefault(prefix + key, []).append(value)
+            add(measure(pipe, source.clip(number), number), prefix)
 
     for name in (name for name in measures if name in MEASURES):
         measure, most = MEASURES[name]
@@ -217,18 +220,15 @@ def evaluate(
             measure, most = SCENE_MEASURES[name]
             count = min(clips, most)
             for number, scene in tqdm(scenes.resting_scenes(things, count, seed), desc=name, total=count):
-                for key, value in measure(pipe, scene, number).items():
-                    numbers.setdefault(key, []).append(value)
+                add(measure(pipe, scene, number))
         for number in tqdm(range(len(things.sources.things) if "photos" in measures else 0), desc="photos"):
-            for key, value in scenes.photo_drags(pipe, things, number, seed).items():
-                numbers.setdefault(key, []).append(value)
+            add(scenes.photo_drags(pipe, things, number, seed))
     if "things" in measures and large_objects is not None:
         measure, most = MEASURES["things"]
         take("things, still camera", measure, large_objects, most)
     if "autoencoders" in measures:
         for path in sorted((find_samples() / "photos").glob("*.jpg")):
-            for key, value in stages.image_vae(pipe, path).items():
-                numbers.setdefault(key, []).append(value)
+            add(stages.image_vae(pipe, path))
     if "stage1" in measures and objects is not None:
         take("objects", stages.stage1, objects, prefix="objects.")
     if "stage1" in measures and film is not None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mi2v_lite.control import Drag, MotionControl, Thing, select_thing
+from mi2v_lite.control import Drag, MotionControl, Thing, displacements, select_thing
 from mi2v_lite.control.things import resized_mask
 from mi2v_lite.data.clips import Clip
-from mi2v_lite.evaluation.control import track
+from mi2v_lite.evaluation.control import depth, track
 from mi2v_lite.evaluation.detail import reduced
 from mi2v_lite.evaluation.stages import Numbers, noise
 from mi2v_lite.pipelines import MotionI2VPipeline
@@ -46,7 +46,7 @@ def find_thing(clip: Clip) -> TrueThing | None:
     background = _affine(last, np.ones((height, width), bool))
     apart = _distance(last, background)
     moving = apart > FAR * min(height, width)
-    inner = cv2.distanceTransform(np.pad(moving, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inner = depth(moving)
     y, x = np.unravel_index(inner.argmax(), inner.shape)
     if inner[y, x] < 4:
         return None
@@ -71,15 +71,15 @@ def _affine(field: np.ndarray, part: np.ndarray) -> np.ndarray:
 
 
 def _distance(field: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    y, x = np.mgrid[: field.shape[1], : field.shape[2]]
-    return np.linalg.norm(field - np.einsum("ij,jyx->iyx", affine, np.stack([x, y, np.ones_like(x)])), axis=0)
+    everywhere = np.ones(field.shape[1:], bool)
+    return np.linalg.norm(field - displacements(affine, everywhere).reshape(field.shape), axis=0)
 
 
 def true_drags_of(clip: Clip, mask: np.ndarray) -> list[Drag]:
     """Two tracks of a thing that stay in the picture and begin far from each other, or fewer where there are no two."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    y, x = np.nonzero(depth > 0.3 * depth.max())
-    middle = np.argmax(depth[y, x])
+    inner = depth(mask)
+    y, x = np.nonzero(inner > 0.3 * inner.max())
+    middle = np.argmax(inner[y, x])
     drags = [track(clip, int(x[middle]), int(y[middle]))]
     for far in np.argsort(-np.hypot(x - x[middle], y - y[middle]))[:: max(1, len(x) // 20)]:
         drags.append(track(clip, int(x[far]), int(y[far])))
@@ -91,8 +91,8 @@ def true_drags_of(clip: Clip, mask: np.ndarray) -> list[Drag]:
 def click_and_box(mask: np.ndarray, seed: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
     """Where a person might click a thing, in its inner part, and the box that they might draw around it."""
     random = np.random.default_rng(seed)
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    y, x = np.nonzero(depth > 0.6 * depth.max())
+    inner = depth(mask)
+    y, x = np.nonzero(inner > 0.6 * inner.max())
     chosen = random.integers(len(x))
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     low, high = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]])

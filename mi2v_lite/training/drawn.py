@@ -73,6 +73,10 @@ class _Pictures:
         """Which of the `count` fields each sample has, from 1 on; None for all of them."""
         return (1 + draws.randint(count)).tolist() if self.single else None
 
+    def _strides(self, strides: Tensor, later: list[int] | None, count: int) -> Tensor:
+        """Source frames from frame 0 to each field, `(B, N or 1)`, from those between two frames, `(B,)`."""
+        return strides[:, None] * (torch.arange(1, count + 1) if later is None else torch.tensor(later)[:, None])
+
     def _tokens(self, draws: Draws, captions: Sequence[str]) -> Tensor:
         empty = (draws.rand() < self.text_dropout).tolist()
         kept = ["" if drop else caption for caption, drop in zip(captions, empty, strict=True)]
@@ -102,12 +106,11 @@ class WorldBatches(_Pictures):
         later = self._later(draws, count)
         # Only of pasted things it is known what they uncover.
         drawn = self.world.batch(seeds, frames="all" if self.whole else "first", later=later, pasted=self.whole)
-        ahead = torch.arange(1, count + 1) if later is None else torch.tensor(later)[:, None]
         return {
             "frames": drawn.frames,
             "flow": drawn.flow,
             "labels": drawn.labels,
-            "stride": drawn.stride.cpu()[:, None] * ahead,
+            "stride": self._strides(drawn.stride.cpu(), later, count),
             "tokens": self._tokens(draws, drawn.captions),
         }
 
@@ -127,7 +130,6 @@ class PictureBatches(_Pictures):
         """A clip for each sample, see `WorldBatches.draw`; nobody knows whose its pixels are, so all labels are 0."""
         chosen, count = draws.randint(len(self.clips)).tolist(), self.shape[0] - 1
         later = self._later(draws, count)
-        ahead = range(1, count + 1) if later is None else [later]
         fields = [slice(None)] * len(chosen) if later is None else [slice(i - 1, i) for i in later]
         frames = slice(None) if self.whole else slice(1)
         flow = [np.array(self.clips.flow[i][field]) for i, field in zip(chosen, fields, strict=True)]
@@ -136,7 +138,7 @@ class PictureBatches(_Pictures):
             "frames": torch.stack([frames_tensor(self.clips.frames[i][frames]) for i in chosen]),
             "flow": torch.from_numpy(np.stack(flow)).float(),
             "labels": torch.zeros(len(chosen), *self.shape[1:], dtype=torch.int64),
-            "stride": strides[:, None] * torch.tensor(list(ahead)).view(-1 if later else 1, 1 if later else count),
+            "stride": self._strides(strides, later, count),
             "tokens": self._tokens(draws, [self.clips.captions[i] for i in chosen]),
         }
 
@@ -206,15 +208,15 @@ def draw_clips(
     Returns:
         The clips, and `image_latents` `(C, F or 1, C', h, w)` and `flow_latents` without `scaling_factor`.
     """
-    parts, latents = [], {f"{kind}_latents": [] for kind in vaes}
-    for seed in range(0, count, 4):
-        seeds = list(range(seed, min(seed + 4, count)))
-        drawn = world.batch(seeds, frames="all" if whole else "first", pasted=whole)
-        parts.append(drawn)
-        pictures = {"image": drawn.frames, "flow": to_unit(drawn.flow).clamp(0, 1)}
-        for kind, vae in vaes.items():
-            with encoder_on(device, vae, precision) as encoded:
-                latents[f"{kind}_latents"].append(encoded(pictures[kind]).numpy())
+    parts = [
+        world.batch(range(seed, min(seed + 4, count)), frames="all" if whole else "first", pasted=whole)
+        for seed in range(0, count, 4)
+    ]
+    latents = {}
+    for kind, vae in vaes.items():
+        with encoder_on(device, vae, precision) as encoded:
+            pictures = (part.frames if kind == "image" else to_unit(part.flow).clamp(0, 1) for part in parts)
+            latents[f"{kind}_latents"] = np.concatenate([encoded(picture).numpy() for picture in pictures])
     columns = {
         name: np.concatenate([np.asarray(getattr(part, name).cpu()) for part in parts])
         for name in ("flow", "visibility", "labels", "stride")
@@ -222,5 +224,4 @@ def draw_clips(
     frames = np.concatenate([to_uint8(part.frames.cpu()) for part in parts])
     captions = [caption for part in parts for caption in part.captions]
     strides = columns.pop("stride").tolist()
-    clips = DrawnClips(frames, captions=captions, strides=strides, **columns)
-    return clips, {name: np.concatenate(values) for name, values in latents.items()}
+    return DrawnClips(frames, captions=captions, strides=strides, **columns), latents
