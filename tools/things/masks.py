@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -152,6 +153,24 @@ def _filled(found: np.ndarray, thing: dict) -> np.ndarray:
     return ~np.isin(parts, list(background))[1:-1, 1:-1]
 
 
+def find_masks(photos: Path, things: dict[str, dict]) -> Iterator[tuple[str, dict, np.ndarray, list[np.ndarray]]]:
+    """Finds the things of all marked photos.
+
+    Args:
+        photos: the folder with the photos, in `train` and `heldout`.
+        things: the marked photos, as `read_things` returns them.
+
+    Yields:
+        The file name of a photo, its entry, the photo in RGB, uint8 `(H, W, 3)`, and a boolean `(H, W)` for each thing.
+
+    Raises:
+        ValueError: a photo is missing.
+    """
+    for name, entry in tqdm(things.items(), desc="finding masks", unit="photo"):
+        photo = np.asarray(read_image(photos / entry["split"] / name))
+        yield name, entry, photo, [mask(photo, marked) for marked in entry["things"]]
+
+
 def write_masks(photos: Path, out: Path, things: dict[str, dict]) -> list[Thing]:
     """Writes the mask of each thing, cut to the box around it, and the list that `mi2v_lite.data.things` reads.
 
@@ -170,10 +189,8 @@ def write_masks(photos: Path, out: Path, things: dict[str, dict]) -> list[Thing]
         ValueError: a photo is missing.
     """
     written = []
-    for name, entry in tqdm(things.items(), desc="finding masks", unit="photo"):
-        photo = np.asarray(read_image(photos / entry["split"] / name))
-        for number, marked in enumerate(entry["things"]):
-            found = mask(photo, marked)
+    for name, entry, photo, masks in find_masks(photos, things):
+        for number, (marked, found) in enumerate(zip(entry["things"], masks, strict=True)):
             left, top, width, height = cv2.boundingRect(found.astype(np.uint8))
             path = out / entry["split"] / f"{Path(name).stem}__{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,9 +238,7 @@ def contact_sheets(photos: Path, out: Path, things: dict[str, dict]) -> int:
     """
     out.mkdir(parents=True, exist_ok=True)
     cells = []
-    for name, entry in things.items():
-        photo = np.asarray(read_image(photos / entry["split"] / name))
-        masks = [mask(photo, thing) for thing in entry["things"]]
+    for name, entry, photo, masks in find_masks(photos, things):
         shares = [f"{thing['name']} {found.mean():.1%}" for thing, found in zip(entry["things"], masks, strict=True)]
         cells.append((f"{Path(name).stem}: {', '.join(shares)}", outlined(photo, masks)))
     blank = ("", Image.new("RGB", CELL, "white"))
