@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-# In an installed package both are inside it; in the repository they are beside it.
+# In an installed package it is inside it; in the repository it is beside it.
 COURSE = (PACKAGE / "course", PACKAGE.parent / "notebooks" / "exercises")
-SAMPLES = (PACKAGE / "data_samples", PACKAGE.parent / "data_samples")
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -36,8 +35,11 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: if the installation lacks the course.
     """
-    course, samples = (next((place for place in places if place.is_dir()), None) for places in (COURSE, SAMPLES))
-    if course is None or samples is None:
+    from mi2v_lite.data.samples import find_samples
+    from mi2v_lite.io.files import atomic
+
+    course, samples = next((place for place in COURSE if place.is_dir()), None), find_samples()
+    if course is None:
         raise ValueError("this installation of mi2v_lite lacks the course; install it again from a wheel or from git.")
     files = {path: options.folder / "notebooks" / path.name for path in sorted(course.glob("[!.]*.*"))}
     for part in ("photos", "clips", "flows"):
@@ -47,10 +49,11 @@ def run(options: argparse.Namespace) -> None:
         if target in kept:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        if options.install and source.suffix == ".ipynb":
-            target.write_text(_installing(source.read_text(encoding="utf-8"), options.install), encoding="utf-8")
-        else:
-            shutil.copyfile(source, target)
+        with atomic(target) as beside:  # half a file would be kept by the next run
+            if options.install and source.suffix == ".ipynb":
+                beside.write_text(_installing(source.read_text(encoding="utf-8"), options.install), encoding="utf-8")
+            else:
+                shutil.copyfile(source, beside)
     print(f"{len(files) - len(kept)} files copied to {options.folder}" + (f", {len(kept)} kept" if kept else ""))
     print(f"next: jupyter lab {options.folder / 'notebooks' / '00_start_here.ipynb'}")
 
