@@ -37,7 +37,7 @@ def test_lite_follows_the_paper():
     assert [name for name in names if name in paper] == paper
     assert config.step("stage1_single").model_overrides == {"motion_modules": False}
     assert config.step("stage1_temporal").trainable == ("stage1_unet.*motion_modules*",)
-    assert config.step("stage1_single").sources("stage1_unet") == ("start_image/start_unet",)
+    assert config.step("stage1_plain").sources("stage1_unet") == ("start_image/start_unet",)
     assert config.step("stage1_temporal").sources("stage1_unet") == ("start_video/start_unet", "stage1_single")
     assert config.step("stage2").sources("stage2_unet") == ("start_video/start_unet",)
     assert not any("text_encoder" in pattern for pattern in config.step("stage1_full").trainable)
@@ -89,7 +89,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"needs what is not there") as raised:
         check_data(config, tmp_path, config.steps)
     said = str(raised.value)
-    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_single, " in said
+    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_words, " in said
     assert "heldout" not in said and "things (for" not in said and "tools/things/README.md" in said
     (tmp_path / "photos" / "train").mkdir()
     check_data(config, tmp_path, config.steps[:4])

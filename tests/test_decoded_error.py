@@ -50,9 +50,9 @@ def test_the_root_is_a_mean_over_places(shades):
     assert decoded.floor == pytest.approx(0.2**2)
     error, weight = torch.zeros(1, 3, 1, 1, 2), torch.tensor([1.0, 3.0]).view(1, 1, 1, 1, 2)
     error[..., 1] = 0.16
-    there = (0.04 + 0.16 * 5) ** 0.5
-    assert float(decoded(error)) == pytest.approx((0.2 + there) / 2, rel=1e-4)
-    assert float(decoded(error, weight)) == pytest.approx((0.2 + 3 * there) / 4, rel=1e-4)
+    there, unit = (0.04 + 0.16 * 5) ** 0.5, (5 / 3) ** 0.5  # a mean channel's worth is (4 + 1 + 0) / 3
+    assert float(decoded(error)) * unit == pytest.approx((0.2 + there) / 2, rel=1e-4)
+    assert float(decoded(error, weight)) * unit == pytest.approx((0.2 + 3 * there) / 4, rel=1e-4)
     with pytest.raises(ValueError, match="decoded_error is 'square', expected one of log, root"):
         DecodedError(shades, torch.zeros(1, 3, 4, 4), "square")
 

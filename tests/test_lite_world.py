@@ -277,9 +277,19 @@ def test_shares_of_the_scenes(world: LiteWorld) -> None:
     kinds = Counter(layer.kind for plan in pasted for layer in plan.layers)
     assert set(kinds) == {*KINDS, "ridge"}
     assert max(len([layer for layer in plan.layers if layer.names]) for plan in pasted + plans) == 3
-    alone = LiteWorld(SAMPLES / "photos", split="heldout", objects_only=True)
+    alone = LiteWorld(SAMPLES / "photos", split="heldout", scenes="resting")
     for plan in (alone.plan(seed) for seed in range(40)):
         assert not plan.camera.moves and plan.layers and all(layer.kind != "cutout" for layer in plan.layers)
+
+
+def test_plain_scenes_have_one_motion(world: LiteWorld, things: Path) -> None:
+    plain = LiteWorld(SAMPLES / "photos", things=things, split="heldout", scenes="plain")
+    plans = [plain.plan(seed) for seed in range(80)]
+    pans = [plan for plan in plans if plan.camera.moves]
+    assert all(plan.camera.kind == "pan" and not plan.layers and "camera" in plan.caption for plan in pans)
+    drifts = [plan for plan in plans if not plan.camera.moves]
+    assert all(len(plan.layers) == 1 and plan.layers[0].motion.kind == "drift" for plan in drifts)
+    assert 25 < len(pans) < 55 and {plan.layers[0].kind for plan in drifts} >= {"own", "glyph", "patch"}
 
 
 def test_what_is_held_out_is_never_in_training(tmp_path: Path) -> None:
@@ -304,6 +314,8 @@ def test_errors_say_what_to_do(world: LiteWorld, things: Path, tmp_path: Path) -
     photos = SAMPLES / "photos"
     with pytest.raises(ValueError, match="choose 'train' or 'heldout'"):
         LiteWorld(photos, split="test")
+    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, plain"):
+        LiteWorld(photos, scenes="plane")
     with pytest.raises(ValueError, match="no photos in"):
         LiteWorld(tmp_path)
     with pytest.raises(ValueError, match="no PNG glyphs"):

@@ -125,4 +125,5 @@ def _source(options: argparse.Namespace) -> ClipSource:
         raise ValueError(f"--photos names {len(folders)} folders: put the photos into one, with train/ and heldout/.")
     from mi2v_lite.data.lite_world import LiteWorld
 
-    return LiteWorld(folders[0], sprites, options.things, objects_only=options.objects_only, **shape)
+    scenes = "resting" if options.objects_only else "all"
+    return LiteWorld(folders[0], sprites, options.things, scenes=scenes, **shape)

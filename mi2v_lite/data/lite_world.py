@@ -20,7 +20,7 @@ import torch
 from mi2v_lite.data.clips import SPLITS, Clip
 from mi2v_lite.data.photo_bank import PhotoBank
 from mi2v_lite.data.scene_drawing import WorldBatch, draw
-from mi2v_lite.data.scene_plan import ScenePlan, Sources, plan_scene
+from mi2v_lite.data.scene_plan import SCENES, ScenePlan, Sources, plan_scene
 from mi2v_lite.data.things import read_things
 
 
@@ -37,7 +37,8 @@ class LiteWorld:
         num_frames: F of a clip.
         device: where the scenes are drawn.
         photo_scenes: how often things of the photo itself move, where that is possible.
-        objects_only: whether the camera rests in every scene, with at least one thing.
+        scenes: one of `scene_plan.SCENES`: "all"; "resting", whose camera rests, with at least one thing; or "plain",
+            in which either the camera pans or a single thing drifts, and nothing else moves.
 
     Raises:
         ValueError: there is nothing to draw from, or there is no such split.
@@ -53,7 +54,7 @@ class LiteWorld:
         num_frames: int = 16,
         device: str | torch.device = "cpu",
         photo_scenes: float = 0.5,
-        objects_only: bool = False,
+        scenes: str = "all",
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
@@ -72,8 +73,10 @@ class LiteWorld:
             raise ValueError(f"none of the {len(listed)} photos with things of {things} is in {photos}")
         self.sources = Sources(bank, glyphs, known, size, num_frames, None if things is None else Path(things))
         self.split, self.device = split, torch.device(device)
+        if scenes not in SCENES:
+            raise ValueError(f"scenes is {scenes!r}; choose one of {', '.join(SCENES)}")
         self.photo_scenes = photo_scenes if known else 0.0
-        self.objects_only = objects_only
+        self.scenes = scenes
 
     def plan(self, seed: int, pasted: bool = False) -> ScenePlan:
         """What happens in the scene of this seed (an integer, 0 or more).
@@ -84,7 +87,7 @@ class LiteWorld:
         """
         key = [SPLITS[self.split], seed, int(pasted)]
         photo_scene = not pasted and np.random.default_rng([*key, 1]).random() < self.photo_scenes
-        return plan_scene(self.sources, key, photo_scene, self.objects_only)
+        return plan_scene(self.sources, key, photo_scene, self.scenes)
 
     def batch(
         self,

@@ -373,7 +373,7 @@ def clip_source(
 
     def drawn() -> ClipBatches:
         vaes = {kind: models[f"{kind}_vae"] for kind in kinds}
-        world = open_world(config, runs, "heldout", device)
+        world = open_world(config, runs, "heldout", device, step.data.scenes)
         clips, latents = draw_clips(world, HELDOUT, whole, vaes, device, step.precision)
         more = {"with_flow": flow, "text_dropout": step.text_dropout, "labels": clips.labels}
         return ClipBatches(clips, tokenizer, length, **latents, **more)
@@ -382,7 +382,8 @@ def clip_source(
     def opened(name: str) -> ClipBatches | PictureBatches | WorldBatches:
         shared = {"whole": whole, "single": single, "text_dropout": step.text_dropout}
         if name == WORLD:
-            return WorldBatches(open_world(config, runs, "train", device), tokenizer, length, **shared)
+            world = open_world(config, runs, "train", device, step.data.scenes)
+            return WorldBatches(world, tokenizer, length, **shared)
         if WORLD in names:
             return PictureBatches(_opened(step.data, runs, name), tokenizer, length, **shared)
         return cached(name)

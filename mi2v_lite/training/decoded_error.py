@@ -51,6 +51,7 @@ class DecodedError:
         channels: `(latent_channels,)`: by how much the decoded values change, as a mean square, for a mean square of 1
             in that channel of the scaled latents.
         floor: the mean squared error of the autoencoder's own reconstruction, in the same unit.
+        unit: the mean of `channels`.
 
     Raises:
         ValueError: If there is no such measure.
@@ -74,6 +75,7 @@ class DecodedError:
             nudged[:, channel] += NUDGE * noise
             changes.append(F.mse_loss(decode(vae, nudged, batch=BATCH), rebuilt) / (NUDGE * noise).square().mean())
         self.channels = torch.stack(changes)
+        self.unit = self.channels.mean().item()
 
     def __call__(self, error: Tensor, weight: Tensor | None = None) -> Tensor:
         """The error of each sample after decoding, which includes the autoencoder's own.
@@ -85,11 +87,12 @@ class DecodedError:
         Returns:
             `(B,)`. By the measure "log" the logarithm of the mean square over all places: like PSNR, it falls equally
             for 10 % less error on a quiet sample and on a busy one. By "root" the mean over places of the root, as in
-            an endpoint error.
+            an endpoint error, counted in the unit of the latents: displacements as shares of the picture are so small
+            that their gradients would come near the epsilon of Adam.
         """
         decoded = torch.einsum("bcnhw,c->bnhw", error, self.channels.to(error))[:, None]
         if self.measure == "root":
-            return weighted_mean((self.floor + decoded).sqrt(), weight)
+            return weighted_mean(((self.floor + decoded) / self.unit).sqrt(), weight)
         return (self.floor + weighted_mean(decoded, weight)).log()
 
 

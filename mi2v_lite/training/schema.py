@@ -257,9 +257,12 @@ class ClipData(_AnyClips):
     Attributes:
         mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. All
             must be stores or "world" then, since some clips of shards would miss their turn.
+        scenes: of the world: "all"; "resting", whose camera rests; or "plain", in which either the camera pans or a
+            single thing drifts.
     """
 
     mixed_with: str | tuple[str, ...] = ()
+    scenes: Literal["all", "resting", "plain"] = "all"
 
     @property
     def mixed(self) -> tuple[str, ...]:
