@@ -24,10 +24,9 @@ from mi2v_lite.flow.files import read_flo, read_npz
 from mi2v_lite.io import images, videos
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
-from mi2v_lite.models.text import make_text_encoder
+from mi2v_lite.models.text import build_tokenizer, make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import MotionI2VPipeline
-from tools.vocabulary import build_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 LITE = ROOT / "mi2v_lite" / "configs" / "lite.yaml"

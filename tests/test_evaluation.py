@@ -16,9 +16,9 @@ from mi2v_lite.evaluation import FIGURES, control, evaluate, judges, scenes, she
 from mi2v_lite.evaluation.video import displacement
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import make_vae
+from mi2v_lite.models.text import build_tokenizer
 from mi2v_lite.training.starts import start_pca
 from tools import mean_flow
-from tools.vocabulary import build_tokenizer
 
 SIZE, FRAMES = 64, 4
 
@@ -204,7 +204,7 @@ def test_clip_judges_from_a_local_folder(tmp_path):
     vision = small | {"patch_size": 32, "image_size": 224}
     text = small | {"vocab_size": 3000, "max_position_embeddings": 32}
     CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)).save_pretrained(tmp_path / "clip")
-    build_tokenizer(tmp_path / "clip")
+    build_tokenizer(tmp_path / "clip", ["red"])
     judge = judges.ClipJudge(tmp_path / "clip")
     frames = frames_tensor(clip(0).frames)
     still = judge(frames[:1].expand_as(frames), "a square")

@@ -226,6 +226,17 @@ def test_every_module_says_what_it_is():
         assert not tree.body or ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
 
 
+def test_programs_with_former_names_go_on():
+    from mi2v_lite.data import video
+    from mi2v_lite.io import images, videos
+    from mi2v_lite.training import builders, step_models
+    from mi2v_lite.viz import media
+
+    assert media.read_image is images.read_image and media.write_video is videos.write_video
+    assert video.read_video is videos.read_video and video.copy_with_sound is videos.copy_with_sound
+    assert builders.make_scheduler is step_models.make_scheduler
+
+
 def test_importing_the_package_is_fast_and_lazy():
     code = "import sys, mi2v_lite; assert 'torch' not in sys.modules; print(mi2v_lite.__version__, dir(mi2v_lite))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

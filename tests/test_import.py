@@ -32,9 +32,9 @@ from mi2v_lite.importing.files import Shelf
 from mi2v_lite.importing.folder import REPORT
 from mi2v_lite.importing.parts import shell
 from mi2v_lite.models.autoencoder import decode, encode
+from mi2v_lite.models.text import build_tokenizer
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training.curriculum import Config, parse_config
-from tools.vocabulary import build_tokenizer
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,10 +16,10 @@ from mi2v_lite import cli, control
 from mi2v_lite.importing import Sources, files, make_plan, plan
 from mi2v_lite.importing.official import unet_config_from_official
 from mi2v_lite.importing.parts import shell
+from mi2v_lite.models.text import build_tokenizer
 from mi2v_lite.pipelines import MotionI2VPipeline
 from mi2v_lite.training import export
 from mi2v_lite.training.curriculum import Config, load_config, parse_config
-from tools.vocabulary import build_tokenizer
 
 
 @pytest.fixture(scope="module")

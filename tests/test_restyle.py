@@ -88,8 +88,7 @@ def test_misalignment_is_warned_of(photo, flower):
 def test_diffusion_runs_from_a_folder_on_disk(tmp_path, photo):
     from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline, UNet2DConditionModel
 
-    from mi2v_lite.models.text import make_text_encoder
-    from tools.vocabulary import build_tokenizer
+    from mi2v_lite.models.text import build_tokenizer, make_text_encoder
 
     torch.manual_seed(0)
     tokenizer = build_tokenizer(tmp_path / "tokens", ["oil", "painting"])

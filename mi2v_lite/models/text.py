@@ -11,9 +11,16 @@ move.
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
+from collections import Counter
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -97,3 +104,72 @@ def _warn_if_cut(tokenizer: CLIPTokenizer, prompts: list[str], length: int) -> N
                 f"the prompt has {len(full)} tokens, the model reads {length}; this part was cut off: {cut!r}",
                 stacklevel=3,
             )
+
+
+def _learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding (Sennrich et al. 2016) run until every word is one token.
+
+    Ties go to the alphabetically first pair, so the result is the same on every machine.
+
+    Args:
+        words: lower case ASCII words.
+
+    Returns:
+        The merges in the order of their rank; `</w>` marks the end of a word, as in CLIP.
+    """
+    pieces = [[*word[:-1], word[-1] + "</w>"] for word in sorted(set(words))]
+    merges: list[tuple[str, str]] = []
+    while True:
+        counts = Counter(pair for piece in pieces for pair in pairwise(piece))
+        if not counts:
+            return merges
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        pieces = [_merge(piece, best) for piece in pieces]
+
+
+def _merge(piece: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    for symbol in piece:
+        if merged and (merged[-1], symbol) == pair:
+            merged[-1] += symbol
+        else:
+            merged.append(symbol)
+    return merged
+
+
+def build_tokenizer(folder: str | Path, words: Iterable[str]) -> CLIPTokenizer:
+    """Write a tokenizer of the lite model's kind into `folder` and return it.
+
+    The ids are those of 256 bytes, of the same 256 with `</w>`, of the merges, and of start and end. A prompt has at
+    most 32 tokens.
+
+    Args:
+        folder: is made if it is missing; it gets vocab.json, merges.txt and the files of transformers, so that
+            `CLIPTokenizer.from_pretrained(folder)` loads it.
+        words: which words are single tokens; `tools/vocabulary.py` has those of the lite model.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        ValueError: if a word is not made of lower case ASCII letters.
+    """
+    words = sorted(set(words))
+    for word in words:
+        if not re.fullmatch("[a-z]+", word):
+            raise ValueError(f"word {word!r} is not made of lower case letters a-z; split or respell it.")
+    merges = _learn_merges(words)
+    alphabet = sorted(ByteLevel.alphabet())
+    # Two merges can make the same string ("ro"+"ll", "r"+"oll"); dict.fromkeys keeps one entry.
+    symbols = dict.fromkeys([*alphabet, *(a + "</w>" for a in alphabet), *(a + b for a, b in merges), START, END])
+    vocab = {symbol: index for index, symbol in enumerate(symbols)}
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LITE_TOKENS)
+    tokenizer.save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return tokenizer
