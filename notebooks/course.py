@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import re
 import sys
 import time
@@ -22,6 +21,8 @@ import equations
 import nbformat
 import psutil
 from nbclient import NotebookClient
+
+from mi2v_lite.io.files import atomic
 
 HERE = Path(__file__).resolve().parent
 EXERCISES = HERE / "exercises"
@@ -57,9 +58,8 @@ def write(notebook: nbformat.NotebookNode, path: Path) -> None:
         path: the file.
     """
     nbformat.validate(notebook)
-    partial = path.with_suffix(".partial")
-    nbformat.write(notebook, partial)
-    os.replace(partial, path)
+    with atomic(path) as beside:
+        nbformat.write(notebook, beside)
 
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -188,9 +188,8 @@ def write_exercises() -> int:
         if old.name not in texts:
             old.unlink()
     for name, text in texts.items():
-        partial = (EXERCISES / name).with_suffix(".partial")
-        partial.write_text(text)
-        os.replace(partial, EXERCISES / name)
+        with atomic(EXERCISES / name) as beside:
+            beside.write_text(text, encoding="utf-8")
     return len(texts)
 
 
@@ -223,7 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
             seconds, peak = run(path)
             print(f"{path.stem} | {seconds:.0f} | {peak:.0f} | {path.stat().st_size / 1000:.0f}", flush=True)
     elif options.what == "exercises":
-        equations.LEDGER.write_text(equations.ledger())
+        with atomic(equations.LEDGER) as beside:
+            beside.write_text(equations.ledger(), encoding="utf-8")
         print(f"{write_exercises()} files in {EXERCISES.relative_to(HERE.parent)}")
     elif options.what == "assignments":
         from instructor.assignments import write_course

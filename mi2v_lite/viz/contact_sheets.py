@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mi2v_lite.data.clips import Clip
+from mi2v_lite.viz.drawing import draw_outline
 from mi2v_lite.viz.flow import colour_wheel, flow_to_rgb, longest
 from mi2v_lite.viz.pictures import INK, PAPER, Pictured, to_image
 
@@ -114,9 +115,7 @@ def scene_sheet(batch: WorldBatch) -> Image.Image:
         frame = batch.frames[number, 0].add(1).mul(127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         outlined, labels = _large(frame).copy(), _large(batch.labels[number].cpu().numpy())
         for label, colour in OUTLINES.items():
-            mine = np.pad(labels == label, 1, mode="edge")
-            inner = mine[:-2, 1:-1] & mine[2:, 1:-1] & mine[1:-1, :-2] & mine[1:-1, 2:]
-            outlined[mine[1:-1, 1:-1] & ~inner] = colour
+            draw_outline(outlined, labels == label, colour)
         colours = flow_to_rgb(flow[number : number + 1], top)[0]
         seen = np.repeat(batch.visibility[number, -1, :, :, None].byte().mul(255).cpu().numpy(), 3, axis=2)
         pictures = [_large(frame), outlined, _large(colours), _large(seen), colour_wheel(len(outlined))]

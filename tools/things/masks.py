@@ -23,6 +23,7 @@ from mi2v_lite.data.things import Thing, write_things
 from mi2v_lite.io.files import atomic
 from mi2v_lite.io.images import read_image
 from mi2v_lite.viz.contact_sheets import Row, sheet
+from mi2v_lite.viz.drawing import draw_outline
 
 THINGS = Path(__file__).with_name("things.json")
 SIDE = 320  # GrabCut works on a copy of the photo whose shorter side has at most this many pixels
@@ -216,9 +217,7 @@ def outlined(photo: np.ndarray, masks: list[np.ndarray]) -> Image.Image:
     view = np.array(ImageOps.contain(Image.fromarray(photo), CELL))
     for number, shown in enumerate(masks):
         small = cv2.resize(shown.astype(np.uint8), view.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        lines, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(view, lines, -1, (0, 0, 0), 3)
-        cv2.drawContours(view, lines, -1, COLOURS[number % len(COLOURS)], 1)
+        draw_outline(view, small, COLOURS[number % len(COLOURS)])
     return ImageOps.pad(Image.fromarray(view), CELL, color="white")
 
 
