@@ -1,6 +1,7 @@
 """The pipelines with tiny random models: conventions of diffusers, seeds, batches, brush, errors at the door."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,11 +21,10 @@ from mi2v_lite.flow.fields import to_unit
 from mi2v_lite.io.pixels import image_tensor, to_uint8
 from mi2v_lite.models.autoencoder import encode, make_vae
 from mi2v_lite.models.controlnet import TrajectoryControlNet
-from mi2v_lite.models.text import make_text_encoder
+from mi2v_lite.models.text import build_tokenizer, make_text_encoder
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import AnimationPipeline, MotionFieldOutput, MotionFieldPipeline, MotionI2VPipeline, inputs
 from tools.benchmark import fitting
-from tools.vocabulary import build_tokenizer
 
 SIZE, FRAMES = 32, 4
 IMAGE_CHANNELS, FLOW_CHANNELS = 3, 2
@@ -303,6 +303,16 @@ def test_missing_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("mi2v_lite.pipelines.motion_i2v.LITE_WEIGHTS", tmp_path)
     with pytest.raises(FileNotFoundError, match="No lite weights.*come with the package"):
         MotionI2VPipeline.from_lite()
+
+
+@pytest.mark.parametrize("name", ["vae", "flow_vae"])
+def test_a_decoder_that_overflows_is_told(pipe, photo, monkeypatch, name):
+    """In half precision it happens, and would be black frames."""
+    vae = getattr(pipe, name)
+    decode = vae.decode
+    monkeypatch.setattr(vae, "decode", lambda z: SimpleNamespace(sample=decode(z).sample / 0))
+    with pytest.raises(ValueError, match="autoencoder gave values that are not numbers"):
+        pipe(photo, "red", num_frames=FRAMES, generator=seed())
 
 
 @pytest.mark.parametrize("kind", [DPMSolverMultistepScheduler, EulerDiscreteScheduler, EulerAncestralDiscreteScheduler])

@@ -185,8 +185,7 @@ class AnimationPipeline(VideoPipeline):
 
     def decode_frames(self, latents: Tensor) -> Tensor:
         """Scaled latents `(B, C, F, h, w)` to frames `(B, F, 3, H, W)`, clamped to [-1, 1], float32."""
-        frames = latents.transpose(1, 2).to(self.vae.dtype)
-        return autoencoder.decode(self.vae, frames, batch=inputs.DECODE_BATCH).float().clamp(-1, 1)
+        return inputs.decode(self.vae, latents).float().clamp(-1, 1)
 
     def _frames(self, latents: Tensor, output_type: str) -> Tensor | np.ndarray | list[list[Image.Image]]:
         frames = self.decode_frames(latents)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, DiffusionPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from mi2v_lite.diffusion import Generators
 from mi2v_lite.io.images import fitted_size
 from mi2v_lite.io.pixels import ImageInput, image_tensor
-from mi2v_lite.models import text
+from mi2v_lite.models import autoencoder, text
 from mi2v_lite.models.fusion import most_frames
 from mi2v_lite.models.unet import VideoUNet
 
@@ -137,6 +137,28 @@ def check_output_type(output_type: str, known: Sequence[str]) -> None:
     if output_type not in known:
         *most, last = map(repr, known)
         raise ValueError(f"output_type must be {', '.join(most)} or {last}, got {output_type!r}.")
+
+
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Decodes the latents of clips or of motion fields, a few pictures at a time.
+
+    Args:
+        vae: the autoencoder.
+        latents: `(B, C, F, h, w)`, scaled.
+
+    Returns:
+        `(B, F, channels, H, W)` in the autoencoder's dtype, not clamped.
+
+    Raises:
+        ValueError: if values are not finite, which would look like black pictures. In float16 a decoder can overflow.
+    """
+    pictures = autoencoder.decode(vae, latents.transpose(1, 2).to(vae.dtype), batch=DECODE_BATCH)
+    if not pictures.isfinite().all():
+        raise ValueError(
+            f"The autoencoder gave values that are not numbers, in {vae.dtype}: use bfloat16 or float32 if this is "
+            "float16, or other weights."
+        )
+    return pictures
 
 
 def check_frames(num_frames: int, unet: VideoUNet) -> None:

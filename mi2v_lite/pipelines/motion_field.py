@@ -285,8 +285,7 @@ class MotionFieldPipeline(VideoPipeline):
 
     def decode_flow(self, latents: Tensor) -> Tensor:
         """Scaled flow latents `(B, C, N, h, w)` to unit flow `(B, N, 2, H, W)`, about [0, 1], not clamped."""
-        frames = latents.transpose(1, 2).to(self.flow_vae.dtype)
-        return autoencoder.decode(self.flow_vae, frames, batch=inputs.DECODE_BATCH)
+        return inputs.decode(self.flow_vae, latents)
 
     def _flow(self, latents: Tensor, brush: Tensor | None) -> Tensor:
         """Scaled flow latents to flow in pixels, `(B, N, 2, H, W)` float32, zero outside the brush."""
