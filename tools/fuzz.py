@@ -5,7 +5,8 @@
 
 Files are good ones with some bytes changed, cut out, doubled or replaced by numbers that readers stumble over. Values
 of flows, controls and things are drawn by hypothesis. A finding is an error other than ValueError and OSError, a call
-of more than `SLOW` seconds, more memory than `MEMORY`, or the end of the process. The file is kept in --keep.
+that computes for more than `SLOW` seconds or does not return within `STUCK`, more memory than `MEMORY`, or the end of
+the process. The file is kept in --keep.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-SLOW, MEMORY = 20, 12 * 2**30
+SLOW, MEMORY = 5, 12 * 2**30  # seconds that a processor is busy, whatever else the machine does meanwhile; bytes
+STUCK = 600  # seconds
 NUMBERS = [
     b"\0\0\0\0",
     b"\xff\xff\xff\xff",
@@ -281,7 +284,8 @@ def fuzz_files(name: str, seconds: float, seed: int, keep: Path) -> Iterator[tup
                 continue
             path.write_bytes(data)
             (keep / f"{name}.last").write_bytes(data)  # there if the process dies
-            before, said = time.monotonic(), ""
+            before, said = time.process_time(), ""
+            signal.alarm(STUCK)  # ends the process
             try:
                 read(path)
             except (ValueError, OSError) as error:
@@ -289,8 +293,10 @@ def fuzz_files(name: str, seconds: float, seed: int, keep: Path) -> Iterator[tup
                     said = f"the message has {len(str(error))} characters"
             except BaseException as error:
                 said = f"{type(error).__name__}: {''.join(traceback.format_exc().splitlines()[-3:])[:300]}"
-            if time.monotonic() - before > SLOW:
-                said = said or f"took {time.monotonic() - before:.0f} s"
+            signal.alarm(0)
+            took = time.process_time() - before
+            if took > SLOW:
+                said = said or f"took {took:.0f} s of a processor"
             if said:
                 kept = keep / f"{name}-{count}{path.suffix}"
                 kept.write_bytes(data)
