@@ -360,6 +360,8 @@ ROWS = {
     """,
     "animate {} --prompt red -o out.mp4": """
         none.png | does not exist
+        https://a.example/photo.png | is a URL
+        http:photo.png | URLs are not read
         '' | cannot be read
         folder | cannot be read as a picture
         empty.png | cannot be read as a picture
@@ -386,6 +388,10 @@ ROWS = {
         --anchor 1 | is not a point
         --anchor 100,1 | outside
         --brush none.png | does not exist
+        --brush https://a.example/mask.png | is a URL
+        --thing-mask s3://a.example/mask.png | is a URL
+        --control https://a.example/control.json | is a URL
+        --weights https://a.example/weights | is a URL
         --brush text.png | cannot be read
         --brush long.png | make them equal
         --brush black.png | no white pixel
@@ -487,6 +493,7 @@ ROWS = {
         text.txt/out.mp4 | cannot be written
         /proc/out.mp4 | cannot be written
         /dev/null/out.mp4 | cannot be written
+        https://a.example/out.mp4 | is a URL
         LONG.mp4 | bytes
         UMLAUTS.mp4 | bytes
         photo.mp4 --previews | is an input
@@ -506,6 +513,9 @@ ROWS = {
     """,
     "track {} -o out.npz": """
         none.mp4 | does not exist
+        https://a.example/clip.mp4 | is a URL
+        http:clip.mp4 | URLs are not read
+        rtsp:clip | URLs are not read
         empty.mp4 | is empty
         text.mp4 | text.mp4
         photo.txt | photo.txt does not exist
@@ -532,6 +542,7 @@ ROWS = {
         --tracker python:os:sep | tracker 'python:os:sep' cannot be called
         --tracker python:no.such:thing | tracker 'python:no.such:thing' cannot be imported
         --tracker fields:none.npz | tracker 'fields:none.npz': none.npz does not exist
+        --tracker raft:https://a.example/raft.pth | URLs are not read
         --tracker '' | tracker '' is unknown: write dis, raft:FILE, cotracker:FILE,
         --tracker fields:small.npz | small.npz has 3 fields of 9x6
         --tracker fields:unknown.npz | unknown.npz: a field has no known pixel
@@ -673,7 +684,8 @@ ROWS = {
     """,
     "shards {}": """
         videos | -o
-        none -o out | is not there
+        none -o out | does not exist
+        https://a.example/videos.csv -o out | is a URL
         text.csv -o out | lacks the columns
         text.txt -o out | neither
         folder -o out | no videos
@@ -837,19 +849,25 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "clip of one frame": (lambda: check_clip(np.zeros((1, 8, 8, 3), np.uint8)), "at least two"),
     "clip of floats": (lambda: ChainTracker()(np.zeros((2, 8, 8, 3))), "uint8"),
     "picture missing": (lambda: read_image("none.png"), "does not exist"),
+    "picture on the network": (lambda: read_image("https://a.example/x.png"), "URLs are not read"),
     "picture bomb": (lambda: read_image("bomb.png"), "bomb.png"),
     "picture of floats": (lambda: write_image("out.png", np.zeros((4, 4, 3))), "uint8"),
     "picture of another kind": (lambda: write_image("out.xyz", np.zeros((4, 4, 3), np.uint8)), "cannot be written"),
     "animation of nothing": (lambda: write_animated_png("out.png", []), "at least one"),
     "tensor of no picture": (lambda: image_tensor(torch.zeros(7)), "."),
     "video missing": (lambda: read_video("none.mp4"), "does not exist"),
+    "video on the network": (lambda: read_video("https://a.example/x.mp4"), "URLs are not read"),
+    "video of 0 frames": (lambda: read_video("clip.mp4", 0), "num_frames is 0"),
+    "video in steps of 0": (lambda: read_video("clip.mp4", 2, step=0), "step is 0"),
+    "video from minus 1": (lambda: read_video("clip.mp4", 2, -1), "start is -1"),
+    "video from nan": (lambda: read_video("clip.mp4", 2, float("nan")), "start is nan"),
     "video of words": (lambda: read_video("text.mp4"), "text.mp4"),
     "video of no frames": (lambda: write_video("out.mp4", []), "at least one"),
     "video of two sizes": (
         lambda: write_video("out.mp4", [np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)]),
         "size",
     ),
-    "clips that are not there": (lambda: open_clips("none"), "not there"),
+    "clips that are not there": (lambda: open_clips("none"), "does not exist"),
     "clips of words": (lambda: open_clips("text.txt"), "neither a folder"),
     "clips of no videos": (lambda: open_clips("folder"), "no videos"),
     "store not finished": (lambda: ClipStore("folder"), "clips.json is missing"),

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with common.one_line_warnings():
         try:
             options = _parser().parse_args(argv)
+            common.check_no_addresses(vars(options).values())
             options.run(options)
         except SystemExit as leaving:  # --help and --version
             return int(leaving.code or 0)

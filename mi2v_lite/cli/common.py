@@ -9,6 +9,7 @@ import argparse
 import logging
 import math
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -17,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mi2v_lite.io.files import locked, new_folder, remove_unfinished
+from mi2v_lite.io.files import ADDRESS, locked, new_folder, remove_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -161,6 +162,23 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def check_no_addresses(values: Iterable[object]) -> None:
+    """Makes sure that nobody expects a file to be read from the network, or to be written there.
+
+    Args:
+        values: those of a command's options; what is no path is passed over.
+
+    Raises:
+        ValueError: if one is a URL.
+    """
+    for value in values:
+        for path in value if isinstance(value, list) else [value]:
+            if isinstance(path, Path) and re.match(f"{ADDRESS.pattern}/", str(path)) and not path.exists():
+                raise ValueError(
+                    f"{path} is a URL, and a file or a folder on this machine is expected; mi2v uses no network."
+                )
 
 
 def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) -> None:

@@ -46,6 +46,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--per-shard", type=common.whole(1), default=100, metavar="N", help="videos a shard (default: 100)"
     )
     parser.add_argument(
+        "--one-take", action="store_true", help="the videos have no cuts, even where they look as if they had one"
+    )
+    parser.add_argument(
         "--processes", type=common.whole(1), default=1, metavar="N", help="on this machine (default: 1)"
     )
     parser.add_argument(
@@ -78,7 +81,13 @@ def run(options: argparse.Namespace) -> None:
     load_tracker(options.tracker)  # a mistake shows before the work begins
     videos = list_videos(options.source, options.videos)
     recipe = Recipe(
-        *options.size, options.frames, options.stride, options.clips, links=options.links, per_shard=options.per_shard
+        *options.size,
+        options.frames,
+        options.stride,
+        options.clips,
+        links=options.links,
+        per_shard=options.per_shard,
+        one_take=options.one_take,
     )
     place = options.processes, options.node, options.nodes
     report = make_shards(videos, options.output, recipe, TrackerMaker(options.tracker), *place)

@@ -132,12 +132,31 @@ def decode_frames(data: bytes, num_frames: int, height: int, width: int) -> np.n
     return cv2.cvtColor(tall, cv2.COLOR_BGR2RGB).reshape(num_frames, height, width, 3)
 
 
-def decode_motion(data: bytes, num_frames: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """KEY.motion.npz to the flow, float16 `(N, 2, H, W)` pixels, and the visibility, bool `(N, H, W)`."""
-    arrays, shape = read_arrays(data, ("flow", "visibility")), (num_frames - 1, height, width)
+def decode_motion(
+    data: bytes, num_frames: int | None = None, height: int | None = None, width: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes KEY.motion.npz.
+
+    Args:
+        data: the bytes of the file, as `webdataset.WebDataset` gives them, too.
+        num_frames: F of the clip, which its shape must agree with; any if None.
+        height: of the frames in pixels, likewise.
+        width: of the frames in pixels, likewise.
+
+    Returns:
+        The flow, float16 `(N, 2, H, W)` pixels, and the visibility, bool `(N, H, W)`, where N = F - 1.
+
+    Raises:
+        ValueError: if the bytes are damaged or hold another motion.
+    """
+    arrays = read_arrays(data, ("flow", "visibility"))
     flow, visibility = arrays["flow"], arrays["visibility"]
-    if flow.shape != (shape[0], 2, *shape[1:]) or flow.dtype != np.float16 or visibility.shape != shape:
-        raise ValueError(f"its motion is {flow.dtype} {flow.shape}, expected float16 of {num_frames} frames")
+    whole = flow.ndim == 4 and flow.shape[1] == 2 and flow.dtype == np.float16
+    if not whole or visibility.shape != (len(flow), *flow.shape[2:]):
+        raise ValueError(f"its motion is {flow.dtype} {flow.shape}, expected float16 (frames - 1, 2, height, width)")
+    size, expected = (len(flow) + 1, *flow.shape[2:]), (num_frames, height, width)
+    if any(wanted not in (None, actual) for wanted, actual in zip(expected, size, strict=True)):
+        raise ValueError(f"its motion is of (frames, height, width) {size}, expected {expected}")
     return flow, visibility.astype(bool)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mi2v_lite.io.files import read_text
+from mi2v_lite.io.files import absent, read_text
 
 SUFFIXES = (
     *(".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".gif"),
@@ -55,7 +55,9 @@ def list_videos(source: str | Path, videos: str | Path | None = None) -> list[Vi
         return list_folder(source)
     if source.suffix.lower() in TABLES and source.is_file():
         return read_webvid(source, source.parent if videos is None else videos)
-    raise ValueError(f"{source} is {'neither a folder nor a .csv table' if source.exists() else 'not there'}.")
+    if not source.exists():
+        raise ValueError(absent(source, "a folder of videos, or a .csv table"))
+    raise ValueError(f"{source} is neither a folder nor a .csv table.")
 
 
 def list_folder(folder: str | Path) -> list[VideoEntry]:

@@ -34,7 +34,7 @@ from mi2v_lite.data.clips import SHARDS_INDEX, Clip
 from mi2v_lite.data.shards import Shard, Skipped, shard_name, write_index, write_shard
 from mi2v_lite.data.video_list import VideoEntry
 from mi2v_lite.flow.tracking import ChainTracker, Tracker, check_one_take
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.files import atomic, brief
 from mi2v_lite.io.videos import count_frames, read_video
 
 PLAN, SKIPPED = "plan.json", "skipped.csv"
@@ -61,6 +61,7 @@ class Recipe:
         links: tracked steps from one frame to the next, a divisor of `stride`. With more than one the tracker also sees
             frames in between, which it needs where things move far.
         per_shard: videos a shard.
+        one_take: whether no clip is left out because it looks as if it cut to another scene.
 
     Raises:
         ValueError: a value is out of its range.
@@ -73,6 +74,7 @@ class Recipe:
     clips: int = 1
     links: int = 1
     per_shard: int = 100
+    one_take: bool = False
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -277,7 +279,8 @@ def clips_of(
         return
     for i, (start, frames) in enumerate(moments):
         try:
-            check_one_take(frames)
+            if not recipe.one_take:
+                check_one_take(frames)
         except ValueError as error:
             yield Skipped(video.name, f"the clip from frame {start} on: {error}")
             continue
@@ -342,8 +345,9 @@ def _plan(folder: Path, videos: Sequence[VideoEntry], recipe: Recipe, tracker: C
         return
     try:
         begun = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}): remove {folder} and make the shards again.") from error
+        begun["recipe"] = {"one_take": False, **begun["recipe"]}  # which older sets do not say
+    except (LookupError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({brief(error)}): remove {folder} and make the shards again.") from error
     differing = dict.fromkeys(PLANNED[key] for key in plan if begun.get(key) != plan[key])
     if differing:
         raise OtherSettings(

@@ -36,6 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mi2v_lite.io.arrays import read_arrays
+from mi2v_lite.io.files import absent
 from mi2v_lite.io.pixels import frames_tensor
 
 from .fields import resize
@@ -73,7 +74,7 @@ def load_tracker(spec: str = "dis", device: torch.device | str | None = None) ->
         files = ", ".join(f"{name}:FILE" for name in kinds)
         raise ValueError(f"tracker {spec!r} is unknown: write dis, {files}, or python:MODULE:NAME.")
     if not Path(name).exists():
-        raise ValueError(f"tracker {spec!r}: {name} does not exist.")
+        raise ValueError(f"tracker {spec!r}: {absent(name, 'the path of a file')}")
     return kinds[kind](Path(name), torch.device(device))
 
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mi2v_lite.io.files import read_text
+from mi2v_lite.io.files import absent, read_text
 
 # Of these files, the first one in a model's folder is read.
 WEIGHTS = (
@@ -154,7 +154,7 @@ def _weights_in(folder: Path) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; give a checkpoint.")
+        raise ValueError(absent(path, "a checkpoint"))
     with path.open("rb") as file:
         start = file.read(len(LFS_POINTER))
     if start == LFS_POINTER:

@@ -19,6 +19,7 @@ from mi2v_lite.importing import names
 from mi2v_lite.importing.files import Checkpoint, Shelf, agree
 from mi2v_lite.importing.official import unet_config_from_official
 from mi2v_lite.importing.parts import STRIDE, Part, shell, stride_embedding, widened_input
+from mi2v_lite.io.files import absent
 from mi2v_lite.models.autoencoder import make_vae
 from mi2v_lite.training.curriculum import Config
 from mi2v_lite.training.export import PARTS
@@ -79,7 +80,7 @@ class Sources:
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         for name, path in given.items():
             if path is not None and not path.exists():
-                raise ValueError(f"{path}, given as {name.replace('_', ' ')}, does not exist; give a file or a folder.")
+                raise ValueError(f"The {name.replace('_', ' ')} {absent(path, 'a file or a folder')}")
         if self.release is not None:
             inside = [folder for folder in (self.release / "models", self.release) if (folder / "stage1").is_dir()]
             if not inside:

@@ -29,6 +29,7 @@ except ImportError:  # on Windows
 # .NAME.<random>.old is a whole folder that was moved aside.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")
 LONGEST_NAME = 238  # bytes; a longer one leaves no room for what `_beside` adds, since a name may have 255
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # how a URL begins; "C:" is a drive
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has no locks
 
 
@@ -45,6 +46,18 @@ def brief(error: Exception, most: int = 200) -> str:
     """Returns the beginning of what an error says, which can be as long as a damaged file made it."""
     said = " ".join(str(error).split()) or type(error).__name__
     return said if len(said) <= most else f"{said[:most]}..."
+
+
+def absent(path: str | os.PathLike, wanted: str) -> str:
+    """Returns what to say of a file that is not there.
+
+    Args:
+        path: the file that was asked for, possibly a URL: the package never fetches anything.
+        wanted: what should have been given, as in "the path of a picture".
+    """
+    if ADDRESS.match(os.fspath(path)):
+        return f"{path} is a URL or begins like one, and URLs are not read: download the file, and give {wanted}."
+    return f"{path} does not exist; give {wanted}."
 
 
 def _short(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from mi2v_lite.io.files import atomic, brief
+from mi2v_lite.io.files import absent, atomic, brief
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -67,7 +67,7 @@ def _opened(path: Path) -> Image.Image:
                 opened.load()
                 return _upright(path, opened)
     except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist; give the path of a picture.") from error
+        raise ValueError(absent(path, "the path of a picture")) from error
     except IsADirectoryError as error:
         raise ValueError(f"{path} cannot be read as a picture: it is a folder; give the path of a file.") from error
     except Image.DecompressionBombError as error:

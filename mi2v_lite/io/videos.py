@@ -10,6 +10,7 @@ exactly, its frames are decoded from the beginning; and where its times run back
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -25,7 +26,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.files import absent, atomic
 from mi2v_lite.io.images import NETWORK_FPS, Frames, as_rgb, fitted_size, frames_array
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def read_video(
 
     Args:
         path: a file of any format that FFmpeg reads, or an animated WebP or AVIF.
-        num_frames: the largest number of frames to read.
+        num_frames: the largest number of frames to read, at least 1.
         start: seconds to skip at the beginning.
         step: take every step-th frame, counted at the mean rate of the file.
         size: what the shorter side becomes, in pixels; its own length if None.
@@ -100,10 +101,16 @@ def read_video(
         `Video`. It has fewer frames if the file ends before.
 
     Raises:
-        ValueError: if the file is missing, is not a video, or holds no frame after `start`.
+        ValueError: if the file is missing, is not a video, or holds no frame after `start`; or if a number does not
+            fit.
         ImportError: if PyAV is not installed.
     """
     av, path = import_av(), Path(path)
+    for name, value in (("num_frames", num_frames), ("step", step), ("multiple", multiple)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected a whole number of at least 1.")
+    if not (math.isfinite(start) and start >= 0):
+        raise ValueError(f"start is {start}; expected seconds of at least 0.")
     try:
         rate = _rate(path)
         try:
@@ -205,7 +212,7 @@ def _check_file(path: Path) -> None:
             "`ffmpeg -framerate 25 -i %04d.png clip.mp4`."
         )
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; give the path of a video file.")
+        raise ValueError(absent(path, "the path of a video file"))
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; give a video file.")
 
