@@ -305,6 +305,15 @@ def test_missing_weights(tmp_path, monkeypatch):
         MotionI2VPipeline.from_lite()
 
 
+@pytest.mark.parametrize("wrong, said", [({"output_type": "gif"}, "output_type must be"), ({}, "2 to 3 frames")])
+def test_mistakes_of_stage_2_are_told_before_stage_1(pipe, photo, monkeypatch, wrong, said):
+    monkeypatch.setattr(pipe.motion_unet, "forward", None)
+    shorter = {pipe.animation_unet.config.fusion: 3}  # if its table of positions is shorter than that of Stage 1
+    monkeypatch.setattr(inputs, "most_frames", lambda fusion, _: shorter.get(fusion, 16) if not wrong else 16)
+    with pytest.raises(ValueError, match=said):
+        pipe(photo, "red", num_frames=4, **wrong)
+
+
 @pytest.mark.parametrize("name", ["vae", "flow_vae"])
 def test_a_decoder_that_overflows_is_told(pipe, photo, monkeypatch, name):
     """In half precision it happens, and would be black frames."""

@@ -26,6 +26,8 @@ from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import inputs
 from mi2v_lite.pipelines.inputs import VideoPipeline
 
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+
 
 @dataclass
 class AnimationOutput(BaseOutput):
@@ -129,7 +131,7 @@ class AnimationPipeline(VideoPipeline):
         guidance_scale = self._setting("guidance_scale", guidance_scale)
         hold_control = self._setting("hold_control", hold_control)
         guided = guidance_scale > 1
-        inputs.check_output_type(output_type, ("pil", "np", "pt", "latent"))
+        inputs.check_output_type(output_type, OUTPUT_TYPES)
         inputs.check_prompts(prompt, prompt_embeds)
         inputs.check_prompts(negative_prompt, negative_prompt_embeds, "negative_prompt")
 

@@ -33,7 +33,7 @@ from mi2v_lite.models import autoencoder
 from mi2v_lite.models.controlnet import TrajectoryControlNet
 from mi2v_lite.models.unet import VideoUNet
 from mi2v_lite.pipelines import inputs
-from mi2v_lite.pipelines.animation import AnimationOutput, AnimationPipeline, as_output_type
+from mi2v_lite.pipelines.animation import OUTPUT_TYPES, AnimationOutput, AnimationPipeline, as_output_type
 from mi2v_lite.pipelines.detail import DETAILS, carry, frame_times
 from mi2v_lite.pipelines.motion_field import MotionFieldOutput, MotionFieldPipeline, brush_of, drawn_on
 from mi2v_lite.pipelines.saved import check_folders, check_weights
@@ -452,9 +452,13 @@ class MotionI2VPipeline(DiffusionPipeline):
             ValueError: for inputs that do not fit together.
         """
         detail = self._detail(detail)
-        if detail == "carry":  # a mistake is reported before the sampling, which takes long
+        # A mistake that concerns Stage 2 alone is reported before the sampling of Stage 1, which takes long.
+        if detail == "carry":
             _check_carried_type(output_type)
             times = frame_times(num_frames - 1, fps, seconds)
+        else:
+            inputs.check_output_type(output_type, OUTPUT_TYPES)
+        inputs.check_frames(num_frames, self.animation_unet)
         # Resized once, so that both stages see the same pixels and a resize is reported once.
         pixels = self._working_image(image, height, width)
         shared = {
