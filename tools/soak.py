@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import hashlib
 import os
 import random
@@ -126,6 +127,7 @@ def start(words: str | Callable[[], int | None], limit: int | None = None) -> in
         The number of the process. What it prints goes to said.txt.
     """
     Path("said.txt").unlink(missing_ok=True)
+    gc.collect()  # what is left of a video that was read here has threads, for which a fork would wait for ever
     process = os.fork()
     if process:
         return process
@@ -414,7 +416,7 @@ def watched(
 
 def long(options: argparse.Namespace, rng: random.Random) -> Trials:
     """Many clips in one process, and one long training."""
-    clips = 500 if options.long else 40
+    clips = 500 if options.long else 60
 
     def many() -> int:
         from mi2v_lite.cli import common
