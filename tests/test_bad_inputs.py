@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -220,6 +221,15 @@ def there(tmp_path_factory, weights) -> Path:  # noqa: F811
         whole = Path("clip.mp4").read_bytes()
         Path("cut.mp4").write_bytes(whole[: len(whole) // 3])
         write_video("one.mp4", frames[:1])
+        with av.open("huge.avi", "w") as container:
+            stream = container.add_stream("rawvideo", 25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for picture in (noise[:48, :64], None):
+                picture = picture if picture is None else av.VideoFrame.from_ndarray(np.ascontiguousarray(picture))
+                container.mux(stream.encode(picture))
+        whole = bytearray(Path("huge.avi").read_bytes())
+        struct.pack_into("<ii", whole, whole.find(b"strf") + 12, 16_000, 16_000)
+        Path("huge.avi").write_bytes(whole)
         write_video("cut_scene.mp4", np.concatenate([frames[:3] // 4, 255 - frames[:3] // 4]))
         Path("videos").mkdir()
         for name in ("text.mp4", "one.mp4"):
@@ -521,6 +531,7 @@ ROWS = {
         photo.txt | photo.txt does not exist
         folder | is a folder
         cut.mp4 | cut.mp4
+        huge.avi | says that its frames have 16000x16000 pixels
         one.mp4 | The clip has 1 frame
         cut_scene.mp4 | cut
     """,

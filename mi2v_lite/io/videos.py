@@ -45,6 +45,7 @@ BROWSER_DELAY = 100  # milliseconds that browsers show a frame of an animation t
 AUDIO_RATE = 48_000  # samples a second of the sound that is written
 AAC_FRAME = 1024  # samples
 AUDIO_JITTER = Fraction(1, 50)  # seconds: a smaller difference between two times of sound is rounding, not a gap
+LARGEST_FRAME = 2**27  # pixels: a header that says more, which is more than 16K, is taken for damage or an attack
 LARGE_FRAME = 4_000_000  # pixels; the encoder looks less far ahead in clips of larger frames
 HDR = {16: "PQ", 18: "HLG"}  # transfer curves of H.273 that need tone mapping
 
@@ -229,6 +230,12 @@ def _moving(container: av.container.InputContainer, path: Path) -> av.VideoStrea
         raise ValueError(f"{path} has pictures in a format that is unknown here; convert it to an MP4 with H.264.")
     default = av.stream.Disposition.default
     stream = max(known, key=lambda stream: (bool(stream.disposition & default), stream.width * stream.height))
+    if stream.width * stream.height > LARGEST_FRAME:
+        raise ValueError(
+            f"{path} says that its frames have {stream.width}x{stream.height} pixels, and at most {LARGEST_FRAME:,} "
+            "are read: make it smaller first, unless it is damaged."
+        )
+    stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # the pictures may say another size
     stream.thread_type = "AUTO"
     return stream
 
