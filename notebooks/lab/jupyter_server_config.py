@@ -13,3 +13,15 @@ c.ServerApp.jpserver_extensions = {
     f"nbgrader.server_extensions.{name}": False
     for name in ("formgrader", "validate_assignment", "assignment_list", "course_list")
 }
+
+
+def leave_out_what_is_of_this_machine(model, **_):
+    """Without the version of its Python, a notebook that is only opened and saved stays the same to the byte."""
+    if model["type"] == "notebook":
+        metadata = model["content"]["metadata"]
+        if metadata.get("kernelspec", {}).get("name") == "python3":
+            metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+            metadata["language_info"] = {"name": "python"}
+
+
+c.ContentsManager.pre_save_hook = leave_out_what_is_of_this_machine
