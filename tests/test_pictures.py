@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mi2v_lite import viz
+from mi2v_lite import MotionControl, viz
+from mi2v_lite.control import Drag, Thing
+from mi2v_lite.viz.drawing import still
 from mi2v_lite.viz.pictures import Picture
 
 PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
@@ -48,6 +50,13 @@ def test_warped_marks_holes_and_only_holes():
     moved = np.asarray(viz.warped(PHOTO, shift(4), frame=0).image.resize((32, 32), Image.Resampling.NEAREST))
     assert (moved[:, :4] == viz.HOLE).all(), "nothing lands on the first four columns"
     assert np.array_equal(moved[:, 4:], np.asarray(PHOTO)[:, :-4])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_drag_that_ends_where_it_begins_is_a_dot():
+    control = MotionControl((40, 30), things=[Thing(np.ones((30, 40), bool), [Drag([(20, 15), (20, 15)])])])
+    picture = np.asarray(still(Image.new("RGB", (40, 30)), control).image)
+    assert picture[149, 197].any()
 
 
 def test_an_animation_keeps_its_frames_and_its_time(tmp_path):

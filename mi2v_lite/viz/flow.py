@@ -315,7 +315,7 @@ def dot(draw: ImageDraw.ImageDraw, at: np.ndarray, radius: float, colour: tuple[
 
 
 def arrow(draw: ImageDraw.ImageDraw, path: np.ndarray, thick: int, colour: tuple[int, ...]) -> None:
-    """Draws a line with a head at its end, with a dark rim, so that it is seen on any photo.
+    """Draws a line with a head at its end, with a dark rim, so that it is seen on any photo; a dot if it leads nowhere.
 
     Args:
         draw: what draws on a canvas that is `SMOOTH` times larger than the picture will be.
@@ -326,6 +326,9 @@ def arrow(draw: ImageDraw.ImageDraw, path: np.ndarray, thick: int, colour: tuple
     head = 4.0 * thick
     back = path[-1] - path
     far = np.linalg.norm(back, axis=1)
+    if far.max() == 0:
+        dot(draw, path[-1], thick, colour)
+        return
     # The head points along the last stretch that is as long as the head, since single steps may be noise.
     along = back[np.flatnonzero(far >= min(head, far.max()))[-1]]
     along = along / np.linalg.norm(along)
