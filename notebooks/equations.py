@@ -116,6 +116,18 @@ EQUATIONS = {
         r"\varphi_l \leftarrow \varphi_l + Z_l\big(\varphi^\kappa_l\big),\quad Z_l = 0 \text{ at first}",
         "3.4",
     ),
+    "control-guidance": Equation(
+        "two guidances, by words and by control",
+        r"\hat\epsilon = \epsilon_{\varnothing,\kappa} + g\,(\epsilon_{c,\kappa} - \epsilon_{\varnothing,\kappa})"
+        r" + (g_\kappa - 1)(\epsilon_{c,\kappa} - \epsilon_c)",
+        "ours; Brooks et al. 2023",
+    ),
+    "thing": Equation(
+        "a thing, moved by its drags",
+        r"f(p) = \bar q + \zeta\,(p - \bar p) - p,\quad"
+        r" \zeta = \frac{\sum_k (p_k - \bar p)^*(q_k - \bar q)}{\sum_k |p_k - \bar p|^2}",
+        "ours",
+    ),
     "brush": Equation(
         "what the brush holds still",
         r"x_{t'} \leftarrow \mu\,x_{t'}"

@@ -8,6 +8,7 @@ import torch
 from experiments.__main__ import NAMES, RESULTS, rounded
 from mi2v_checks.results import differs, interval, load
 from mi2v_checks.scenes import KINDS, view
+from mi2v_checks.steering import obedience, seen_at, steered
 from PIL import Image
 
 from mi2v_lite.data.samples import find_samples
@@ -53,3 +54,13 @@ def test_a_scene_moves_along_its_field(kind):
     near = (back - first).abs().mean(1, keepdim=True)[inside]
     still = (last - first).abs().mean(1, keepdim=True)[inside]
     assert near.median() < 0.25 * still.median()
+
+
+def test_a_thing_that_can_be_dragged_is_measured_and_found_again():
+    thing = steered(1, first=40_000)[0]
+    flow, photo = torch.from_numpy(thing.clip.flow), thing.clip.frames[0]
+    assert obedience(flow, thing) == {"end": 0, "thing": 0, "slip": pytest.approx(0, abs=0.5)}
+    assert obedience(0 * flow, thing) == {"end": pytest.approx(1), "thing": pytest.approx(1), "slip": 0}
+    place, likeness = seen_at(photo, np.roll(photo, 7, axis=1), thing.mask)
+    assert place.tolist() == [7, 0] and likeness > 0.99
+    assert seen_at(photo, 255 - photo, thing.mask)[1] < likeness

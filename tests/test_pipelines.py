@@ -179,6 +179,7 @@ def test_held_things_move_exactly_and_reach_render(pipe, photo):
     assert held.shape == free.shape == (1, FRAMES, 2 * SIZE, 2 * SIZE, 3) and not np.array_equal(held, free)
 
 
+# Equation: control-guidance
 def test_control_guidance_goes_beyond_the_control(pipe, photo):
     """After one step the latents are linear in the prediction, so scale 3 lies as far beyond 2 as 2 beyond 1."""
     options = {"num_frames": FRAMES, "num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "latent"}

@@ -67,6 +67,7 @@ def test_two_drags_are_met_exactly_in_every_frame(starts, ways):
         np.testing.assert_allclose(reached[[1, 3]], drag.points[1:], atol=1e-6)
 
 
+# Equation: thing
 def test_more_drags_are_met_by_least_squares():
     starts = np.array([[10.0, 10], [30, 12], [20, 30], [14, 25]])
     turn, shift = 1.3 * np.exp(0.4j), 3 - 2j

@@ -52,6 +52,8 @@ class Thing:
         With the starts z of the drags and their places w in a frame as complex numbers, the similarity is w = a z + b,
         and least squares give a = sum(conj(z - mean z) (w - mean w)) / sum(|z - mean z|^2).
 
+        Equation: thing
+
         Args:
             num_frames: N, the number of future frames.
 

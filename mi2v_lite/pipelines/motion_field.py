@@ -252,7 +252,10 @@ class MotionFieldPipeline(VideoPipeline):
         guidance_scale: float,
         control_guidance_scale: float,
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """The networks and both kinds of guidance as `predict(latents, timestep)`, see `denoise`."""
+        """The networks and both kinds of guidance as `predict(latents, timestep)`, see `denoise`.
+
+        Equation: control-guidance
+        """
         batch, halves = len(photo), 2 if guidance_scale > 1 else 1  # the negative and the positive prompts
         steered = condition is not None and control_scale != 0
         strides = strides.repeat(halves, 1).to(photo.device)

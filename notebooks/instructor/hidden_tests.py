@@ -90,15 +90,20 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
     "warped_share": lambda r: (normal(r, 4, 7).softmax(1),),
     "keep_first_clean": lambda r: (normal(r, 2, 3, 4, 5, 6), normal(r, 2, 3, 5, 6), r.randint(2, 999)),
     # 04
-    "displacements": lambda r: (points(r), r.randint(2, 15)),
-    "discs": lambda r: (
-        normal(r, 3, 2, 12, 16),
-        [(r.randrange(16), r.randrange(12)) for _ in range(2)],
-        number(r, 1, 5),
-    ),
-    "masked_unit": lambda r: (normal(r, 3, 2, 6, 9), mask(r, 3, 1, 6, 9).float()),
+    "drag_field": lambda r: (points(r), r.randint(1, 12), 100, 100, r.randint(2, 15)),
+    "for_the_encoder": lambda r: (normal(r, 3, 2, 8, 12, size=9), mask(r, 3, 1, 8, 12).float(), 4),
     "zero_convolution": lambda r: (r.randint(1, 9),),
-    "track_error": lambda r: (normal(r, 3, 5, 2, size=9), normal(r, 3, 5, 2, size=9)),
+    "gradients": lambda r: (lambda o, c: (normal(r, o, c), normal(r, 2, c, 3, 5), normal(r, 2, o, 3, 5)))(
+        r.randint(1, 5), r.randint(1, 5)
+    ),
+    "part_of_thing": lambda r: (
+        normal(r, 3, 2, 12, 16),
+        mask(r, 12, 16).long() + mask(r, 12, 16).long(),
+        r.randint(1, 2),
+        (r.randrange(16), r.randrange(12)),
+        number(r, 2, 7),
+    ),
+    "two_drags": lambda r: (normal(r, 2, 2, size=9), normal(r, 2, 2, size=9), normal(r, 7, 2, size=9)),
     "guided_twice": lambda r: (*(normal(r, 2, 3) for _ in range(3)), number(r, 0, 4), number(r, 0, 4)),
     # 05
     "chain": lambda r: (inward(r, 6, 9).repeat(r.randint(1, 5), 1, 1, 1) / 3,),
@@ -115,7 +120,7 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
 }
 
 # Open exercises: many answers are right, so that there is nothing to compare with, and the check alone judges.
-OPEN = {"hard_field"}
+OPEN = {"hard_field", "tilted_rocket"}
 
 
 def equal(got: Any, wanted: Any) -> bool:

@@ -4,4 +4,5 @@
   `CheckFailed`, which says *what* is wrong, or prints that the answer is right.
 - `results` reads what the experiments of the course found (`make experiments`) and says how certain it is.
 - `scenes` draws small scenes whose motion is known by a formula.
+- `steering` finds clips in which one thing can be dragged, and measures how well a field or a picture obeys.
 """
