@@ -1,5 +1,6 @@
 """Every check passes the solution and says what is wrong with plausible wrong answers, each in its own words."""
 
+import numpy as np
 import torch
 from grading import grading_tests
 from mi2v_checks import nb05
@@ -38,12 +39,25 @@ def flickers(frames, flow, seen):
     return change(along[1:], along[:-1], both(seen))
 
 
+def grating(period=4, shift=3, noise=False, flat=False, step=None):
+    """A grating that moves to the right, and the field that is said to be true."""
+    x = np.arange(64)[None, :].repeat(64, 0)
+    waves = [np.sin(2 * np.pi * (x - shift * i) / period + 0.7) for i in range(9)]
+    if noise:
+        waves = list(np.random.default_rng(0).uniform(-1, 1, (9, 64, 64)))
+    frames = np.stack([127 + (2 if flat else 90) * wave for wave in waves]).round().astype(np.uint8)
+    flow = torch.zeros(8, 2, 64, 64)
+    flow[:, 0] = (shift if step is None else step) * torch.arange(1, 9).view(-1, 1, 1)
+    return lambda: (frames[..., None].repeat(3, -1), flow)
+
+
 RIGHT = {
     nb05.chain: chained,
     nb05.comes_home: lambda f, b: compose(f, b).norm(dim=0) < 1,
     nb05.camera_motion: lambda flow: flow.flatten(2).median(2).values,
     nb05.windows: windows,
     nb05.flicker: flickers,
+    nb05.hard_clip: grating(),
 }
 WRONG = {
     nb05.chain: {
@@ -79,6 +93,13 @@ WRONG = {
             lambda frames, flow, seen: flickers(frames, flow, torch.ones_like(seen)),
             "Hidden pixels are counted",
         ),
+    },
+    nb05.hard_clip: {
+        "at rest": (grating(shift=0), "Nothing moves"),
+        "too fast": (grating(period=9, shift=8), "at 3 px a frame"),
+        "a wall": (grating(flat=True), "grey wall"),
+        "noise": (grating(noise=True), "has no motion at all"),
+        "easy": (grating(period=40, shift=2), "it sees this motion"),
     },
 }
 

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from grading import grading_tests
 from mi2v_checks import nb06
 
@@ -21,16 +20,44 @@ def young(write, days, gpus):
     return math.sqrt(2 * write * days * 86_400 / gpus)
 
 
-def weighed(gradients, counts):
-    return sum(g * n for g, n in zip(gradients, counts, strict=True)) / sum(counts)
+def synced(size, gpus, nodes, inside, between, there=2, share=None, count=lambda n: (n - 1) / n):
+    within = there * count(gpus) * size / inside
+    return within + there * count(nodes) * size / (share or gpus) / between
+
+
+def stops(losses, patience, least, noticed=True):
+    for i in range(patience, len(losses)):
+        before, last = min(losses[: i - patience + 1]), min(losses[i - patience + 1 : i + 1])
+        if before - last < least:
+            return i if noticed else losses.index(min(losses[: i + 1]))
+    return len(losses) - 1
+
+
+def first_rise(losses, patience, least):
+    return next((i for i in range(1, len(losses)) if losses[i] > losses[i - 1]), len(losses) - 1)
+
+
+PLAN = {
+    "gpus": 8,
+    "batch": 4,
+    "accumulation": 1,
+    "updates": 187_500,
+    "learning_rate": 1.5e-5,
+    "checkpoint_minutes": 600,
+}
+
+
+def plan(**changes):
+    return lambda: PLAN | changes
 
 
 RIGHT = {
     nb06.group_sizes: grouped(math.prod),
     nb06.training_bytes: lambda frozen, trained: 4 * (frozen + 5 * trained),
-    nb06.attention_flops: lambda f, h, w, c: 4 * f * (h * w) ** 2 * c,
-    nb06.joined_gradient: weighed,
+    nb06.sync_seconds: synced,
+    nb06.when_to_stop: stops,
     nb06.checkpoint_interval: young,
+    nb06.training_plan: plan(),
 }
 WRONG = {
     nb06.group_sizes: {
@@ -46,16 +73,19 @@ WRONG = {
         "one moment": (lambda frozen, trained: 4 * (frozen + 3 * trained), "two moments"),
         "no frozen": (lambda frozen, trained: 20 * trained, "held too"),
     },
-    nb06.attention_flops: {
-        "video": (lambda f, h, w, c: 4 * (f * h * w) ** 2 * c, "each frame is on its own"),
-        "one product": (lambda f, h, w, c: 2 * f * (h * w) ** 2 * c, "two products, queries"),
-        "multiplications": (lambda f, h, w, c: f * (h * w) ** 2 * c, "A quarter"),
-        "not squared": (lambda f, h, w, c: 4 * f * h * w * c, "squared"),
+    nb06.sync_seconds: {
+        "the wire in one machine": (lambda s, g, m, i, b: 2 * (g * m - 1) / (g * m) * s / b, "one machine nothing"),
+        "all bytes leave": (lambda s, g, m, i, b: synced(s, g, m, i, b, share=1), "only this eighth"),
+        "once": (lambda s, g, m, i, b: synced(s, g, m, i, b, there=1 + (m == 1)), "hand the sum back"),
+        "no machines": (lambda s, g, m, i, b: synced(s, g, 1, i, b), "one after the other"),
+        "grows": (lambda s, g, m, i, b: synced(s, g, m, i, b, count=lambda n: n - 1), "2 x 7/8"),
     },
-    nb06.joined_gradient: {
-        "sum": (lambda gradients, counts: sum(gradients), "This is the sum"),
-        "mean": (lambda gradients, counts: torch.stack(gradients).mean(0), "weigh them"),
-        "not divided": (lambda g, n: weighed(g, n) * sum(n), "not divided"),
+    nb06.when_to_stop: {
+        "one rise": (first_rise, "One rise is noise"),
+        "the lowest": (lambda losses, patience, least: losses.index(min(losses)), "only known afterwards"),
+        "the best so far": (lambda *given: stops(*given, noticed=False), "where the rule notices"),
+        "no least": (lambda losses, patience, least: stops(losses, patience, 1e-9), "`least` is forgotten"),
+        "always the last": (lambda losses, patience, least: len(losses) - 2, "At number 6"),
     },
     nb06.checkpoint_interval: {
         "one GPU": (lambda write, days, gpus: young(write, days, 1), "for one GPU"),
@@ -63,6 +93,17 @@ WRONG = {
         "no 2": (lambda write, days, gpus: young(write / 2, days, gpus), "The 2 is missing"),
         "no root": (lambda write, days, gpus: young(write, days, gpus) ** 2, "root is missing"),
         "times GPUs": (lambda write, days, gpus: young(write, days, 1 / gpus), "divide by their number"),
+    },
+    nb06.training_plan: {
+        "empty": (dict, "says nothing"),
+        "memory": (plan(batch=8, gpus=4), "do not fit"),
+        "too few clips": (plan(updates=100_000), "are asked for"),
+        "one huge batch": (plan(gpus=256, updates=6000), "wastes clips"),
+        "rate of another batch": (plan(learning_rate=3e-5), "is that of a batch of 128"),
+        "linear": (plan(learning_rate=7.5e-6), "rule of plain SGD"),
+        "too dear": (plan(updates=400_000), "the clips cost"),
+        "too long": (plan(gpus=2, accumulation=4), "more GPUs"),
+        "checkpoints": (plan(checkpoint_minutes=5), "Young's rule"),
     },
 }
 

@@ -114,13 +114,13 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
     # 06
     "group_sizes": lambda r: (shapes(r),),
     "training_bytes": lambda r: (r.randrange(10**9), r.randrange(10**9)),
-    "attention_flops": lambda r: (r.randint(1, 32), r.randint(2, 64), r.randint(2, 64), r.randint(8, 1280)),
-    "joined_gradient": lambda r: ([normal(r, 3, 4) for _ in range(3)], [r.randint(1, 8) for _ in range(3)]),
+    "sync_seconds": lambda r: (r.uniform(1e8, 1e10), r.randint(1, 8), r.randint(1, 99), r.uniform(1e11, 1e12), 2e10),
+    "when_to_stop": lambda r: ([r.uniform(0, 5) + 9 / (i + 1) for i in range(20)], r.randint(1, 5), number(r, 0, 1)),
     "checkpoint_interval": lambda r: (number(r, 1, 300), number(r, 1, 900), r.randint(1, 2000)),
 }
 
 # Open exercises: many answers are right, so that there is nothing to compare with, and the check alone judges.
-OPEN = {"hard_field", "tilted_rocket"}
+OPEN = {"hard_field", "tilted_rocket", "hard_clip", "training_plan"}
 
 
 def equal(got: Any, wanted: Any) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mi2v_checks.base import passed, require, same
 from mi2v_lite.flow.fields import compose
+from mi2v_lite.flow.tracking import ChainTracker
 from mi2v_lite.flow.warp import backward_warp
 
 
@@ -168,3 +170,43 @@ def flicker(answer: Callable[[Tensor, Tensor, Tensor], float]) -> None:
         "Not yet: warp each frame back along its flow, compare neighbours, average where both are seen.",
     )
     passed("A point keeps its colour in a steady clip, wherever it goes.")
+
+
+def hard_clip(answer: Callable[[], tuple[np.ndarray, Tensor]]) -> None:
+    """Checks a clip that was made to break the tracker.
+
+    Args:
+        answer: `answer()` gives frames, uint8 `(9, 64, 64, 3)`, and their true field `(8, 2, 64, 64)` in pixels.
+
+    Raises:
+        CheckFailed: if a step is longer than 3 pixels, nothing moves, the picture is flat, the field is not that of the
+            frames, or the tracker is right after all.
+    """
+    frames, flow = answer()
+    frames, flow = np.asarray(frames), torch.as_tensor(flow).float()
+    require(
+        frames.shape == (9, 64, 64, 3) and frames.dtype == np.uint8,
+        f"Frames are uint8 (9, 64, 64, 3); got {frames.dtype} {frames.shape}.",
+    )
+    require(flow.shape == (8, 2, 64, 64), f"The field is (8, 2, 64, 64), from frame 0; got {tuple(flow.shape)}.")
+    moved = float(flow.norm(dim=1).mean())
+    require(moved > 0.5, "Nothing moves, so there is nothing to get wrong.")
+    steps = torch.cat([flow[:1], flow.diff(dim=0)]).norm(dim=1).max()
+    require(float(steps) <= 3.01, f"A step of {float(steps):.1f} px: at 3 px a frame and less it should fail.")
+    contrast = float(frames[0].astype(np.float32).std())
+    require(contrast >= 20, f"Frame 0 varies by {contrast:.0f} levels only: in a grey wall nobody sees motion.")
+    pictures = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+    back, inside = backward_warp(pictures[1:], flow)
+    off = float((back - pictures[:1]).abs().mean(1, keepdim=True)[inside].mean())
+    require(
+        off <= 12,
+        f"Along your field the frames differ from frame 0 by {off:.0f} levels: it is not their motion, so the tracker"
+        " cannot be blamed. Noise that is new in every frame has no motion at all.",
+    )
+    error = float((ChainTracker()(frames).flow - flow).norm(dim=1).mean())
+    require(
+        error > moved / 2,
+        f"The tracker is off by {error:.1f} px of {moved:.1f}: it sees this motion. What would a patch have to look"
+        " like, so that another motion explains it as well?",
+    )
+    passed(f"Off by {error:.1f} px where {moved:.1f} px is the mean motion, though each step is short.")

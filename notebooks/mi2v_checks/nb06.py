@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
-
 from mi2v_checks.base import passed, require
 
 
@@ -74,57 +71,74 @@ def training_bytes(answer: Callable[[int, int], int]) -> None:
     passed("Stage 2 trains a third of its values, and that costs half of the bytes.")
 
 
-def attention_flops(answer: Callable[[int, int, int, int], float]) -> None:
-    """Checks the operations of the two products in a spatial self-attention.
+def sync_seconds(answer: Callable[[float, int, int, float, float], float]) -> None:
+    """Checks the time in which gradients are summed over several machines of several GPUs each.
 
     Args:
-        answer: `answer(frames, height, width, channels)` gives them at latent size. Each position of a frame attends to
-            all of its frame; a multiplication with its addition counts as two operations.
+        answer: `answer(size, gpus, nodes, inside, between)` gives seconds; `size` are the bytes of the gradients,
+            `gpus` the number in one machine, `inside` and `between` what one GPU sends in a second within its machine
+            and out of it, in bytes.
 
     Raises:
-        CheckFailed: if frames see each other, a product is forgotten, or a multiplication counts once.
+        CheckFailed: if one machine uses the wire between machines, all bytes leave every GPU, the way there and back is
+            counted once, or the time grows with the number of GPUs.
     """
-    f, h, w, c = 3, 4, 6, 10
-    wanted = 4.0 * f * (h * w) ** 2 * c
-    got = float(answer(f, h, w, c))
-    require(not _near(got, wanted * f), "Here all frames attend to each other; in space each frame is on its own.")
+    size, g, m, inside, between = 2e9, 8, 4, 3e11, 2.5e10
+
+    def parts(gpus: int, nodes: int) -> tuple[float, float]:
+        return 2 * (gpus - 1) / gpus * size / inside, 2 * (nodes - 1) / nodes * size / gpus / between
+
+    first, second = parts(g, m)
+    one = float(answer(size, g, 1, inside, between))
+    flat = 2 * (g - 1) / g * size / between
     require(
-        not _near(got, wanted / 2),
-        "Half of it: there are two products, queries with keys and weights with values, two operations a term.",
+        not _near(one, flat),
+        "In one machine nothing crosses the wire between machines: its GPUs are joined by the faster links inside.",
     )
-    require(not _near(got, wanted / 4), "A quarter of it: two products, and two operations a multiplication.")
-    require(not _near(got, 4.0 * f * h * w * c), "Each position meets *every* position of its frame: squared.")
-    require(_near(got, wanted), f"4 F (h w)^2 C = {wanted:.0f} for F=3, 4x6, C=10; got {got:.0f}.")
-    require(_near(float(answer(1, 8, 8, 2)), 4.0 * 64**2 * 2), "Right for one case only; try F=1, 8x8, C=2.")
-    passed("Twice the side, sixteen times the attention: this is what makes large pictures expensive.")
+    require(_near(one, first), f"8 GPUs in one machine need 2 x 7/8 x 2 GB / 300 GB/s = {first:.4f} s; got {one:.4f}.")
+    got = float(answer(size, g, m, inside, between))
+    ring = 2 * (g * m - 1) / (g * m) * size / between
+    require(not _near(got, ring), "One ring through all GPUs lets every byte cross the slow wire. Sum inside first.")
+    require(
+        not _near(got, first + second * g),
+        "After the sum inside, each GPU holds an eighth, and only this eighth leaves through its own wire.",
+    )
+    require(not _near(got, (first + second) / 2), "Once to sum up, once to hand the sum back: twice.")
+    grows = first * g + second * m
+    require(not _near(got, grows), "(n - 1) / n, not n - 1: a longer ring has more, but smaller pieces.")
+    require(
+        _near(got, first + second),
+        f"{first:.4f} s inside and {second:.4f} s between, one after the other; got {got:.4f}.",
+    )
+    alone = float(answer(size, 1, 1, inside, between))
+    require(abs(alone) < 1e-12, f"One GPU alone has nobody to sum with; got {alone:.4f} s.")
+    passed("However many GPUs and machines are added, neither term more than doubles.")
 
 
-def joined_gradient(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None:
-    """Checks the gradient that several processes have together: that of the mean loss over all items.
+def when_to_stop(answer: Callable[[list[float], int, float], int]) -> None:
+    """Checks a rule that ends a training when the held-out loss has stopped falling.
 
     Args:
-        answer: `answer(gradients, counts)` gives it, of each process's own mean gradient and its number of items.
+        answer: `answer(losses, patience, least)` gives the number, from 0, of the validation after which to stop: the
+            first at which the best of the last `patience` losses is not lower by `least` than the best before them; the
+            last one if that never happens.
 
     Raises:
-        CheckFailed: if it sums, or takes the plain mean where the processes have different numbers of items.
+        CheckFailed: if one rise is enough, the place of the best loss is returned, `least` is forgotten, or the rule
+            looks too far ahead.
     """
-    gradients, counts = [torch.tensor([1.0, 2.0]), torch.tensor([5.0, -2.0])], [3, 1]
-    got = torch.as_tensor(answer([g.clone() for g in gradients], list(counts))).float()
-    require(got.shape == (2,), f"The result has the gradient's shape (2,), got {tuple(got.shape)}.")
-    require(
-        not torch.allclose(got, torch.tensor([6.0, 0.0])), "This is the sum: the step would grow with the processes."
-    )
-    require(
-        not torch.allclose(got, torch.tensor([3.0, 0.0])),
-        "The plain mean counts the process with 1 item as much as the one with 3: weigh them by their items.",
-    )
-    require(
-        not torch.allclose(got, torch.tensor([8.0, 4.0])), "Weighed and summed, but not divided by the number of items."
-    )
-    require(
-        torch.allclose(got, torch.tensor([2.0, 1.0])), f"(3 x [1, 2] + 1 x [5, -2]) / 4 = [2, 1]; got {got.tolist()}."
-    )
-    passed("With equal batches this is the plain mean that all-reduce takes, so every process gets an equal batch.")
+    noisy = [9.0, 7.0, 7.5, 5.0, 5.2, 4.9, 5.1, 4.95, 5.0, 4.97, 3.0]
+    got = int(answer(list(noisy), 3, 0.5))
+    require(got != 2, "One rise is noise. Compare the best of several with the best before them.")
+    require(got != noisy.index(min(noisy)), "The place of the lowest loss is only known afterwards.")
+    require(got != noisy.index(4.9), "This is the best so far; the answer is where the rule notices that it stays so.")
+    require(got != 8, "`least` is forgotten: 4.9 is better than 5.0 by less than 0.5.")
+    require(got == 6, f"At number 6 the best of 5.2, 4.9, 5.1 is not lower than 5.0 by 0.5; got {got}.")
+    falling = [10.0 - i for i in range(8)]
+    got = int(answer(falling, 3, 0.5))
+    require(got == 7, f"A loss that falls all the time is never stopped: the answer is the last number, 7; got {got}.")
+    require(int(answer([1.0] * 9, 4, 0.1)) == 4, "A constant loss stops as soon as four stand behind the first: at 4.")
+    passed("It waits through noise, and knows nothing of what comes later: a plateau before a fall would end it.")
 
 
 def checkpoint_interval(answer: Callable[[float, float, int], float]) -> None:
@@ -154,3 +168,53 @@ def checkpoint_interval(answer: Callable[[float, float, int], float]) -> None:
     require(_near(got, wanted), f"sqrt(2 x 60 s x {mean:,.0f} s) = {wanted:,.0f} s; got {got:,.0f}.")
     require(_near(float(answer(10.0, 100.0, 10)), (2 * 10 * 864_000) ** 0.5), "Right for one case only.")
     passed("Ten times the GPUs, a third of the interval: failures set the pace.")
+
+
+GOAL = {"clips": 6e6, "dollars": 1500.0, "days": 7.0, "updates": 10_000}
+CARD = {"gib": 24.0, "weights": 11.6, "clip": 2.9, "tflop": 36.8, "tflops": 100.0, "dollars": 2.0}
+
+
+def training_plan(answer: Callable[[], dict[str, float]]) -> None:
+    """Checks a plan for Stage 2: any that keeps to the rules of the notebook and to the budget is right.
+
+    Args:
+        answer: `answer()` gives `gpus`, `batch` (of one GPU), `accumulation`, `updates`, `learning_rate` and
+            `checkpoint_minutes`.
+
+    Raises:
+        CheckFailed: if it does not fit the card, the budget, the week, or if rate, updates or checkpoints break a rule.
+    """
+    plan = dict(answer())
+    names = ("gpus", "batch", "accumulation", "updates", "learning_rate", "checkpoint_minutes")
+    missing = [name for name in names if not float(plan.get(name, 0)) > 0]
+    require(not missing, f"The plan says nothing, or nothing above zero, about {', '.join(missing)}.")
+    gpus, batch, parts, updates, rate, minutes = (float(plan[name]) for name in names)
+    held = CARD["weights"] + CARD["clip"] * batch
+    require(
+        held <= CARD["gib"],
+        f"{held:.1f} GiB do not fit {CARD['gib']:.0f}: the weights stay, so fewer clips at once; accumulate instead.",
+    )
+    total = gpus * batch * parts
+    seen = total * updates
+    require(seen >= GOAL["clips"], f"{seen / 1e6:.1f} million clips are seen; {GOAL['clips'] / 1e6:.0f} are asked for.")
+    require(
+        updates >= GOAL["updates"],
+        f"{updates:,.0f} updates: a batch of {total:,.0f} wastes clips; the experiment shows what large batches lose.",
+    )
+    wanted, linear = 3e-5 * (total / 128) ** 0.5, 3e-5 * total / 128
+    if not 0.8 <= rate / wanted <= 1.25:
+        require(abs(rate / 3e-5 - 1) > 0.05, f"The rate is that of a batch of 128; this one has {total:.0f}.")
+        require(
+            abs(rate / linear - 1) > 0.05, "Linear scaling is the rule of plain SGD; AdamW's rate goes with the root."
+        )
+    require(0.8 <= rate / wanted <= 1.25, f"3e-5 belongs to 128 clips; by the rule {total:.0f} get {wanted:.2e}.")
+    hours = seen * CARD["tflop"] / CARD["tflops"] / 3600
+    price, days = hours * CARD["dollars"], hours / gpus / 24
+    require(price <= GOAL["dollars"], f"{price:,.0f} dollars: the clips cost, not the number of GPUs. See fewer clips.")
+    require(days <= GOAL["days"], f"{days:.1f} days: the price stays the same with more GPUs, the time does not.")
+    best = (2 * 60 * 2100 * 86_400 / gpus) ** 0.5 / 60
+    require(
+        best / 3 <= minutes <= 3 * best,
+        f"A checkpoint every {minutes:.0f} minutes; Young's rule says {best:.0f} for {gpus:.0f} GPUs.",
+    )
+    passed(f"{gpus:.0f} GPUs, {days:.1f} days, {price:,.0f} dollars, {seen / 1e6:.1f} M clips, {total:.0f} at a time.")
