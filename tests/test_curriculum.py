@@ -37,7 +37,7 @@ def test_lite_follows_the_paper():
     assert [name for name in names if name in paper] == paper
     assert config.step("stage1_single").model_overrides == {"motion_modules": False}
     assert config.step("stage1_temporal").trainable == ("stage1_unet.*motion_modules*",)
-    assert config.step("stage1_plain").sources("stage1_unet") == ("start_image/start_unet",)
+    assert config.step("stage1_pans").sources("stage1_unet") == ("start_image/start_unet",)
     assert config.step("stage1_temporal").sources("stage1_unet") == ("start_video/start_unet", "stage1_single")
     assert config.step("stage2").sources("stage2_unet") == ("start_video/start_unet",)
     assert not any("text_encoder" in pattern for pattern in config.step("stage1_full").trainable)

@@ -282,14 +282,16 @@ def test_shares_of_the_scenes(world: LiteWorld) -> None:
         assert not plan.camera.moves and plan.layers and all(layer.kind != "cutout" for layer in plan.layers)
 
 
-def test_plain_scenes_have_one_motion(world: LiteWorld, things: Path) -> None:
-    plain = LiteWorld(SAMPLES / "photos", things=things, split="heldout", scenes="plain")
-    plans = [plain.plan(seed) for seed in range(80)]
-    pans = [plan for plan in plans if plan.camera.moves]
-    assert all(plan.camera.kind == "pan" and not plan.layers and "camera" in plan.caption for plan in pans)
-    drifts = [plan for plan in plans if not plan.camera.moves]
-    assert all(len(plan.layers) == 1 and plan.layers[0].motion.kind == "drift" for plan in drifts)
-    assert 25 < len(pans) < 55 and {plan.layers[0].kind for plan in drifts} >= {"own", "glyph", "patch"}
+def test_plain_scenes_have_one_motion(things: Path) -> None:
+    world = LiteWorld(SAMPLES / "photos", things=things, split="heldout")
+    plain = {scenes: world.only(scenes) for scenes in ("pans", "drifts")}
+    assert world.scenes == "all" and plain["pans"].sources is world.sources
+    for plan in (plain["pans"].plan(seed) for seed in range(40)):
+        assert plan.camera.kind == "pan" and not plan.layers and plan.caption.startswith("the camera")
+    plans = [plain["drifts"].plan(seed) for seed in range(60)]
+    assert all(not plan.camera.moves and len(plan.layers) == 1 for plan in plans)
+    assert all(plan.layers[0].motion.kind == "drift" for plan in plans)
+    assert {plan.layers[0].kind for plan in plans} >= {"own", "glyph", "patch"}
 
 
 def test_what_is_held_out_is_never_in_training(tmp_path: Path) -> None:
@@ -314,8 +316,10 @@ def test_errors_say_what_to_do(world: LiteWorld, things: Path, tmp_path: Path) -
     photos = SAMPLES / "photos"
     with pytest.raises(ValueError, match="choose 'train' or 'heldout'"):
         LiteWorld(photos, split="test")
-    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, plain"):
+    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, pans, drifts"):
         LiteWorld(photos, scenes="plane")
+    with pytest.raises(ValueError, match="scenes is 'pan'"):
+        world.only("pan")
     with pytest.raises(ValueError, match="no photos in"):
         LiteWorld(tmp_path)
     with pytest.raises(ValueError, match="no PNG glyphs"):

@@ -11,6 +11,7 @@ says what happens in a scene, and `scene_drawing.py` draws it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Literal
 
@@ -37,8 +38,8 @@ class LiteWorld:
         num_frames: F of a clip.
         device: where the scenes are drawn.
         photo_scenes: how often things of the photo itself move, where that is possible.
-        scenes: one of `scene_plan.SCENES`: "all"; "resting", whose camera rests, with at least one thing; or "plain",
-            in which either the camera pans or a single thing drifts, and nothing else moves.
+        scenes: one of `scene_plan.SCENES`: "all"; "resting", whose camera rests, with at least one thing; "pans", in
+            which the camera pans and there is nothing else; or "drifts", whose camera rests while one thing drifts.
 
     Raises:
         ValueError: there is nothing to draw from, or there is no such split.
@@ -73,10 +74,18 @@ class LiteWorld:
             raise ValueError(f"none of the {len(listed)} photos with things of {things} is in {photos}")
         self.sources = Sources(bank, glyphs, known, size, num_frames, None if things is None else Path(things))
         self.split, self.device = split, torch.device(device)
-        if scenes not in SCENES:
-            raise ValueError(f"scenes is {scenes!r}; choose one of {', '.join(SCENES)}")
         self.photo_scenes = photo_scenes if known else 0.0
-        self.scenes = scenes
+        self.scenes = _known(scenes)
+
+    def only(self, scenes: str) -> LiteWorld:
+        """The same world with some of its scenes alone; photos and things are held once for both.
+
+        Args:
+            scenes: as in the constructor.
+        """
+        world = copy(self)
+        world.scenes = _known(scenes)
+        return world
 
     def plan(self, seed: int, pasted: bool = False) -> ScenePlan:
         """What happens in the scene of this seed (an integer, 0 or more).
@@ -132,3 +141,9 @@ class LiteWorld:
         frames = batch.frames[0].add(1).mul(127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         flow, visibility = batch.flow[0].cpu().numpy(), batch.visibility[0].cpu().numpy()
         return Clip(frames, flow, visibility, batch.captions[0], int(batch.stride[0]))
+
+
+def _known(scenes: str) -> str:
+    if scenes not in SCENES:
+        raise ValueError(f"scenes is {scenes!r}; choose one of {', '.join(SCENES)}")
+    return scenes

@@ -30,14 +30,14 @@ from mi2v_lite.data.sprites import COLOURS, SHAPES, with_article
 from mi2v_lite.data.things import Thing, names_of, read_mask
 
 STRIDES = {2: 0.2, 4: 0.2, 8: 0.6}
-SCENES = ("all", "resting", "plain")  # see `plan_scene`
+SCENES = ("all", "resting", "pans", "drifts")  # see `plan_scene`
 SPRITE_SHARES = {0: 0.12, 1: 0.45, 2: 0.28, 3: 0.15}  # how often there are 0, 1, 2, 3 things in a pasted scene
 # What is pasted, and how often; the second table is for worlds without outlined things.
 KINDS = {"glyph": 0.38, "cutout": 0.28, "patch": 0.20, "shape": 0.14}
 KINDS_WITHOUT_THINGS = {"glyph": 0.55, "patch": 0.27, "shape": 0.18}
 # The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
-PLAIN_CAMERA = {"still": 0.0, "pan": 1.0}
-PLAIN_OBJECTS = {"drift": 1.0}
+PANS = {"still": 0.0, "pan": 1.0}
+DRIFTS = {"drift": 1.0}
 PHOTO_CAMERA = {"still": 0.5, "pan": 0.22, "zoom": 0.16, "roll": 0.12}
 THING_SIZE = (0.15, 0.6)  # of the side, that a photo is cropped to if it is large enough
 LARGEST_THING = 0.95  # of the side; a larger thing is no thing in front of something
@@ -196,8 +196,8 @@ def plan_scene(
         sources: what scenes are made of.
         seed: of everything random.
         photo_scene: whether things of the photo itself move, or what is pasted in front of it.
-        scenes: "all"; "resting": the camera rests, and at least one thing is in the picture; "plain": either the camera
-            pans over a photo, or it rests and a single thing drifts.
+        scenes: "all"; "resting": the camera rests, and at least one thing is in the picture; "pans": the camera pans
+            over a photo, and there is nothing else; "drifts": the camera rests, and a single thing drifts.
         stride: source frames between two frames; None draws it.
 
     Returns:
@@ -207,22 +207,21 @@ def plan_scene(
     if stride is None:
         stride = choose(rng, STRIDES)
     taus = np.linspace(0, frame_times(stride, sources.num_frames)[-1], 9)
-    plain, shares = scenes == "plain", PHOTO_CAMERA if photo_scene else CAMERA_SHARES
-    pans = plain and rng.random() < 0.5
-    if plain:
-        photo_scene, shares = photo_scene and not pans, PLAIN_CAMERA
-    camera = Motion("still") if scenes == "resting" or (plain and not pans) else draw_motion(rng, shares)
+    alone, shares = scenes == "drifts", PHOTO_CAMERA if photo_scene else CAMERA_SHARES
+    if scenes == "pans":
+        photo_scene, shares = False, PANS
+    camera = Motion("still") if scenes in ("resting", "drifts") else draw_motion(rng, shares)
     if photo_scene:
-        crop, camera, layers = _photo_scene(sources, camera, taus, plain, rng)
+        crop, camera, layers = _photo_scene(sources, camera, taus, alone, rng)
         ridges = []
     else:
         far = replace(camera, amount=camera.amount * PLANES[0]) if camera.kind == "parallax" else camera
         crop = _crop(sources, far, taus, rng)
         ridges = _ridges(sources, camera, rng) if camera.kind == "parallax" else []
-        count = int(not pans) if plain else max(choose(rng, SPRITE_SHARES), int(scenes == "resting"))
+        count = {"pans": 0, "drifts": 1}.get(scenes, max(choose(rng, SPRITE_SHARES), int(scenes == "resting")))
         layers = []
         for _ in range(count):
-            layers.append(_pasted(sources, crop, layers, taus, (0.22, 0.5), plain, rng))
+            layers.append(_pasted(sources, crop, layers, taus, (0.22, 0.5), alone, rng))
     layers, words = _told(layers, _bystanders(sources, crop, layers), camera, sources.size, rng)
     if camera.kind == "parallax":
         camera = far
@@ -271,14 +270,14 @@ def _texture(photos: PhotoBank, crop: Crop, size: int) -> float:
 
 
 def _photo_scene(
-    sources: Sources, camera: Motion, taus: np.ndarray, plain: bool, rng: np.random.Generator
+    sources: Sources, camera: Motion, taus: np.ndarray, alone: bool, rng: np.random.Generator
 ) -> tuple[Crop, Motion, list[Layer]]:
-    """A crop around an outlined thing, the camera, and the things that move: where it is plain, one that drifts."""
+    """A crop around an outlined thing, the camera, and the things that move: or a single one that drifts."""
     for attempt in range(40):
         number = int(rng.integers(len(sources.things)))
         # A thing that nearly fills the picture leaves no room for the camera to move in.
         camera = camera if attempt % 4 < 3 else Motion("still")
-        motion = draw_motion(rng, PLAIN_OBJECTS if plain else OBJECT_SHARES)
+        motion = draw_motion(rng, DRIFTS if alone else OBJECT_SHARES)
         crop = _crop_around(sources, number, camera, motion, taus, rng)
         if crop is not None:
             break
@@ -288,7 +287,7 @@ def _photo_scene(
             f"{LARGEST_THING:.0%} of the photo's shorter side, or draw scenes with pasted=True"
         )
     layers = [_own(sources, crop, number, motion)]
-    if plain:
+    if alone:
         return crop, camera, layers
     for other in sources.in_photo[crop.photo]:
         layer = _own(sources, crop, other, draw_motion(rng, OBJECT_SHARES))
@@ -299,7 +298,7 @@ def _photo_scene(
     # What stands lower in a photo is mostly nearer.
     layers = sorted(layers[:3], key=lambda layer: layer.centre[1] + layer.size / 2)
     if len(layers) < 3 and rng.random() < FRONT_SHARE:
-        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), plain, rng))
+        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), alone, rng))
     return crop, camera, layers
 
 
@@ -388,11 +387,11 @@ def _pasted(
     others: list[Layer],
     taus: np.ndarray,
     sizes: tuple[float, float],
-    plain: bool,
+    alone: bool,
     rng: np.random.Generator,
 ) -> Layer:
     """Something to lay in front, with a motion, placed to stay in view if it can and not to start behind another."""
-    motion, silent = draw_motion(rng, PLAIN_OBJECTS if plain else OBJECT_SHARES), False
+    motion, silent = draw_motion(rng, DRIFTS if alone else OBJECT_SHARES), False
     smallest, largest = sizes
     middle = smallest + 0.45 * (largest - smallest)
     if motion.kind in ("grow", "approach"):
@@ -424,7 +423,7 @@ def _pasted(
             names = (shape,)
         if all(names[0] not in other.names for other in others):
             break
-    if kind == "glyph" and not plain and rng.random() < HABIT_SHARE:
+    if kind == "glyph" and not alone and rng.random() < HABIT_SHARE:
         habit = draw_habit(names[0], mirrored, rng)
         motion, silent = habit or motion, habit is not None and rng.random() < SILENT_SHARE
     for _ in range(12):

@@ -297,8 +297,9 @@ def photo_source(
     """What an image autoencoder trains on, and 48 fixed crops of held-out photos if there are any."""
     data, heldout, frames = step.data, None, None
     if data.frames_from:
-        world = data.frames_from == WORLD
-        frames = open_world(config, runs, "train", device) if world else runs / data.frames_from
+        frames = runs / data.frames_from
+        if data.frames_from in WORLD:
+            frames = open_world(config, runs, "train", device).only(WORLD[data.frames_from])
     source = PhotoCrops(runs / data.folder, data.size, data.scale, data.jitter, frames, data.frames_share)
     if data.heldout:
         heldout = PhotoCrops(runs / data.heldout, data.size, jitter=0.0).batch([generator_for(0)] * 48)
@@ -331,8 +332,8 @@ def field_source(
     """What a flow autoencoder trains on, and 96 fixed fields of held-out clips if there are any."""
 
     def opened(name: str, split: str, amplitude: tuple[float, float]) -> FlowFields | WorldFields:
-        if name == WORLD:
-            return WorldFields(open_world(config, runs, split, device), amplitude)
+        if name in WORLD:
+            return WorldFields(open_world(config, runs, split, device).only(WORLD[name]), amplitude)
         return FlowFields(_opened(step.data, runs, name), amplitude, step.seed)
 
     source, heldout = opened(step.data.clips, "train", step.data.amplitude), None
@@ -371,23 +372,26 @@ def clip_source(
         more = {"with_flow": flow, "text_dropout": step.text_dropout, "seed": step.seed}
         return ClipBatches(clips, tokenizer, length, **latents, **more)
 
+    @cache  # its photos fill much memory
+    def world() -> LiteWorld:
+        return open_world(config, runs, "train", device)
+
     def drawn() -> ClipBatches:
         vaes = {kind: models[f"{kind}_vae"] for kind in kinds}
-        world = open_world(config, runs, "heldout", device, step.data.scenes)
-        clips, latents = draw_clips(world, HELDOUT, whole, vaes, device, step.precision)
+        heldout = open_world(config, runs, "heldout", device).only(WORLD[step.data.heldout])
+        clips, latents = draw_clips(heldout, HELDOUT, whole, vaes, device, step.precision)
         more = {"with_flow": flow, "text_dropout": step.text_dropout, "labels": clips.labels}
         return ClipBatches(clips, tokenizer, length, **latents, **more)
 
     @cache  # clips that are named twice are opened once
     def opened(name: str) -> ClipBatches | PictureBatches | WorldBatches:
         shared = {"whole": whole, "single": single, "text_dropout": step.text_dropout}
-        if name == WORLD:
-            world = open_world(config, runs, "train", device, step.data.scenes)
-            return WorldBatches(world, tokenizer, length, **shared)
-        if WORLD in names:
+        if name in WORLD:
+            return WorldBatches(world().only(WORLD[name]), tokenizer, length, **shared)
+        if any(other in WORLD for other in names):
             return PictureBatches(_opened(step.data, runs, name), tokenizer, length, **shared)
         return cached(name)
 
     source = opened(names[0]) if len(names) == 1 else InTurn([opened(name) for name in names], device)
     heldout = step.data.heldout
-    return source, drawn() if heldout == WORLD else cached(heldout) if heldout else None
+    return source, drawn() if heldout in WORLD else cached(heldout) if heldout else None

@@ -202,8 +202,8 @@ def check_data(config: Config, runs: Path, steps: Sequence[Step]) -> None:
     """
     needed: dict[Path, list[str]] = {}
     for step in steps:
-        names = {name for name in step.data.names if name != WORLD}
-        if WORLD in step.data.names:
+        names = {name for name in step.data.names if name not in WORLD}
+        if len(names) < len(step.data.names):
             world = config.world
             names |= {f"{world.photos}/train", f"{world.photos}/heldout"} | ({world.things, world.sprites} - {None})
         for name in names:
@@ -345,8 +345,9 @@ def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
 
 def _check_world(step: Step, world: World | None) -> None:
     """Checks that a step which draws from the world has one."""
-    if world is None and WORLD in step.data.names:
-        raise SettingError(f"data names {WORLD!r}, but the config has no section world that describes it.")
+    named = [name for name in step.data.names if name in WORLD]
+    if world is None and named:
+        raise SettingError(f"data names {named[0]!r}, but the config has no section world that describes it.")
 
 
 def _check_sources(step: Step, before: list[Step]) -> None:

@@ -30,7 +30,7 @@ Batch = dict[str, Tensor]
 SEEDS = 2**31  # of how many clips of the world a training draws
 
 
-def open_world(config: Config, runs: Path, split: str, device: Any = "cpu", scenes: str = "all") -> LiteWorld:
+def open_world(config: Config, runs: Path, split: str, device: Any = "cpu") -> LiteWorld:
     """The world that the section `world` of a config describes.
 
     Args:
@@ -38,13 +38,12 @@ def open_world(config: Config, runs: Path, split: str, device: Any = "cpu", scen
         runs: the folder that the names in the config are below.
         split: "train" or "heldout".
         device: where it is drawn.
-        scenes: which of its scenes, see `LiteWorld`.
     """
     world = config.world
     things = runs / world.things if world.things else None
     more = {"sprites": runs / world.sprites} if world.sprites else {}
     more |= {"size": world.size, "num_frames": world.num_frames}
-    return LiteWorld(photos=runs / world.photos, things=things, split=split, device=device, scenes=scenes, **more)
+    return LiteWorld(photos=runs / world.photos, things=things, split=split, device=device, **more)
 
 
 def tokens_of(captions: Sequence[str], tokenizer: CLIPTokenizer, length: int) -> Tensor:

@@ -23,7 +23,8 @@ from mi2v_lite.training.settings import (
 
 Measure = Literal["log", "root"]
 ControlKind = Literal["blocks", "drags", "anchors", "things", "parts", "brush"]
-WORLD = "world"  # stands for the world of the config, where the name of clips is expected
+# Where the name of clips is expected, these stand for the world of the config, and for some of its scenes alone.
+WORLD = {"world": "all", "world/resting": "resting", "world/pans": "pans", "world/drifts": "drifts"}
 _ASCENDING = Rule(lambda pair: pair[0] <= pair[1], "with the smaller one first")
 _OF_THE_SHORT_SIDE = Annotated[float, Rule(lambda x: 0 < x <= 1, "above 0 and at most 1")]
 _Widths = Annotated[list[Count], Rule(len, "that is not empty")]
@@ -158,8 +159,9 @@ class Pipeline(TypedDict, total=False):
 class World(Settings):
     """The world that is drawn anew for every update, see `data.lite_world.LiteWorld`. A config has one or none.
 
-    The data of a step name it by the word "world", where the name of clips is expected. All paths here and below are
-    relative to the folder of the runs, or absolute.
+    The data of a step name it by the word "world", where the name of clips is expected. "world/resting", "world/pans"
+    and "world/drifts" are those of its scenes alone, see `LiteWorld`. All paths here and below are relative to the
+    folder of the runs, or absolute.
 
     Attributes:
         photos: a folder with the photos of both splits, in train/ and heldout/.
@@ -257,12 +259,9 @@ class ClipData(_AnyClips):
     Attributes:
         mixed_with: further clips. Samples come from `clips` and from these in turn; the same may be named twice. All
             must be stores or "world" then, since some clips of shards would miss their turn.
-        scenes: of the world: "all"; "resting", whose camera rests; or "plain", in which either the camera pans or a
-            single thing drifts.
     """
 
     mixed_with: str | tuple[str, ...] = ()
-    scenes: Literal["all", "resting", "plain"] = "all"
 
     @property
     def mixed(self) -> tuple[str, ...]:
