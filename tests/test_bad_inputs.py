@@ -351,7 +351,13 @@ def clip(frames: int = 3, side: int = 16) -> Clip:
 
 
 # What stands for words that are hard to read.
-WORDS = {"LITE": str(LITE), "LONG.mp4": "n" * 300 + ".mp4", "UMLAUTS.mp4": "ä" * 140 + ".mp4", "NUL": "nul\0byte.png"}
+WORDS = {
+    "LITE": str(LITE),
+    "LONG.mp4": "n" * 300 + ".mp4",
+    "UMLAUTS.mp4": "ä" * 140 + ".mp4",
+    "ENDLESS.png": "n" * 5000 + ".png",
+    "NUL": "nul\0byte.png",
+}
 # A command, into whose {} the words of each line go; after the bar, what its error must contain.
 ROWS = {
     "{}": """
@@ -371,6 +377,7 @@ ROWS = {
     "animate {} --prompt red -o out.mp4": """
         none.png | does not exist
         https://a.example/photo.png | is a URL
+        ENDLESS.png | name too long
         http:photo.png | URLs are not read
         '' | cannot be read
         folder | cannot be read as a picture
@@ -401,6 +408,8 @@ ROWS = {
         --brush https://a.example/mask.png | is a URL
         --thing-mask s3://a.example/mask.png | is a URL
         --control https://a.example/control.json | is a URL
+        --control ENDLESS.png | name too long
+        --weights ENDLESS.png | name too long
         --weights https://a.example/weights | is a URL
         --brush text.png | cannot be read
         --brush long.png | make them equal
@@ -524,6 +533,7 @@ ROWS = {
     "track {} -o out.npz": """
         none.mp4 | does not exist
         https://a.example/clip.mp4 | is a URL
+        ENDLESS.png | name too long
         http:clip.mp4 | URLs are not read
         rtsp:clip | URLs are not read
         empty.mp4 | is empty
@@ -697,6 +707,7 @@ ROWS = {
         videos | -o
         none -o out | does not exist
         https://a.example/videos.csv -o out | is a URL
+        ENDLESS.png -o out | name too long
         text.csv -o out | lacks the columns
         text.txt -o out | neither
         folder -o out | no videos

@@ -151,8 +151,9 @@ def test_the_seed_repeats_a_clip_and_options_reach_the_model(here, loaded, capsy
         assert code == 0, err
         return read_npz("flow.npz")
 
-    plain = field("--prompt", "red", "--seed", 1)
-    assert torch.equal(plain, field("--prompt", "red", "--seed", 1))
+    plain, seen = field("--prompt", "red", "--seed", 1, "--previews"), Path("a.png").read_bytes()
+    assert torch.equal(plain, field("--prompt", "red", "--seed", 1, "--previews"))
+    assert Path("a.png").read_bytes() == seen
     for words in (
         ["--prompt", "red", "--seed", 2],
         ["--prompt", "balloon", "--seed", 1],

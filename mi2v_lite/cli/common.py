@@ -62,11 +62,21 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def reason(error: Exception) -> str:
-    """Says in one line what was wrong; an error of the system is given with the name of the file."""
+def reason(error: Exception, most: int = 600) -> str:
+    """Says in one line what was wrong; an error of the system is given with the name of the file.
+
+    Args:
+        error: what was raised.
+        most: characters; of a longer line, which quotes something long, the middle is left out.
+
+    Returns:
+        The line.
+    """
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return joined(f"{error.filename}: {error.strerror}")
-    return joined(str(error)) or type(error).__name__
+        said = joined(f"{error.filename}: {error.strerror}")
+    else:
+        said = joined(str(error)) or type(error).__name__
+    return said if len(said) <= most else f"{said[: most // 2]} ... {said[-most // 2 :]}"
 
 
 def by(size: tuple[int, int]) -> str:

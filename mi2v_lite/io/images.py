@@ -9,6 +9,7 @@ import io
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,9 @@ def _opened(path: Path) -> Image.Image:
         raise ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.") from error
     except Exception as error:  # the plugins of Pillow raise errors of many kinds for damaged files
         advice = "give a PNG, JPEG or the like"
-        if path.is_file() and path.read_bytes()[4:12] in HEIF:
-            advice = "it is a HEIC photo; save it as a JPEG first"
+        with suppress(OSError):  # it may not even be the name of a file
+            if path.is_file() and path.read_bytes()[4:12] in HEIF:
+                advice = "it is a HEIC photo; save it as a JPEG first"
         raise ValueError(f"{path} cannot be read as a picture ({brief(error)}); {advice}.") from error
 
 
