@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that has no threads yet can be forked
@@ -463,7 +464,7 @@ def main() -> int:
         parser.error(f"there is no part {unknown[0]}")
     options.keep = options.keep.resolve()
     counts: dict[str, list[int]] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):  # which prints what was tried so far
         os.chdir(folder)
         prepare()
         if ended(start(save_models)):
@@ -473,13 +474,13 @@ def main() -> int:
                 if what not in counts:
                     print(f"{what} ...", file=sys.stderr, flush=True)
                 counted = counts.setdefault(what, [0, 0])
-                counted[0] += 1
                 try:
                     trial()
                 except Wrong as error:
                     counted[1] += 1
                     print(f"{what}: {error}", file=sys.stderr, flush=True)
-        os.chdir("/")
+                counted[0] += 1
+    os.chdir("/")
     print("\n| what | tried | wrong |\n|---|---|---|")
     for what, (tried, wrong) in counts.items():
         print(f"| {what} | {tried} | {wrong} |")
