@@ -58,7 +58,7 @@ def still_scenes(size: int = 128) -> LiteWorld:
     """
     samples = find_samples()
     return LiteWorld(
-        samples / "photos", samples / "sprites", samples / "things", "heldout", size=size, objects_only=True
+        samples / "photos", samples / "sprites", samples / "things", "heldout", size=size, scenes="resting"
     )
 
 
