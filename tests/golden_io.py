@@ -5,18 +5,14 @@ drawn from their names; the formula is in tests/golden/README.md. A sidecar with
 layouts `joined`, says more shortly what `entries` says elsewhere. A tensor `NAME_everyK` has every K-th row and column.
 """
 
-import hashlib
 import json
-import math
 import re
-import zlib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from mi2v_checks.released import draw, leaves
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -36,15 +32,6 @@ def has(folder: Path, name: str) -> bool:
     return (folder / f"{name}.json").exists()
 
 
-def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, list[int]]]:
-    """The names and shapes of a state dict that is written as a tree, in its order."""
-    for key, below in tree.items():
-        if isinstance(below, dict):
-            yield from leaves(below, f"{prefix}{key}.")
-        else:
-            yield prefix + key, below
-
-
 def read_info(folder: Path, name: str) -> dict:
     """The sidecar of a file, with `entries` where it is a layout. Skips the test where the folder has none."""
     if not has(folder, name):
@@ -56,40 +43,6 @@ def read_info(folder: Path, name: str) -> dict:
         parts = {prefix: read_info(folder, f"layout_{part}")["entries"] for prefix, part in info["joined"].items()}
         info["entries"] = [(prefix + key, shape) for prefix, part in parts.items() for key, shape in part]
     return info
-
-
-def position_table(length: int, channels: int) -> Tensor:
-    """The sines and cosines that the models compute, (1, length, channels)."""
-    frequencies = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
-    angles = torch.arange(length)[:, None] * frequencies
-    return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(1, length, channels)
-
-
-def spread(name: str, shape: list[int]) -> tuple[float, float]:
-    """Mean and gain of a parameter that is no exception."""
-    if name.endswith(".bias"):
-        return 0.0, 0.1
-    if len(shape) == 1:
-        return 1.0, 0.2
-    return 0.0, (1.4 if name.endswith(".conv_shortcut.weight") else 0.8) / math.sqrt(math.prod(shape[1:]))
-
-
-def draw(fill: dict) -> dict[str, Tensor]:
-    """The weights that `fill` describes: each parameter's numbers follow from its name alone."""
-    state, digest = {}, hashlib.sha256()
-    for name, shape in leaves(fill["shapes"]):
-        if name.endswith(".pe"):
-            state[name] = position_table(*shape[1:])
-            continue
-        mean, gain = fill["exceptions"].get(name) or spread(name, shape)
-        seed = zlib.crc32(f"{fill['salt']}:{name}".encode())
-        normals = np.random.Generator(np.random.PCG64(seed)).standard_normal(shape, dtype=np.float64)
-        halves = (mean + gain * normals).astype("<f2")
-        digest.update(halves.tobytes())
-        state[name] = torch.from_numpy(halves.astype(np.float32))
-    if digest.hexdigest() != fill["sha256"]:
-        raise ValueError(f"{fill['salt']}: numpy draws other numbers than the reference's weights are made of")
-    return state
 
 
 @cache

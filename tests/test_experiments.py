@@ -14,12 +14,16 @@ from PIL import Image
 from mi2v_lite.data.samples import find_samples
 from mi2v_lite.flow.warp import backward_warp
 
+STORED = sorted(path.stem for path in RESULTS.glob("*.json"))
+
 
 def test_every_experiment_has_a_result_and_every_result_an_experiment():
-    assert sorted(path.stem for path in RESULTS.glob("*.json")) == NAMES
+    waiting = {name for name in NAMES if hasattr(importlib.import_module(f"experiments.{name}"), "NEEDS")}
+    assert set(STORED) <= set(NAMES), "a result without an experiment"
+    assert set(NAMES) - set(STORED) <= waiting, "an experiment without a result, though it needs no trained networks"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STORED)
 def test_the_stored_result_is_of_these_seeds_and_settings(name):
     experiment, result = importlib.import_module(f"experiments.{name}"), load(name)
     assert result.seeds == tuple(experiment.SEEDS) and len(set(result.seeds)) >= 3

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from einops import rearrange
-from golden_io import Golden, draw, leaves, position_table, read_info, read_tensors
+from golden_io import Golden, read_info, read_tensors
+from mi2v_checks.released import draw, leaves, position_table
 
 from mi2v_lite.control import condition, official_field
 from mi2v_lite.flow.fields import resize

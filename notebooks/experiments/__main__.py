@@ -93,6 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"there is no experiment {', '.join(unknown)}; there are {', '.join(NAMES)}")
     for name in chosen:
+        needs = getattr(importlib.import_module(f"experiments.{name}"), "NEEDS", None)
+        if needs is not None and not needs.exists():
+            print(f"left out: {name}, since {needs} is not there", flush=True)
+            continue
         print(f"written: {perform(name).relative_to(HERE.parent)}", flush=True)
     return 0
 

@@ -15,6 +15,8 @@ import nbformat
 import torch
 from torch import Tensor, nn
 
+from mi2v_lite.models.temporal import TemporalAttention
+
 SEED = 0  # assignments.py writes the instructor's here
 CASES = 5
 COURSE = Path(__file__).resolve().parent  # the course directory, once assignments.py has copied this file there
@@ -64,6 +66,18 @@ def points(r: Random) -> list[tuple[float, float]]:
     return [(r.uniform(0, 99), r.uniform(0, 99)) for _ in range(r.randint(2, 4))]
 
 
+def keys_and_values(r: Random) -> list[Tensor]:
+    count = r.randint(2, 6)
+    return [normal(r, 3, count, 8) for _ in range(2)]
+
+
+def temporal_attention(r: Random) -> nn.Module:
+    layer = TemporalAttention(16, heads=r.choice([1, 2, 4]), max_length=32).eval().requires_grad_(False)
+    for parameter in layer.parameters():
+        parameter.copy_(normal(r, *parameter.shape, size=0.5))
+    return layer
+
+
 # What students write -> the arguments of one call, drawn with Python's random numbers.
 INPUTS: dict[str, Callable[[Random], tuple]] = {
     # 00
@@ -84,10 +98,10 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
     "guided": lambda r: (normal(r, 2, 3), normal(r, 2, 3), number(r, 0, 9)),
     "jitter": lambda r: (normal(r, r.randint(2, 6), 2, 4, 5),),
     # 03
-    "interleave": lambda r: (lambda n: (normal(r, n + 1, 3), normal(r, n, 3)))(r.randint(1, 6)),
-    "query_positions": lambda r: (r.randint(1, 20),),
-    "feature_flow": lambda r: (normal(r, 3, 2, 1, 1, size=5).repeat(1, 1, 24, 36), r.randint(2, 9), r.randint(2, 9)),
-    "warped_share": lambda r: (normal(r, 4, 7).softmax(1),),
+    "attend": lambda r: (normal(r, 3, r.randint(2, 5), 8), *keys_and_values(r), r.choice([1, 2, 4])),
+    "augmented": lambda r: (lambda n: (normal(r, n + 1, 3, 4, 6), normal(r, n, 2, 16, 18, size=6)))(r.randint(1, 5)),
+    "layer_output": lambda r: (temporal_attention(r), normal(r, 2 * r.randint(1, 6) + 1, 16, 2, 3)),
+    "warped_share": lambda r: (normal(r, 4, 2, 3, 3, 7).softmax(-1),),
     "keep_first_clean": lambda r: (normal(r, 2, 3, 4, 5, 6), normal(r, 2, 3, 5, 6), r.randint(2, 999)),
     # 04
     "drag_field": lambda r: (points(r), r.randint(1, 12), 100, 100, r.randint(2, 15)),
@@ -120,7 +134,7 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
 }
 
 # Open exercises: many answers are right, so that there is nothing to compare with, and the check alone judges.
-OPEN = {"hard_field", "tilted_rocket", "hard_clip", "training_plan"}
+OPEN = {"hard_field", "unseen_thing", "tilted_rocket", "hard_clip", "training_plan"}
 
 
 def equal(got: Any, wanted: Any) -> bool:
@@ -165,8 +179,9 @@ def reference(name: str) -> Callable:
     """
     for path in sorted(COURSE.glob("source/*/*.ipynb")):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        solved = [cell.source for cell in cells if f"def {name}(" in cell.source]
-        if solved:
+        if any(f"def {name}(" in cell.source for cell in cells):
+            # An answer may call the answers of earlier exercises.
+            solved = [cell.source for cell in cells if cell.metadata.get("nbgrader", {}).get("solution")]
             space: dict[str, Any] = {}
             for source in [cells[0].source, *solved]:
                 exec(source, space)
