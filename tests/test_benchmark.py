@@ -1,19 +1,23 @@
 """`python -m tools.benchmark`: what the meter counts against closed forms, and the table."""
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from mi2v_lite import cli
 from mi2v_lite.training.curriculum import Config, load_config
-from tools.benchmark import Meter, benchmark, fitting, markdown, sampling_memory, table
+from tools.benchmark import Meter, benchmark, fitting, markdown, sampling_memory, speed, table
 from tools.benchmark.__main__ import main
 from tools.benchmark.calls import Clip, parts, sampling_calls, training_call
 from tools.benchmark.meter import Resident
+from tools.benchmark.speed_document import document
+from tools.benchmark.turns import Pace, Worker, in_turn
 
 LITE = Path(cli.__file__).parents[1] / "configs" / "lite.yaml"
 COSTS = Path(__file__).parents[1] / "docs" / "COSTS.md"
@@ -191,3 +195,69 @@ def test_the_committed_table_is_that_of_this_code():
         assert f"| {step.name} | 1 |" in text
     for name in fitting.ladder():
         assert f"| {name} |" in text
+
+
+class Here(Worker):
+    """A worker in this process: that processes start and answer is tested by itself."""
+
+    def __init__(self, make):
+        self.run = make()
+
+    def __call__(self):
+        self.run()
+        return 1.0
+
+    def close(self):
+        return 0.5
+
+
+def test_every_part_of_the_speed_runs_and_the_document_says_what_was_missed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(speed, "Worker", Here)
+    said = {"-m": "wrote clip.mp4\nloading 1.0 s, sampling 3.5 s, writing 0.1 s\n", "-c": "0.25\n"}
+    monkeypatch.setattr(speed, "_python", lambda *words: said[words[0]])
+    written = tmp_path / "performance.md"
+    main(["--what", "speed", "--quick", "-o", str(written)])
+    report = json.loads(written.with_suffix(".json").read_text())
+    assert {task["name"]: task["error"] for task in report["tasks"] if task["state"] != "done"} == {}
+    text = written.read_text()
+    assert text.rstrip() in capsys.readouterr().out and "these figures mean nothing" in text
+    for part in ("What was asked", "What was missed", "Cost against", "Roofline", "did not pay", "How long it took"):
+        assert part in text
+    # The stand-ins are equally fast and large.
+    assert "bf16: 1x where at least 3.5x was asked for" in text and "1x where at most 0.6x was asked for" in text
+    assert "3.5 s where" not in text and "| at most 0.3 s | 0.25 s |" in text
+    failed = {**report["tasks"][0], "state": "failed", "error": "it broke", "rows": []}
+    assert "`splat` was not measured: it broke" in document({**report, "tasks": [failed]})
+    with pytest.raises(ValueError, match="--only rest: expected some of splat"):
+        main(["--what", "speed", "--quick", "--only", "rest"])
+
+
+def test_the_plain_form_computes_the_same():
+    size = speed.toy_size()
+    outputs = []
+    for plainly in (False, True):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            outputs.append(speed.network(size, "stage2_unet", torch.float32, plainly)())
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+
+
+def test_diffusers_network_is_of_the_same_size():
+    config = load_config(LITE.with_name("full.yaml"))
+    ours, other = (speed._shell(config, name) for name in ("stage2_unet", "diffusers"))
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in other.parameters())
+
+
+def test_computations_take_turns_and_one_has_its_own_process():
+    calls = []
+    worker = Worker(functools.partial(functools.partial, sum, [1, 2]))
+    pace = Pace(rounds=2, seconds=0.0, call=0.0)
+    rounds = in_turn(pace, lambda: calls.append("a"), worker, lambda: calls.append("b"))
+    assert calls == ["a", "b"] * 3 and len(rounds) == 2 and all(min(times) >= 0 for times in rounds)
+    peak = worker.close()
+    assert peak is None or 0.05 < peak < 5
+
+
+def test_a_straight_line():
+    slope, fixed = speed.fitted(np.array([1.0, 2.0, 4.0]), np.array([5.0, 7.0, 11.0]))
+    assert (slope, fixed) == (pytest.approx(2), pytest.approx(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 import mi2v_lite
@@ -18,13 +19,23 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m tools.benchmark",
         description="Prints parameters, operations, memory and time of sampling a clip or of a training update. "
         "Operations are counted; memory and time are measured on --device, or else estimated and marked with a star. "
-        "For sampling it also prints what the memory-saving options save. --what all prints docs/COSTS.md.",
+        "For sampling it also prints what the memory-saving options save. --what all prints docs/COSTS.md. "
+        "--what speed measures on this CPU what docs/performance.md says, in at most twelve minutes; it takes only "
+        "the options --only, --quick and --output.",
     )
     options.add_argument("--scale", choices=("lite", "full"), default="full", help="which models (default: full)")
     options.add_argument("--config", type=Path, metavar="YAML", help="a curriculum of your own instead")
     options.add_argument(
-        "--what", choices=("sample", "train", "all"), default="sample", help="what to print (default: sample)"
+        "--what", choices=("sample", "train", "all", "speed"), default="sample", help="what to print (default: sample)"
     )
+    options.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="of --what speed: these parts, by the names that it prints",
+    )
+    options.add_argument("--quick", action="store_true", help="of --what speed: small sizes, to see that it runs")
     options.add_argument(
         "--height", type=common.whole(8), metavar="PX", help="height of the clip (default: 320 for full, 128 for lite)"
     )
@@ -72,6 +83,9 @@ def _run(options: argparse.Namespace) -> None:
         common.check_writable([options.output])
         if options.what == "all" and options.output.suffix == ".json":
             raise ValueError("--what all prints a document, not figures; give a name that ends in .md.")
+    if options.what == "speed":
+        _speed(options)
+        return
     from mi2v_lite.training.curriculum import load_config
 
     config = load_config(options.config or CONFIGS / f"{options.scale}.yaml")
@@ -96,6 +110,27 @@ def _run(options: argparse.Namespace) -> None:
             content = json.dumps(figures, indent=1) if as_json else text.rstrip()
             beside.write_text(content + "\n", encoding="utf-8")
         print(f"\nwrote {options.output}")
+
+
+def _speed(options: argparse.Namespace) -> None:
+    """Measures, and writes the document with a JSON file of the same name beside it."""
+    from mi2v_lite.io.files import atomic
+    from tools.benchmark import speed
+    from tools.benchmark.speed_document import document
+    from tools.gpu.tasks import run_tasks
+
+    tasks = speed.tasks(speed.toy_size() if options.quick else speed.full_size(), options.only)
+    with tempfile.TemporaryDirectory() as folder:
+        output = options.output or Path(folder) / "performance.md"
+        figures = output.with_suffix(".json")
+        run_tasks(tasks, speed.LIMIT, figures, {**speed.about(), "toy": options.quick})
+        text = document(json.loads(figures.read_text(encoding="utf-8")))
+        print(text)
+        if options.output is None or output == figures:
+            return
+        with atomic(output) as beside:
+            beside.write_text(text + "\n", encoding="utf-8")
+        print(f"\nwrote {output} and {figures}")
 
 
 if __name__ == "__main__":
