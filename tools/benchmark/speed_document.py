@@ -157,6 +157,6 @@ def _number(value: float | None) -> str:
 def _seconds(value: float) -> str:
     """Seconds in a unit that is read easily."""
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
     return f"{value / 1e-6:.3g} µs"
