@@ -34,8 +34,9 @@ from tools.gpu.tasks import table
 # What each step gets of the time, in any unit: about as much as in lite.yaml, and more for the autoencoders, whose
 # batches are no larger.
 SHARES = {
-    "image_vae": 5, "flow_vae": 4, "start_image": 4, "start_video": 3, "stage1_single": 34, "stage1_temporal": 3,
-    "stage1_full": 9, "controlnet_single": 13, "controlnet": 7, "stage2": 18,
+    "image_vae": 5, "flow_vae": 4, "start_image": 4, "start_video": 3, "stage1_pans": 4, "stage1_drifts": 8,
+    "stage1_words": 14, "stage1_single": 8, "stage1_temporal": 3, "stage1_full": 9, "controlnet_single": 13,
+    "controlnet": 7, "stage2": 18,
 }  # fmt: skip
 LARGER = 8  # how many times larger the batches of the denoisers are than in lite.yaml
 TRIED = (4, 16)  # an update takes as long as those between these two
