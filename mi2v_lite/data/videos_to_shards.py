@@ -200,6 +200,7 @@ def _run(tasks: list[_Task], tracker: Callable[[], Tracker], processes: int) -> 
             for task in tasks:
                 yield _make(task, instance)
         return
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), initializer=_start_process, initargs=(tracker,)
     )
@@ -207,6 +208,9 @@ def _run(tasks: list[_Task], tracker: Callable[[], Tracker], processes: int) -> 
         for future in as_completed([pool.submit(_make, task) for task in tasks]):
             yield future.result()
     except BrokenProcessPool as error:
+        # One that was still starting when another died may not hear the pool, which would wait for it for ever.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
         raise ValueError(
             "A process died while it read a video. The finished shards stay: run the same again to go on, with fewer "
             "processes if memory was short."
