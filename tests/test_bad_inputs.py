@@ -433,7 +433,7 @@ ROWS = {
         --frames 1 | must be a whole number from 2 to 1000
         --frames 17x | must be a whole number from 2 to 1000
         --frames 99999999999999999999 | must be a whole number from 2 to 1000
-        --frames 33 | 2 to 31
+        --frames 33 | 2 to 16 frames
         --seed -1 | must be a whole number of at least 0
         --seed 99999999999999999999999 | must be a whole number of at least 0
         --steps 0 | must be a whole number from 1 to 1000
