@@ -93,6 +93,9 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     assert "heldout" not in said and "things (for" not in said and "tools/things/README.md" in said
     (tmp_path / "photos" / "train").mkdir()
     check_data(config, tmp_path, config.steps[:4])
+    (tmp_path / "stores" / "film").mkdir(parents=True)
+    film = replace(config.step("stage1_single").data, clips="stores/film", mixed_with=("stores/film",), heldout=None)
+    check_data(replace(config, world=None), tmp_path, [replace(config.step("stage1_single"), data=film)])
 
 
 def test_every_objective_exists():

@@ -203,7 +203,7 @@ def check_data(config: Config, runs: Path, steps: Sequence[Step]) -> None:
     needed: dict[Path, list[str]] = {}
     for step in steps:
         names = {name for name in step.data.names if name not in WORLD}
-        if len(names) < len(step.data.names):
+        if WORLD.keys() & step.data.names:
             world = config.world
             names |= {f"{world.photos}/train", f"{world.photos}/heldout"} | ({world.things, world.sprites} - {None})
         for name in names:
