@@ -35,6 +35,16 @@ def test_tasks_stop_before_the_limit_and_a_failure_does_not_stop_the_others(tmp_
 
 
 @NO_NEED
+def test_the_recipe_has_time_for_each_step_and_its_clips_but_for_stores_that_were_not_carried(tmp_path):
+    config = train.recipe(tmp_path, toy=False)
+    assert set(train.SHARES) == {step.name for step in config.steps}
+    assert config.step("stage1_pans").data.mixed == ("world",)
+    assert config.step("stage1_plain").data.mixed == ("world/drifts",)
+    assert len(config.step("stage1_words").data.mixed) == 6
+    (tmp_path / "stores" / "film").mkdir(parents=True)
+    assert "stores/film" in train.recipe(tmp_path, toy=False).step("stage1_words").data.mixed
+
+
 def test_without_a_gpu_it_says_so(tmp_path, capsys):
     assert main(["check", "--out", str(tmp_path / "none")]) == 2
     assert "--toy" in capsys.readouterr().err and not (tmp_path / "none").exists()

@@ -28,6 +28,7 @@ from mi2v_lite.io.files import atomic
 from mi2v_lite.io.images import list_images, read_image
 from mi2v_lite.training import trainer
 from mi2v_lite.training.curriculum import Config, Step, is_done, parse_config
+from mi2v_lite.training.schema import WORLD
 from tools.gpu.check import CONFIGS, about
 from tools.gpu.tasks import table
 
@@ -35,9 +36,8 @@ from tools.gpu.tasks import table
 # batches are no larger.
 SHARES = {
     "image_vae": 5, "flow_vae": 4, "start_image": 4, "start_video": 3, "stage1_pans": 4, "stage1_drifts": 6,
-    "stage1_plain": 3,
-    "stage1_words": 14, "stage1_single": 8, "stage1_temporal": 3, "stage1_full": 9, "controlnet_single": 13,
-    "controlnet": 7, "stage2": 18,
+    "stage1_plain": 3, "stage1_words": 14, "stage1_single": 8, "stage1_temporal": 3, "stage1_full": 9,
+    "controlnet_single": 13, "controlnet": 7, "stage2": 18,
 }  # fmt: skip
 LARGER = 8  # how many times larger the batches of the denoisers are than in lite.yaml
 TRIED = (4, 16)  # an update takes as long as those between these two
@@ -105,9 +105,10 @@ def recipe(data: Path, toy: bool) -> Config:
     for step in content["steps"]:
         if step["name"] == "image_vae":
             step["data"] |= {key: str(data / step["data"][key]) for key in ("folder", "heldout")}
-        mixed = step["data"].get("mixed_with")
-        if mixed and not all((data / name).exists() for name in mixed if name != "world"):
-            del step["data"]["mixed_with"]
+        mixed = step["data"].get("mixed_with", [])
+        mixed = [mixed] if isinstance(mixed, str) else mixed
+        if mixed:  # a store that was not carried is left out
+            step["data"]["mixed_with"] = [name for name in mixed if name in WORLD or (data / name).exists()]
         if not toy and not step["objective"].endswith("autoencoder"):
             step["batch_size"] *= LARGER
         step |= {"checkpoint_every": 10**9, "validate_every": 10**9, "log_every": 4}
