@@ -70,13 +70,14 @@ def heldout_world(
     )
 
 
-def heldout_scenes(photos: Path | None = None, things: Path | None = None) -> LiteWorld:
+def heldout_scenes(photos: Path | None = None, things: Path | None = None, size: int = 128) -> LiteWorld:
     """The held-out scenes of the lite world, in which things of photos move that no training saw.
 
     Args:
         photos: a folder with `heldout/`; None takes the photos that come with mi2v_lite.
         things: the masks of the things in them, as `tools.things.masks` writes them; None takes those that come with
             mi2v_lite.
+        size: the side of the frames, in pixels.
 
     Raises:
         ValueError: a folder is missing, or there are no things in these photos.
@@ -84,7 +85,8 @@ def heldout_scenes(photos: Path | None = None, things: Path | None = None) -> Li
     from mi2v_lite.data.lite_world import LiteWorld
 
     samples = find_samples()
-    return LiteWorld(photos or samples / "photos", samples / "sprites", things or samples / "things", "heldout")
+    folders = photos or samples / "photos", samples / "sprites", things or samples / "things"
+    return LiteWorld(*folders, split="heldout", size=size)
 
 
 def sample_film(samples: Path | None = None) -> Film:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mi2v_lite.control import Drag
 from mi2v_lite.data.clips import Clip
 from mi2v_lite.data.lite_world import LiteWorld
-from mi2v_lite.data.samples import find_samples
+from mi2v_lite.data.samples import heldout_scenes
 from mi2v_lite.evaluation.control import depth
 from mi2v_lite.evaluation.things import find_thing, true_drags_of
 
@@ -56,10 +56,7 @@ def still_scenes(size: int = 128) -> LiteWorld:
     Args:
         size: the side of the frames in pixels.
     """
-    samples = find_samples()
-    return LiteWorld(
-        samples / "photos", samples / "sprites", samples / "things", "heldout", size=size, scenes="resting"
-    )
+    return heldout_scenes(size=size).only("resting")
 
 
 def steered(count: int, first: int = 0, size: int = 128) -> list[Steered]:
