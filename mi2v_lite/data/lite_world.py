@@ -42,7 +42,7 @@ class LiteWorld:
             which the camera pans and there is nothing else; or "drifts", whose camera rests while one thing drifts.
 
     Raises:
-        ValueError: there is nothing to draw from, or there is no such split.
+        ValueError: there is nothing to draw from, or there is no such split, or no such scenes.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class LiteWorld:
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; choose 'train' or 'heldout'")
+        self.scenes = _known(scenes)
         if sprites is None:
             from mi2v_lite.data.samples import find_samples
 
@@ -75,13 +76,15 @@ class LiteWorld:
         self.sources = Sources(bank, glyphs, known, size, num_frames, None if things is None else Path(things))
         self.split, self.device = split, torch.device(device)
         self.photo_scenes = photo_scenes if known else 0.0
-        self.scenes = _known(scenes)
 
     def only(self, scenes: str) -> LiteWorld:
         """The same world with some of its scenes alone; photos and things are held once for both.
 
         Args:
             scenes: as in the constructor.
+
+        Raises:
+            ValueError: there are no such scenes.
         """
         world = copy(self)
         world.scenes = _known(scenes)

@@ -35,9 +35,10 @@ SPRITE_SHARES = {0: 0.12, 1: 0.45, 2: 0.28, 3: 0.15}  # how often there are 0, 1
 # What is pasted, and how often; the second table is for worlds without outlined things.
 KINDS = {"glyph": 0.38, "cutout": 0.28, "patch": 0.20, "shape": 0.14}
 KINDS_WITHOUT_THINGS = {"glyph": 0.55, "patch": 0.27, "shape": 0.18}
-# The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
+# The motions of "pans" and of "drifts".
 PANS = {"still": 0.0, "pan": 1.0}
 DRIFTS = {"drift": 1.0}
+# The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
 PHOTO_CAMERA = {"still": 0.5, "pan": 0.22, "zoom": 0.16, "roll": 0.12}
 THING_SIZE = (0.15, 0.6)  # of the side, that a photo is cropped to if it is large enough
 LARGEST_THING = 0.95  # of the side; a larger thing is no thing in front of something
@@ -272,7 +273,7 @@ def _texture(photos: PhotoBank, crop: Crop, size: int) -> float:
 def _photo_scene(
     sources: Sources, camera: Motion, taus: np.ndarray, alone: bool, rng: np.random.Generator
 ) -> tuple[Crop, Motion, list[Layer]]:
-    """A crop around an outlined thing, the camera, and the things that move: or a single one that drifts."""
+    """A crop around an outlined thing, the camera, and the things that move; `alone`, a single one drifts."""
     for attempt in range(40):
         number = int(rng.integers(len(sources.things)))
         # A thing that nearly fills the picture leaves no room for the camera to move in.
@@ -298,7 +299,7 @@ def _photo_scene(
     # What stands lower in a photo is mostly nearer.
     layers = sorted(layers[:3], key=lambda layer: layer.centre[1] + layer.size / 2)
     if len(layers) < 3 and rng.random() < FRONT_SHARE:
-        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), alone, rng))
+        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), False, rng))
     return crop, camera, layers
 
 
