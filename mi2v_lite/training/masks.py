@@ -169,8 +169,8 @@ def told(flow: Tensor, sparse: Tensor, mask: Tensor, size: tuple[int, int]) -> T
         `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and whose displacement is wrong
         by less than `CLOSE` pixels plus a twentieth of its length.
     """
-    error = (flow - sparse).norm(dim=2, keepdim=True)
-    right = mask * (error < CLOSE + sparse.norm(dim=2, keepdim=True) / 20)
+    error, length = (torch.hypot(*x.unbind(2)).unsqueeze(2) for x in (flow - sparse, sparse))
+    right = mask * (error < CLOSE + length / 20)
     return F.adaptive_avg_pool2d(right.flatten(0, 1), size).unflatten(0, flow.shape[:2])
 
 
