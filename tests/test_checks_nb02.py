@@ -36,9 +36,27 @@ def steps(first, second, third):
     return lambda names, step: (first, second, third)[step - 1](names)
 
 
-def bends(flow):
-    track = torch.cat([torch.zeros_like(flow[:1]), flow])
-    return track.diff(n=2, dim=0).norm(dim=1).mean()
+def step(x, v, now, then):
+    clean, noise = split(x, v, now)
+    return noisy(clean, noise, then)
+
+
+def pair(clean, noise, times, alpha_bar, dims=(-1, 1, 1, 1, 1)):
+    share = alpha_bar[times].view(*dims)
+    return noisy(clean, noise, share), share**0.5 * noise - (1 - share) ** 0.5 * clean
+
+
+def code(values, width):
+    angles = values[:, None] * 10000 ** (-torch.arange(width // 2) / (width // 2))
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def swapped(values, width):
+    return code(values, width).roll(width // 2, dims=1)
+
+
+def embedding(one, two, t, strides, width, code=code):
+    return one(code(torch.full_like(strides, t), width)) + two(code(strides, width))
 
 
 RIGHT = {
@@ -47,7 +65,10 @@ RIGHT = {
     nb02.zero_channels: widened,
     nb02.trainable: steps(rest, motion_only, list),
     nb02.guided: lambda empty, told, scale: empty + scale * (told - empty),
-    nb02.jitter: bends,
+    nb02.ddim_step: step,
+    nb02.training_pair: pair,
+    nb02.frame_embedding: embedding,
+    nb02.my_times: lambda: [999, 280, 120, 40],
 }
 WRONG = {
     nb02.add_noise: {
@@ -79,13 +100,40 @@ WRONG = {
         "not the difference": (lambda empty, told, scale: empty + scale * told, "the \\*difference\\*"),
         "one scale": (lambda empty, told, scale: empty + 3 * (told - empty), "scale of 1"),
     },
-    nb02.jitter: {
-        "steps": (lambda flow: torch.cat([0 * flow[:1], flow]).diff(dim=0).norm(dim=1).mean(), "not the steps"),
-        "no frame 0": (lambda flow: flow.diff(n=2, dim=0).norm(dim=1).mean(), "Frame 0 is part"),
-        "components": (
-            lambda flow: torch.cat([0 * flow[:1], flow]).diff(n=2, dim=0).abs().mean(),
-            "length of the vectors",
+    nb02.ddim_step: {
+        "jump": (lambda x, v, now, then: split(x, v, now)[0], "only a guess"),
+        "dice": (lambda x, v, now, then: noisy(split(x, v, now)[0], torch.randn_like(x), then), "draws no noise"),
+        "today's shares": (lambda x, v, now, then: x, "NEXT time"),
+        "no roots": (lambda x, v, now, then: then * split(x, v, now)[0] + (1 - then) * split(x, v, now)[1], "roots"),
+        "swapped": (lambda x, v, now, then: noisy(*split(x, v, now), 1 - then), "changed places"),
+        "v as noise": (lambda x, v, now, then: noisy(split(x, v, now)[0], v, then), "v is not the noise"),
+    },
+    nb02.training_pair: {
+        "epsilon": (lambda *given: (pair(*given)[0], given[1]), "target is the noise"),
+        "clean": (lambda *given: (pair(*given)[0], given[0]), "target is the clean"),
+        "shown": (lambda *given: (given[0], pair(*given)[1]), "nothing left to predict"),
+        "one time": (lambda c, n, t, a: pair(c, n, t[:1], a), "time of the first"),
+        "frames": (lambda c, n, t, a: pair(c, n, t, a, (1, 1, -1, 1, 1)), "Each FRAME"),
+        "sign": (lambda *given: (pair(*given)[0], -pair(*given)[1]), "wrong sign"),
+    },
+    nb02.frame_embedding: {
+        "sines": (lambda *given: embedding(*given, code=swapped), "sines come first"),
+        "one network": (lambda one, two, *more: embedding(one, one, *more), "a network of its own"),
+        "sum": (lambda one, two, t, strides, width: one(code(t + strides, width)), "before the networks"),
+        "product": (
+            lambda one, two, t, strides, width: one(code(0 * strides + t, width)) * two(code(strides, width)),
+            "multiplied",
         ),
+        "first": (
+            lambda one, two, t, strides, width: embedding(one, two, t, 0 * strides + strides[0], width),
+            "the first",
+        ),
+    },
+    nb02.my_times: {
+        "too many": (lambda: range(999, 0, -100), "At most"),
+        "evenly": (lambda: [999, 749, 499, 249], "change its mind"),
+        "backwards": (lambda: [999, 100, 200], "must fall"),
+        "late": (lambda: [900, 200, 100], "Begin at 999"),
     },
 }
 

@@ -1,9 +1,9 @@
 """Does a network that knows no words learn them sooner where the first scenes are plain ones?
 
 In `configs/lite.yaml` the text encoder starts from nothing, and Stage 1's first step begins with scenes in which only
-the camera pans. Here is this step at toy size: no temporal layers, one field a scene, nearly nothing but noise. All ways
-begin with the same weights and are measured on the same held-out scenes, of which most have things and a camera. The
-control is all scenes at once, with the same number of updates and with four times as many.
+the camera pans. Here is this step at toy size: no temporal layers, one field a scene, nearly nothing but noise. All
+ways begin with the same weights and are measured on the same held-out scenes, of which most have things and a camera.
+The control is all scenes at once, with the same number of updates and with four times as many.
 """
 
 from __future__ import annotations

@@ -52,6 +52,21 @@ def conv(r: Random) -> nn.Conv2d:
     return layer
 
 
+def times(r: Random, count: int) -> Tensor:
+    return torch.tensor([r.randint(0, 999) for _ in range(count)])
+
+
+def alpha_bar() -> Tensor:
+    return torch.linspace(0.999, 0.0, 1000)
+
+
+def mlp(r: Random, width: int) -> nn.Module:
+    layers = nn.Sequential(nn.Linear(width, 6), nn.SiLU(), nn.Linear(6, 5)).requires_grad_(False)
+    for parameter in layers.parameters():
+        parameter.copy_(normal(r, *parameter.shape))
+    return layers
+
+
 def names(r: Random) -> list[str]:
     parts = ["conv_in.weight", "down_blocks.0.motion_modules.0.norm.bias", "mid_block.resnets.1.conv1.weight"]
     return [f"{r.choice('abc')}.{name}" for name in r.choices(parts, k=r.randint(2, 8))]
@@ -93,10 +108,12 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
     # 02
     "noisy_sample": lambda r: (normal(r, 2, 3), normal(r, 2, 3), number(r)),
     "clean_and_noise": lambda r: (normal(r, 2, 3), normal(r, 2, 3), number(r)),
+    "ddim_step": lambda r: (normal(r, 2, 3), normal(r, 2, 3), number(r), number(r)),
+    "training_pair": lambda r: (*(normal(r, 2, 3, 4, 2, 2) for _ in range(2)), times(r, 2), alpha_bar()),
+    "frame_embedding": lambda r: (mlp(r, 8), mlp(r, 8), r.randint(0, 999), times(r, 4), 8),
     "widen": lambda r: (conv(r), r.randint(1, 4)),
     "trained_names": lambda r: (names(r), r.randint(1, 3)),
     "guided": lambda r: (normal(r, 2, 3), normal(r, 2, 3), number(r, 0, 9)),
-    "jitter": lambda r: (normal(r, r.randint(2, 6), 2, 4, 5),),
     # 03
     "attend": lambda r: (normal(r, 3, r.randint(2, 5), 8), *keys_and_values(r), r.choice([1, 2, 4])),
     "augmented": lambda r: (lambda n: (normal(r, n + 1, 3, 4, 6), normal(r, n, 2, 16, 18, size=6)))(r.randint(1, 5)),
@@ -134,7 +151,7 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
 }
 
 # Open exercises: many answers are right, so that there is nothing to compare with, and the check alone judges.
-OPEN = {"hard_field", "unseen_thing", "tilted_rocket", "hard_clip", "training_plan"}
+OPEN = {"hard_field", "my_times", "unseen_thing", "tilted_rocket", "hard_clip", "training_plan"}
 
 
 def equal(got: Any, wanted: Any) -> bool:

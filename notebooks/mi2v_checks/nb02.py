@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mi2v_checks.base import passed, require, same
+from mi2v_checks.toy import SCHEDULE
+
+MOST_TIMES, CLOSE = 4, 0.05  # of `my_times`: so many times at most, and so near to +1 or -1 on average
 
 
 def _pair() -> tuple[Tensor, Tensor]:
@@ -61,6 +64,90 @@ def from_velocity(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor
     passed("(clean, noise) to (noisy, v) is a rotation, so the way back is one, too: no division, no explosion.")
 
 
+def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
+    """Checks one step of DDIM.
+
+    Args:
+        answer: `answer(x, v, now, then)` takes the noisy sample, the predicted velocity and the shares of the signal
+            in the variance now and after the step; it gives the sample with less noise.
+
+    Raises:
+        CheckFailed: if it jumps to the clean sample, draws fresh noise, mixes with today's shares, forgets the roots,
+            or takes v for the noise.
+    """
+    clean, noise = _pair()
+    now, then = 0.36, 0.9216
+    x, v = 0.6 * clean + 0.8 * noise, 0.6 * noise - 0.8 * clean
+    got, again = (torch.as_tensor(answer(x.clone(), v.clone(), now, then)) for _ in range(2))
+    require(got.shape == x.shape, f"The sample keeps its shape, {tuple(x.shape)}; this is {tuple(got.shape)}.")
+    require(
+        same(got, again), "Two calls give two answers: DDIM draws no noise; it goes on with the noise that it found."
+    )
+    require(
+        not same(got, clean),
+        "This is the clean sample. It is only a guess: mix it with its noise again, a little less.",
+    )
+    require(not same(got, x), "Nothing changed: the new sample is mixed with the shares of the NEXT time.")
+    require(
+        not same(got, 0.9216 * clean + 0.0784 * noise),
+        "The roots are missing: `then` is a share of the variance. (Exercise 1)",
+    )
+    require(
+        not same(got, 0.28 * clean + 0.96 * noise),
+        "Signal and noise have changed places: `then` belongs to the clean sample.",
+    )
+    require(
+        not same(got, 0.96 * clean + 0.28 * v), "v is not the noise. Take both from exercise 2, clean sample and noise."
+    )
+    require(
+        same(got, 0.96 * clean + 0.28 * noise),
+        "Expected sqrt(then) * clean + sqrt(1 - then) * noise, both from exercise 2.",
+    )
+    require(same(torch.as_tensor(answer(x, v, now, 1.0)), clean), "With then = 1 the clean sample must come out.")
+    passed("The same clean sample and the same noise, mixed anew: no dice, so a seed repeats a clip.")
+
+
+def training_pair(answer: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
+    """Checks what a network sees in training, and what it should answer.
+
+    Args:
+        answer: `answer(clean, noise, times, alpha_bar)` takes the clean latents and the noise `(B, C, N, h, w)`, the
+            time of each item `(B,)` and the signal's share of the variance at every time; it gives the noisy latents
+            and the velocity, both `(B, C, N, h, w)`.
+
+    Raises:
+        CheckFailed: if the target is the noise or the clean latents, all items have the time of the first, each frame
+            has a time of its own, or the clean latents are shown.
+    """
+    clean, noise = torch.randn(2, 3, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).unbind(0)
+    alpha_bar, times = SCHEDULE.alphas_cumprod, torch.tensor([900, 100, 500])
+
+    def pair(share: Tensor) -> tuple[Tensor, Tensor]:
+        return share.sqrt() * clean + (1 - share).sqrt() * noise, share.sqrt() * noise - (1 - share).sqrt() * clean
+
+    own = alpha_bar[times].view(3, 1, 1, 1, 1)
+    noisy, velocity = pair(own)
+    got = answer(clean.clone(), noise.clone(), times.clone(), alpha_bar.clone())
+    require(
+        isinstance(got, (tuple, list)) and len(got) == 2, "Return two tensors: what the network sees, and its target."
+    )
+    x, target = (torch.as_tensor(part) for part in got)
+    require(x.shape == clean.shape, f"The noisy latents have the shape {tuple(clean.shape)}, not {tuple(x.shape)}.")
+    require(not same(x, clean), "The network sees the clean latents here: there is nothing left to predict.")
+    require(not same(x, pair(alpha_bar[times[0]])[0]), "All items got the time of the first. Each has one of its own.")
+    require(
+        not same(x, pair(alpha_bar[times].view(1, 1, 3, 1, 1))[0]),
+        "Each FRAME got a time of its own, since times was lined up with the third dimension. It belongs to the items.",
+    )
+    require(not same(x, own * clean + (1 - own) * noise), "Take roots: these are shares of the variance. (Exercise 1)")
+    require(same(x, noisy), "The noisy latents are wrong: exercise 1, with alpha_bar[times] as (B, 1, 1, 1, 1).")
+    require(not same(target, noise), "The target is the noise, as in the release. Lite's networks answer the velocity.")
+    require(not same(target, clean), "The target is the clean sample. Lite's networks answer the velocity.")
+    require(not same(target, -velocity), "The velocity has the wrong sign: plus the noise, minus the clean sample.")
+    require(same(target, velocity), "The target is wrong: sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * clean.")
+    passed("One random time and one noise for each item: that is the whole training set of a denoiser.")
+
+
 def zero_channels(answer: Callable[[nn.Conv2d, int], nn.Conv2d]) -> None:
     """Checks how a convolution gets new input channels that change nothing at first.
 
@@ -91,6 +178,47 @@ def zero_channels(answer: Callable[[nn.Conv2d, int], nn.Conv2d]) -> None:
     require(same(got, wanted), "The output changed; copy the old weight behind the zeros, and keep the padding.")
     require(wide.weight.requires_grad, "The new weight must be able to learn (requires_grad).")
     passed("Step 0 is the old network; the gradient of a zero weight is its input's, so it can leave zero at once.")
+
+
+def frame_embedding(answer: Callable[[nn.Module, nn.Module, int, Tensor, int], Tensor]) -> None:
+    """Checks the embedding that each frame gets from the time of diffusion and from its stride.
+
+    Args:
+        answer: `answer(time_mlp, stride_mlp, t, strides, width)` gives `(N, D)`, one row for each of the strides
+            `(N,)`; both networks take codes of `width` numbers.
+
+    Raises:
+        CheckFailed: if sines come first, the two numbers are added before their codes, one network serves both, the
+            embeddings are multiplied, or all frames get the same.
+    """
+    torch.manual_seed(0)
+    time_mlp, stride_mlp = (nn.Sequential(nn.Linear(8, 6), nn.SiLU(), nn.Linear(6, 5)) for _ in range(2))
+    strides, t = torch.tensor([8, 16, 24]), 700
+
+    def code(values: Tensor, sines_first: bool = False) -> Tensor:
+        angles = values[:, None].float() * 10000 ** (-torch.arange(4) / 4)
+        parts = [angles.sin(), angles.cos()] if sines_first else [angles.cos(), angles.sin()]
+        return torch.cat(parts, 1)
+
+    times = torch.full((3,), t)
+    with torch.no_grad():
+        got = torch.as_tensor(answer(time_mlp, stride_mlp, t, strides.clone(), 8))
+        require(got.shape == (3, 5), f"One row for each frame is wanted, (3, 5); got {tuple(got.shape)}.")
+        time, stride = time_mlp(code(times)), stride_mlp(code(strides))
+        require(
+            not same(got, time_mlp(code(times, True)) + stride_mlp(code(strides, True))),
+            "The sines come first here. In this code the cosines do; a trained network depends on it.",
+        )
+        require(
+            not same(got, time_mlp(code(times + strides))) and not same(got, time_mlp(code(times) + code(strides))),
+            "Time and stride were added before the networks: then a late frame looks like a noisy one.",
+        )
+        require(not same(got, time_mlp(code(times)) + time_mlp(code(strides))), "The stride has a network of its own.")
+        require(not same(got, time * stride), "The two embeddings are multiplied; the paper adds them.")
+        require(not same(got, time + stride[:1]), "All frames got the stride of the first. Each has its own.")
+        require(not same(got, time), "The stride is missing.")
+        require(same(got, time + stride), "Expected time_mlp(code of t) + stride_mlp(code of the frame's stride).")
+    passed("Every frame knows how noisy it is, and how far from the photo in time.")
 
 
 def trainable(answer: Callable[[Iterable[str], int], Sequence[str]]) -> None:
@@ -134,26 +262,34 @@ def guided(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     passed("Scale 0 ignores the text, 1 is the model as trained, beyond 1 exaggerates what the text changes.")
 
 
-def jitter(answer: Callable[[Tensor], Tensor]) -> None:
-    """Checks how unsteady tracks are: the mean length of their bends.
+def toy_distance(times: Sequence[int]) -> float:
+    """How far from +1 or -1 DDIM ends on average if it visits these times, with the best denoiser of the toy."""
+    x = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    shares = [*(float(SCHEDULE.alphas_cumprod[t]) for t in times), 1.0]
+    for now, then in zip(shares, shares[1:], strict=False):
+        clean = torch.tanh(now**0.5 * x / (1 - now))
+        x = then**0.5 * clean + (1 - then) ** 0.5 * (x - now**0.5 * clean) / (1 - now) ** 0.5
+    return float((x.abs() - 1).abs().mean())
+
+
+def my_times(answer: Callable[[], Sequence[int]]) -> None:
+    """Checks a design: few times that bring the toy of two answers to one of them.
 
     Args:
-        answer: `answer(flow)` gives it in pixels, for a flow `(N, 2, H, W)`; frame 0 belongs to the tracks.
+        answer: `answer()` lists the times that DDIM visits, from noisy to clean.
 
     Raises:
-        CheckFailed: if it counts motion itself, leaves out frame 0, or averages components.
+        CheckFailed: if there are too many times, they do not fall from 999, or the samples stay in between.
     """
-    even = torch.arange(1.0, 6).view(5, 1, 1, 1) * torch.tensor([3.0, -4.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    got = float(answer(even.clone()))
-    require(abs(got - 5.0) > 1e-3, "Even motion has no bends: take the difference of the steps, not the steps.")
-    require(abs(got) < 1e-4, f"Tracks that run straight and evenly must give 0, not {got:.3f}.")
-    jump = even.clone()
-    jump[0, :, 0, 0] += torch.tensor([3.0, 4.0])  # in the first field: bends of 10 and 5 at frames 1 and 2
-    got, track = float(answer(jump.clone())), torch.cat([torch.zeros_like(jump[:1]), jump])
-    bends = track.diff(n=2, dim=0)  # (N - 1, 2, H, W)
-    wanted = float(bends.norm(dim=1).mean())
-    short = float(jump.diff(n=2, dim=0).norm(dim=1).mean())
-    require(abs(got - short) > 1e-4, "Frame 0 is part of the track: put a field of zeros in front.")
-    require(abs(got - float(bends.abs().mean())) > 1e-4, "Take the length of the vectors over dim 1, then the mean.")
-    require(abs(got - wanted) < 1e-3, f"Expected {wanted:.3f} for a track with one jump, got {got:.3f}.")
-    passed("Second differences see what changes from step to step, and nothing of an even motion.")
+    times = [int(t) for t in answer()]
+    require(0 < len(times) <= MOST_TIMES, f"At most {MOST_TIMES} times are allowed; these are {len(times)}.")
+    require(times[0] == 999, "Begin at 999: sampling starts from pure noise, and only there is there nothing else.")
+    require(all(0 <= t <= 999 for t in times), "Times lie between 0 and 999.")
+    require(all(b < a for a, b in zip(times, times[1:], strict=False)), "The times must fall: noise is taken away.")
+    distance, even = toy_distance(times), toy_distance([999, 749, 499, 249])
+    require(
+        distance < CLOSE,
+        f"The samples end {distance:.3f} from +1 or -1; wanted is less than {CLOSE}. (Evenly spaced: {even:.3f}.) At"
+        " which times does the best denoiser still change its mind?",
+    )
+    passed(f"They end {distance:.3f} from +1 or -1; four evenly spaced times leave {even:.3f}.")

@@ -138,6 +138,9 @@ def draw_scenes(count: int, generator: torch.Generator, *kinds: str, frames: int
     return Scenes(image[:, :, None], flow, stride, things, captions)
 
 
+Predict = Callable[[Tensor, Tensor, Scenes], Tensor]  # noisy flow, times and scenes to the velocity
+
+
 class ToyStage1(nn.Module):
     """A Stage 1 of about 400,000 parameters: a text encoder and a UNet of one resolution, both fresh.
 
@@ -180,8 +183,7 @@ class ToyStage1(nn.Module):
         return self.unet(torch.cat([image, x], 1), t, self.words(scenes.captions), stride=scenes.stride, **residuals)
 
 
-def toy_loss(predict: Callable[[Tensor, Tensor, Scenes], Tensor], scenes: Scenes, generator: torch.Generator,
-             earliest: float = 0.0) -> Tensor:  # fmt: skip
+def toy_loss(predict: Predict, scenes: Scenes, generator: torch.Generator, earliest: float = 0.0) -> Tensor:
     """Stage 1's training loss, with the velocity as the target.
 
     Args:
