@@ -260,6 +260,7 @@ def flow_clips(
     fields: Mapping[str, Tensor | np.ndarray],
     *,
     max_flow: float | None = None,
+    columns: int | None = None,
     width: int = 760,
     fps: float = 8,
     every: int = 1,
@@ -270,6 +271,7 @@ def flow_clips(
     Args:
         fields: title -> field, `(N, 2, H, W)` in pixels, all of one shape.
         max_flow: the length in pixels that gets full colour; by default the longest displacement of all.
+        columns: the number of fields in a row, the wheel included; all of them by default.
         width: the width of the whole, in pixels.
         fps: frames a second.
         every: the animated PNG keeps only every so many frames.
@@ -286,7 +288,7 @@ def flow_clips(
     wheel.paste(colour_wheel(side), ((across - side) // 2, (height - side) // 2))
     clips[f"rim: {top:.3g} px"] = [wheel] * len(next(iter(clips.values())))
     alt = alt or f"Motion fields as colours on one scale ({', '.join(fields)}); full colour is {top:.3g} pixels."
-    return side_by_side(clips, width=width, fps=fps, every=every, alt=alt)
+    return side_by_side(clips, columns=columns, width=width, fps=fps, every=every, alt=alt)
 
 
 def _one(flow: Tensor | np.ndarray, frame: int) -> Tensor | np.ndarray:
