@@ -276,7 +276,7 @@ def _texture(photos: PhotoBank, crop: Crop, size: int) -> float:
 def _photo_scene(
     sources: Sources, camera: Motion, taus: np.ndarray, solo: dict[str, float] | None, rng: np.random.Generator
 ) -> tuple[Crop, Motion, list[Layer]]:
-    """A crop around an outlined thing, the camera, and the things that move: a single one where its motions, `solo`, are given."""
+    """A crop around an outlined thing, the camera, and the things that move; with `solo`, one with its motions."""
     for attempt in range(40):
         number = int(rng.integers(len(sources.things)))
         # A thing that nearly fills the picture leaves no room for the camera to move in.
