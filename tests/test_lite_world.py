@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from mi2v_lite.data.captions import place_words
 from mi2v_lite.data.lite_world import LiteWorld, WorldBatch
-from mi2v_lite.data.motion import DIRECTIONS, HABITS, Motion
+from mi2v_lite.data.motion import DIRECTIONS, HABITS, OBJECT_SHARES, Motion
 from mi2v_lite.data.photo_bank import PhotoBank
 from mi2v_lite.data.scene_drawing import draw
 from mi2v_lite.data.scene_plan import KINDS, LARGEST_THING, LONGEST_CAPTION, STRIDES, Layer, ScenePlan, _bystanders
@@ -284,7 +284,7 @@ def test_shares_of_the_scenes(world: LiteWorld) -> None:
 
 def test_plain_scenes_have_one_motion(things: Path) -> None:
     world = LiteWorld(SAMPLES / "photos", things=things, split="heldout")
-    plain = {scenes: world.only(scenes) for scenes in ("pans", "drifts")}
+    plain = {scenes: world.only(scenes) for scenes in ("pans", "cameras", "drifts", "solos")}
     assert world.scenes == "all" and plain["pans"].sources is world.sources
     for plan in (plain["pans"].plan(seed) for seed in range(40)):
         assert plan.camera.kind == "pan" and not plan.layers and plan.caption.startswith("the camera")
@@ -292,6 +292,12 @@ def test_plain_scenes_have_one_motion(things: Path) -> None:
     assert all(not plan.camera.moves and len(plan.layers) == 1 for plan in plans)
     assert all(plan.layers[0].motion.kind == "drift" for plan in plans)
     assert {plan.layers[0].kind for plan in plans} >= {"own", "glyph", "patch"}
+    plans = [plain["cameras"].plan(seed) for seed in range(60)]
+    assert {plan.camera.kind for plan in plans} == {"pan", "zoom", "roll", "parallax"}
+    assert all(layer.kind == "ridge" for plan in plans for layer in plan.layers)
+    plans = [plan for plan in map(plain["solos"].plan, range(90)) if plan.layers]
+    assert all(not plan.camera.moves and len(plan.layers) == 1 and plan.layers[0].motion.moves for plan in plans)
+    assert {plan.layers[0].motion.kind for plan in plans} == set(OBJECT_SHARES) - {"stay"}
 
 
 def test_what_is_held_out_is_never_in_training(tmp_path: Path) -> None:

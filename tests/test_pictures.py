@@ -103,7 +103,9 @@ def test_a_live_kernel_gets_videos_beside_the_png(monkeypatch):
     [
         lambda: viz.curve({"a": ([0, 1], [1, 2]), "b": ([0, 1], [2, 1])}, xlabel="x", ylabel="y", alt="two lines"),
         lambda: viz.bars({"a": 1.0, "b": (2.0, 0.5)}, ylabel="px", alt="two bars"),
-        lambda: viz.curve({"a": ([0, 1], [0.2, 2], [0.1, 0.5])}, xlabel="x", ylabel="y", log_y=True, alt="a band"),
+        lambda: viz.curve(
+            {"a": ([1, 9], [0.2, 2], [0.1, 0.5])}, xlabel="x", ylabel="y", log_x=True, log_y=True, alt="a band"
+        ),
         lambda: viz.diagram(
             [viz.Box("a", "2×8×8", (0, 0), "data"), viz.Box("b", "4×4", (1, 0)), viz.Box("c", "2", (1, 1), "latent")],
             [(0, 1), (1, 2)],

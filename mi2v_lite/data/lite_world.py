@@ -39,7 +39,8 @@ class LiteWorld:
         device: where the scenes are drawn.
         photo_scenes: how often things of the photo itself move, where that is possible.
         scenes: one of `scene_plan.SCENES`: "all"; "resting", whose camera rests, with at least one thing; "pans", in
-            which the camera pans and there is nothing else; or "drifts", whose camera rests while one thing drifts.
+            which the camera pans and there is nothing else; "cameras", in which it moves in any way; "drifts", whose
+            camera rests while one thing drifts; or "solos", in which one thing moves in any way.
 
     Raises:
         ValueError: there is nothing to draw from, or there is no such split, or no such scenes.

@@ -30,14 +30,14 @@ from mi2v_lite.data.sprites import COLOURS, SHAPES, with_article
 from mi2v_lite.data.things import Thing, names_of, read_mask
 
 STRIDES = {2: 0.2, 4: 0.2, 8: 0.6}
-SCENES = ("all", "resting", "pans", "drifts")  # see `plan_scene`
 SPRITE_SHARES = {0: 0.12, 1: 0.45, 2: 0.28, 3: 0.15}  # how often there are 0, 1, 2, 3 things in a pasted scene
 # What is pasted, and how often; the second table is for worlds without outlined things.
 KINDS = {"glyph": 0.38, "cutout": 0.28, "patch": 0.20, "shape": 0.14}
 KINDS_WITHOUT_THINGS = {"glyph": 0.55, "patch": 0.27, "shape": 0.18}
-# The motions of "pans" and of "drifts".
-PANS = {"still": 0.0, "pan": 1.0}
-DRIFTS = {"drift": 1.0}
+# Simple scenes, in which only one thing happens: the motions of the camera, or else those of the single thing.
+CAMERAS = {"pans": {"still": 0.0, "pan": 1.0}, "cameras": CAMERA_SHARES | {"still": 0.0}}
+SOLOS = {"drifts": {"drift": 1.0}, "solos": OBJECT_SHARES | {"stay": 0.0}}
+SCENES = ("all", "resting", *CAMERAS, *SOLOS)  # see `plan_scene`
 # The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
 PHOTO_CAMERA = {"still": 0.5, "pan": 0.22, "zoom": 0.16, "roll": 0.12}
 THING_SIZE = (0.15, 0.6)  # of the side, that a photo is cropped to if it is large enough
@@ -198,7 +198,8 @@ def plan_scene(
         seed: of everything random.
         photo_scene: whether things of the photo itself move, or what is pasted in front of it.
         scenes: "all"; "resting": the camera rests, and at least one thing is in the picture; "pans": the camera pans
-            over a photo, and there is nothing else; "drifts": the camera rests, and a single thing drifts.
+            over a photo, and there is nothing else; "cameras": the same, and the camera moves in any way; "drifts": the
+            camera rests, and a single thing drifts; "solos": the same, and it moves in any way.
         stride: source frames between two frames; None draws it.
 
     Returns:
@@ -208,21 +209,23 @@ def plan_scene(
     if stride is None:
         stride = choose(rng, STRIDES)
     taus = np.linspace(0, frame_times(stride, sources.num_frames)[-1], 9)
-    alone, shares = scenes == "drifts", PHOTO_CAMERA if photo_scene else CAMERA_SHARES
-    if scenes == "pans":
-        photo_scene, shares = False, PANS
-    camera = Motion("still") if scenes in ("resting", "drifts") else draw_motion(rng, shares)
+    solo, shares = SOLOS.get(scenes), PHOTO_CAMERA if photo_scene else CAMERA_SHARES
+    if scenes in CAMERAS:
+        photo_scene, shares = False, CAMERAS[scenes]
+    camera = Motion("still") if solo or scenes == "resting" else draw_motion(rng, shares)
     if photo_scene:
-        crop, camera, layers = _photo_scene(sources, camera, taus, alone, rng)
+        crop, camera, layers = _photo_scene(sources, camera, taus, solo, rng)
         ridges = []
     else:
         far = replace(camera, amount=camera.amount * PLANES[0]) if camera.kind == "parallax" else camera
         crop = _crop(sources, far, taus, rng)
         ridges = _ridges(sources, camera, rng) if camera.kind == "parallax" else []
-        count = {"pans": 0, "drifts": 1}.get(scenes, max(choose(rng, SPRITE_SHARES), int(scenes == "resting")))
+        count = max(choose(rng, SPRITE_SHARES), int(scenes == "resting"))
+        if solo or scenes in CAMERAS:
+            count = int(scenes in SOLOS)
         layers = []
         for _ in range(count):
-            layers.append(_pasted(sources, crop, layers, taus, (0.22, 0.5), alone, rng))
+            layers.append(_pasted(sources, crop, layers, taus, (0.22, 0.5), solo, rng))
     layers, words = _told(layers, _bystanders(sources, crop, layers), camera, sources.size, rng)
     if camera.kind == "parallax":
         camera = far
@@ -271,14 +274,14 @@ def _texture(photos: PhotoBank, crop: Crop, size: int) -> float:
 
 
 def _photo_scene(
-    sources: Sources, camera: Motion, taus: np.ndarray, alone: bool, rng: np.random.Generator
+    sources: Sources, camera: Motion, taus: np.ndarray, solo: dict[str, float] | None, rng: np.random.Generator
 ) -> tuple[Crop, Motion, list[Layer]]:
-    """A crop around an outlined thing, the camera, and the things that move; `alone`, a single one drifts."""
+    """A crop around an outlined thing, the camera, and the things that move; with `solo`, one with its motions."""
     for attempt in range(40):
         number = int(rng.integers(len(sources.things)))
         # A thing that nearly fills the picture leaves no room for the camera to move in.
         camera = camera if attempt % 4 < 3 else Motion("still")
-        motion = draw_motion(rng, DRIFTS if alone else OBJECT_SHARES)
+        motion = draw_motion(rng, solo or OBJECT_SHARES)
         crop = _crop_around(sources, number, camera, motion, taus, rng)
         if crop is not None:
             break
@@ -288,7 +291,7 @@ def _photo_scene(
             f"{LARGEST_THING:.0%} of the photo's shorter side, or draw scenes with pasted=True"
         )
     layers = [_own(sources, crop, number, motion)]
-    if alone:
+    if solo:
         return crop, camera, layers
     for other in sources.in_photo[crop.photo]:
         layer = _own(sources, crop, other, draw_motion(rng, OBJECT_SHARES))
@@ -299,7 +302,7 @@ def _photo_scene(
     # What stands lower in a photo is mostly nearer.
     layers = sorted(layers[:3], key=lambda layer: layer.centre[1] + layer.size / 2)
     if len(layers) < 3 and rng.random() < FRONT_SHARE:
-        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), False, rng))
+        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), None, rng))
     return crop, camera, layers
 
 
@@ -388,11 +391,11 @@ def _pasted(
     others: list[Layer],
     taus: np.ndarray,
     sizes: tuple[float, float],
-    alone: bool,
+    solo: dict[str, float] | None,
     rng: np.random.Generator,
 ) -> Layer:
     """Something to lay in front, with a motion, placed to stay in view if it can and not to start behind another."""
-    motion, silent = draw_motion(rng, DRIFTS if alone else OBJECT_SHARES), False
+    motion, silent = draw_motion(rng, solo or OBJECT_SHARES), False
     smallest, largest = sizes
     middle = smallest + 0.45 * (largest - smallest)
     if motion.kind in ("grow", "approach"):
@@ -424,7 +427,7 @@ def _pasted(
             names = (shape,)
         if all(names[0] not in other.names for other in others):
             break
-    if kind == "glyph" and not alone and rng.random() < HABIT_SHARE:
+    if kind == "glyph" and not solo and rng.random() < HABIT_SHARE:
         habit = draw_habit(names[0], mirrored, rng)
         motion, silent = habit or motion, habit is not None and rng.random() < SILENT_SHARE
     for _ in range(12):

@@ -64,6 +64,7 @@ def curve(
     xlabel: str,
     ylabel: str,
     title: str | None = None,
+    log_x: bool = False,
     log_y: bool = False,
     alt: str,
 ) -> Picture:
@@ -74,7 +75,8 @@ def curve(
         xlabel: what the first axis shows, with its unit.
         ylabel: what the second axis shows, with its unit.
         title: a line above the plot.
-        log_y: whether the second axis is logarithmic; its numbers are written out.
+        log_x: whether the first axis is logarithmic; its numbers are written out.
+        log_y: the same for the second axis.
         alt: a sentence that says what is shown.
 
     Returns:
@@ -92,8 +94,12 @@ def curve(
             if half:
                 low, high = np.subtract(y, half[0]), np.add(y, half[0])
                 axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "", yscale="log" if log_y else "linear")
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title or "")
+        if log_x:
+            axes.set_xscale("log")
+            _plain_numbers(axes.xaxis)
         if log_y:
+            axes.set_yscale("log")
             _plain_numbers(axes.yaxis)
         if len(series) > 4 or (len(series) > 1 and any(len(line) > 2 for line in series.values())):
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the plot, where it covers nothing

@@ -11,3 +11,15 @@ An experiment is a module with
 `__main__.py` repeats it over the seeds and writes `notebooks/results/NAME.json`; a notebook reads that with
 `mi2v_checks.results.load`. One arm at least is a control: what is left when the idea under test is taken away.
 """
+
+from functools import cache
+
+from mi2v_lite import MotionI2VPipeline
+
+
+@cache
+def shipped_pipeline() -> MotionI2VPipeline:
+    """The pipeline with the weights that come with the package, loaded once and quiet."""
+    pipe = MotionI2VPipeline.from_lite()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
