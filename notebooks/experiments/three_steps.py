@@ -18,7 +18,7 @@ QUESTION = "Is the order of the three steps better than training everything at o
 SEEDS = (0, 1, 2)
 UPDATES = (75, 60, 20)  # of the three steps, before they are multiplied by one of TIMES
 TIMES = (4,)
-FRAMES, CLIPS, RATES, STEPS, HELD_OUT = 4, 8, (2e-3, 2e-3, 1e-3), 10, 128
+FRAMES, CLIPS, RATES, STEPS, HELD_OUT = 4, 8, (2e-3, 2e-3, 1e-3), 10, 64
 SETTINGS = {
     "updates": UPDATES,
     "times": TIMES,
