@@ -25,6 +25,7 @@ tools/things/README.md lists a larger set, in which the things that can move are
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from mi2v_lite.cli import guarded
 from mi2v_lite.io.images import IMAGE_SUFFIXES, list_images
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mpg")
@@ -184,4 +186,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))
