@@ -234,7 +234,11 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             os.rename(beside, path)
             _to_disk(path.parent)
         finally:
-            recover_folders(path.parent, path.name)
+            try:
+                recover_folders(path.parent, path.name)
+            except KeyboardInterrupt:  # what it had begun to remove would stay
+                recover_folders(path.parent, path.name)
+                raise
 
 
 def recover_folders(parent: str | os.PathLike, name: str | None = None) -> None:
