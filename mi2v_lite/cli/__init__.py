@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     options = _parser().parse_args(argv)
-    common.check_no_addresses(vars(options).values())
+    common.check_paths(vars(options).values())
     options.run(options)
 
 

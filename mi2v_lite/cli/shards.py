@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def run(options: argparse.Namespace) -> None:
     if options.tracker.startswith("fields:"):
         raise ValueError(
             f"--tracker {options.tracker}: one file of fields cannot be right for all videos; name another tracker."
+        )
+    if Path(os.path.realpath(options.output)).is_relative_to(os.path.realpath(options.source)):
+        raise ValueError(
+            f"the output {options.output} is inside {options.source}, where every file is taken for one of the videos; "
+            "choose a folder beside it."
         )
     common.check_folder(options.output)
     load_tracker(options.tracker)  # a mistake shows before the work begins
