@@ -286,6 +286,8 @@ def there(tmp_path_factory, weights) -> Path:  # noqa: F811
         missing["models"]["text_encoder"]["tokenizer"] = "no/such/tokenizer"
         missing["steps"][2]["data"]["clips"] = "runs/stores/train"
         Path("no_tokenizer.yaml").write_text(yaml.safe_dump(missing))
+        del missing["steps"][0]["data"]
+        Path("no_data.yaml").write_text(yaml.safe_dump(missing))
 
         for name in (
             "no_tokenizer",
@@ -631,6 +633,7 @@ ROWS = {
     "train {}": """
         LITE --step nope | No step
         pipe --step x | is a pipe, a socket or a device
+        no_data.yaml --step photos | The step photos has no data
         none.yaml --step x | none.yaml
         folder --step x | Is a directory
         photo.jpg --step x | photo.jpg
@@ -734,8 +737,7 @@ ROWS = {
         text.txt -o out | neither
         folder -o out | no videos
         no_rows.csv -o out | no rows
-        videos -o videos | the output videos is inside videos
-        videos -o videos/set | the output videos/set is inside videos
+        videos -o videos | the output videos is the folder of the videos
         videos -o text.txt | the output text.txt is a file, but a folder is expected
         videos -o /proc/out | the output folder /proc/out cannot be written: No such file
     """,

@@ -9,6 +9,7 @@ import pytest
 from mi2v_lite.training.curriculum import check_data, load_config, parse_config
 from mi2v_lite.training.objectives import OBJECTIVES
 from mi2v_lite.training.schema import DECLARED
+from mi2v_lite.training.trainer import train
 
 LITE = Path(__file__).resolve().parents[1] / "mi2v_lite" / "configs" / "lite.yaml"
 FIRST = LITE.with_name("lite_first.yaml")  # first edition: goes with the weights that were trained on it
@@ -80,6 +81,17 @@ def test_a_step_that_draws_from_the_world_has_one():
     assert parse_config(content | {"world": {"size": 64}}).world.size == 64
     with pytest.raises(ValueError, match="config: world: unknown key 'sizes'; did you mean 'size'"):
         parse_config(content | {"world": {"sizes": 64}})
+
+
+def test_a_step_without_data_is_described_but_not_trained(tmp_path):
+    content = changed()
+    del content["steps"][0]["data"]
+    config = parse_config(content)
+    with pytest.raises(ValueError, match=f"The step {config.steps[0].name} has no data"):
+        check_data(config, tmp_path, config.steps)
+    with pytest.raises(ValueError, match="has no data"):
+        train(config, config.steps[0].name, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_that_is_missing_is_named_at_once(tmp_path):

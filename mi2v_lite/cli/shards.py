@@ -78,11 +78,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--tracker {options.tracker}: one file of fields cannot be right for all videos; name another tracker."
         )
-    if Path(os.path.realpath(options.output)).is_relative_to(os.path.realpath(options.source)):
-        raise ValueError(
-            f"the output {options.output} is inside {options.source}, where every file is taken for one of the videos; "
-            "choose a folder beside it."
-        )
+    if os.path.realpath(options.output) == os.path.realpath(options.source):
+        raise ValueError(f"the output {options.output} is the folder of the videos; choose another.")
     common.check_folder(options.output)
     load_tracker(options.tracker)  # a mistake shows before the work begins
     videos = list_videos(options.source, options.videos)
