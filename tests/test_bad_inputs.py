@@ -376,6 +376,7 @@ ROWS = {
         animate photo.png --prompt red | -o
         track clip.mp4 -o out.flo | must end in .npz
         track clip.mp4 -o /proc/out.npz | cannot be written
+        track clip.mp4 --tracker fields:fields.npz -o fields.npz | is an input
         restyle clip.mp4 --style oil -o clip.mp4 | is an input
         restyle clip.mp4 --style oil -o out.avi | must end in .mp4
         world  | -o

@@ -178,6 +178,7 @@ def test_command_line(tmp_path, capsys, few):
         ("--config none.yaml", "none.yaml: No such file"),
         ("--config .", "Is a directory"),
         ("-o .", "the output . is a folder"),
+        ("--config report.json -o report.json", "is an input"),
     ],
 )
 def test_a_mistake_is_one_sentence(tmp_path, capsys, monkeypatch, words, said):

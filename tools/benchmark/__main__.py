@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.device is not None:
         common.device(options.device)
     if options.output is not None:
-        common.check_writable([options.output])
+        common.check_writable([options.output], [options.config])
         if options.what == "all" and options.output.suffix == ".json":
             raise ValueError("--what all prints a document, not figures; give a name that ends in .md.")
     if options.what == "speed":
