@@ -101,7 +101,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"needs what is not there") as raised:
         check_data(config, tmp_path, config.steps)
     said = str(raised.value)
-    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_words, " in said
+    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_single, " in said
     assert "heldout" not in said and "things (for" not in said and "tools/things/README.md" in said
     (tmp_path / "photos" / "train").mkdir()
     check_data(config, tmp_path, config.steps[:4])
