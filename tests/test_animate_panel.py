@@ -58,5 +58,5 @@ def test_a_page_without_a_kernel_shows_the_photo_and_then_the_clip(panel):
     panel.animate()
     data, metadata = panel._repr_mimebundle_()
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
-        assert picture.is_animated and picture.width == 384
+        assert picture.is_animated and picture.width == 320
     assert "'turn'" in metadata["image/png"]["alt"] and "application/vnd.jupyter.widget-view+json" in data

@@ -6,6 +6,7 @@ in a folder of good and bad files that is made once, where what a command left b
 
 import base64
 import json
+import os
 import pickle
 import re
 import shlex
@@ -215,6 +216,10 @@ def there(tmp_path_factory, weights) -> Path:  # noqa: F811
         Path("folder").mkdir()
         Path("folder.mp4").mkdir()
         Path("locked").mkdir()
+        os.mkfifo("pipe")
+        os.mkfifo("pipe.mp4")
+        os.mkfifo("pipe.npz")
+        Path("loop").symlink_to("loop")
 
         frames = np.stack([np.roll(noise, i, 1) for i in range(6)])
         write_video("clip.mp4", frames)
@@ -281,6 +286,8 @@ def there(tmp_path_factory, weights) -> Path:  # noqa: F811
         missing["models"]["text_encoder"]["tokenizer"] = "no/such/tokenizer"
         missing["steps"][2]["data"]["clips"] = "runs/stores/train"
         Path("no_tokenizer.yaml").write_text(yaml.safe_dump(missing))
+        del missing["steps"][0]["data"]
+        Path("no_data.yaml").write_text(yaml.safe_dump(missing))
 
         for name in (
             "no_tokenizer",
@@ -369,6 +376,7 @@ ROWS = {
         animate photo.png --prompt red | -o
         track clip.mp4 -o out.flo | must end in .npz
         track clip.mp4 -o /proc/out.npz | cannot be written
+        track clip.mp4 --tracker fields:fields.npz -o fields.npz | is an input
         restyle clip.mp4 --style oil -o clip.mp4 | is an input
         restyle clip.mp4 --style oil -o out.avi | must end in .mp4
         world  | -o
@@ -392,6 +400,7 @@ ROWS = {
         photo.png/x | Not a directory
         NUL | cannot be read as a picture
         /dev/null | cannot be read
+        pipe | is a pipe, a socket or a device
     """,
     "animate photo.png --prompt red {} -o out.mp4": """
         --drag | expected one argument
@@ -405,6 +414,11 @@ ROWS = {
         --anchor 1 | is not a point
         --anchor 100,1 | outside
         --brush none.png | does not exist
+        --brush pipe | is a pipe, a socket or a device
+        --control pipe | is a pipe, a socket or a device
+        --weights pipe | is a pipe, a socket or a device
+        --thing-mask pipe | is a pipe, a socket or a device
+        --save-flow pipe | is a pipe, a socket or a device
         --brush https://a.example/mask.png | is a URL
         --thing-mask s3://a.example/mask.png | is a URL
         --control https://a.example/control.json | is a URL
@@ -445,6 +459,9 @@ ROWS = {
         --stride nan | must be a number of at least 1
         --device banana | cannot be used
         --device cuda:99 | cannot be used
+        --device meta | cannot be used here
+        --device privateuseone | cannot be used here
+        --device mps | cannot be used here
         --dtype int8 | invalid choice
         --device cpu --dtype fp16 | needs a GPU
         --plain --fps 12 | leave out
@@ -509,6 +526,8 @@ ROWS = {
         '' | must end in .mp4
         . | must end in .mp4
         folder.mp4 | is a folder
+        pipe.mp4 | is a pipe, a socket or a device
+        loop/out.mp4 | the output folder loop cannot be written
         text.txt/out.mp4 | cannot be written
         /proc/out.mp4 | cannot be written
         /dev/null/out.mp4 | cannot be written
@@ -537,6 +556,7 @@ ROWS = {
         http:clip.mp4 | URLs are not read
         rtsp:clip | URLs are not read
         empty.mp4 | is empty
+        pipe.mp4 | is a pipe, a socket or a device
         text.mp4 | text.mp4
         photo.txt | photo.txt does not exist
         folder | is a folder
@@ -564,6 +584,8 @@ ROWS = {
         --tracker python:no.such:thing | tracker 'python:no.such:thing' cannot be imported
         --tracker fields:none.npz | tracker 'fields:none.npz': none.npz does not exist
         --tracker raft:https://a.example/raft.pth | URLs are not read
+        --tracker dis: | tracker 'dis:' is unknown
+        --tracker fields:pipe.npz | is a pipe, a socket or a device
         --tracker '' | tracker '' is unknown: write dis, raft:FILE, cotracker:FILE,
         --tracker fields:small.npz | small.npz has 3 fields of 9x6
         --tracker fields:unknown.npz | unknown.npz: a field has no known pixel
@@ -611,6 +633,8 @@ ROWS = {
     """,
     "train {}": """
         LITE --step nope | No step
+        pipe --step x | is a pipe, a socket or a device
+        no_data.yaml --step photos | The step photos has no data
         none.yaml --step x | none.yaml
         folder --step x | Is a directory
         photo.jpg --step x | photo.jpg
@@ -671,6 +695,7 @@ ROWS = {
     "curves {}": """
         none | no training logs
         folder | no training logs
+        logs -o /dev/null | is a pipe, a socket or a device
         text.txt | text.txt has no training logs: NAME.csv or NAME/log.csv
         logs_words | logs_words/a.csv is damaged
         logs_empty | not a training log
@@ -683,6 +708,7 @@ ROWS = {
         text.txt | text.txt must end in .png for a sheet, or have no suffix for
         out.png --pairs 1 | for stores
         out.png --film text.mp4 | text.mp4
+        out.png --film rtsp:clip | URLs are not read
         folder --photos none | none
         videos | videos holds something other than a store: choose a new or a
         /proc/out | the output folder /proc/out cannot be written: No such file
@@ -712,6 +738,7 @@ ROWS = {
         text.txt -o out | neither
         folder -o out | no videos
         no_rows.csv -o out | no rows
+        videos -o videos | the output videos is the folder of the videos
         videos -o text.txt | the output text.txt is a file, but a folder is expected
         videos -o /proc/out | the output folder /proc/out cannot be written: No such file
     """,
@@ -750,7 +777,7 @@ ROWS = {
         list.ckpt | list.ckpt
         number.ckpt | number.ckpt
         cut.ckpt | cut.ckpt
-        photo.png | photo.png
+        photo.png | (Unsupported operand 80)
     """,
 }
 CASES = [
@@ -870,6 +897,9 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "tracker pickle": (lambda: load_tracker("dot:evil.ckpt"), "not a TorchScript"),
     "clip of one frame": (lambda: check_clip(np.zeros((1, 8, 8, 3), np.uint8)), "at least two"),
     "clip of floats": (lambda: ChainTracker()(np.zeros((2, 8, 8, 3))), "uint8"),
+    "picture in a pipe": (lambda: read_image("pipe"), "is a pipe"),
+    "video in a pipe": (lambda: read_video("pipe.mp4"), "is a pipe"),
+    "flow in a pipe": (lambda: read_flow("pipe.npz"), "is a pipe"),
     "picture missing": (lambda: read_image("none.png"), "does not exist"),
     "picture on the network": (lambda: read_image("https://a.example/x.png"), "URLs are not read"),
     "picture bomb": (lambda: read_image("bomb.png"), "bomb.png"),

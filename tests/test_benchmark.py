@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from mi2v_lite import cli
+from mi2v_lite.cli import guarded
 from mi2v_lite.training.curriculum import Config, load_config
 from tools.benchmark import Meter, benchmark, fitting, markdown, sampling_memory, speed, table
 from tools.benchmark.__main__ import main
@@ -167,6 +168,24 @@ def test_command_line(tmp_path, capsys, few):
     assert "| - |" in markdown({**report, "rows": [{**report["rows"][0], "seconds": None, "time": "unknown"}]})
     with pytest.raises(ValueError, match="ends in .md"):
         main([*WORDS, "-o", str(written), "--what", "all"])
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("--device banana", "--device banana cannot be used here"),
+        ("--device meta", "--device meta cannot be used here"),
+        ("--config none.yaml", "none.yaml: No such file"),
+        ("--config .", "Is a directory"),
+        ("-o .", "the output . is a folder"),
+        ("--config report.json -o report.json", "is an input"),
+    ],
+)
+def test_a_mistake_is_one_sentence(tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    assert guarded(lambda: main([*WORDS, *words.split()])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mi2v: error: ") and said in line and not list(tmp_path.iterdir())
 
 
 def test_the_document_says_what_was_run(tmp_path, capsys, few, monkeypatch):

@@ -596,6 +596,21 @@ def test_control_c_as_a_process(here, weights):
     assert files(here) == GIVEN
 
 
+def test_control_c_that_a_library_takes_for_a_damaged_file(capsys):
+    def program():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("the file is damaged") from None
+
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.guarded(program) == 130 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, own)
+    assert capsys.readouterr().err == "mi2v: stopped\n"
+
+
 def test_the_course_is_copied_and_nothing_is_overwritten(capsys, tmp_path):
     code, out, _ = run(capsys, "copy-course", str(tmp_path))
     assert code == 0 and "00_start_here.ipynb" in out

@@ -9,6 +9,7 @@ import pytest
 from mi2v_lite.training.curriculum import check_data, load_config, parse_config
 from mi2v_lite.training.objectives import OBJECTIVES
 from mi2v_lite.training.schema import DECLARED
+from mi2v_lite.training.trainer import train
 
 LITE = Path(__file__).resolve().parents[1] / "mi2v_lite" / "configs" / "lite.yaml"
 FIRST = LITE.with_name("lite_first.yaml")  # first edition: goes with the weights that were trained on it
@@ -82,6 +83,17 @@ def test_a_step_that_draws_from_the_world_has_one():
         parse_config(content | {"world": {"sizes": 64}})
 
 
+def test_a_step_without_data_is_described_but_not_trained(tmp_path):
+    content = changed()
+    del content["steps"][0]["data"]
+    config = parse_config(content)
+    with pytest.raises(ValueError, match=f"The step {config.steps[0].name} has no data"):
+        check_data(config, tmp_path, config.steps)
+    with pytest.raises(ValueError, match="has no data"):
+        train(config, config.steps[0].name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_all_that_is_missing_is_named_at_once(tmp_path):
     config = load_config(LITE)
     for name in ("photos/heldout", "things"):
@@ -89,7 +101,7 @@ def test_all_that_is_missing_is_named_at_once(tmp_path):
     with pytest.raises(ValueError, match=r"needs what is not there") as raised:
         check_data(config, tmp_path, config.steps)
     said = str(raised.value)
-    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_words, " in said
+    assert "photos/train (for image_vae, flow_vae, start_image" in said and "film (for stage1_single, " in said
     assert "heldout" not in said and "things (for" not in said and "tools/things/README.md" in said
     (tmp_path / "photos" / "train").mkdir()
     check_data(config, tmp_path, config.steps[:4])

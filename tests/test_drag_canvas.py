@@ -211,8 +211,12 @@ def test_a_click_finds_a_thing_and_more_clicks_mend_it(ball):
     assert ball.things[0].mask[36, 3] and ball.things[0].mask[20, 30], "both"
     say(ball, "thing", not_points=[[3, 36]], points=[], index=0)
     assert not ball.things[0].mask[36, 3]
-    say(ball, "undo")
-    say(ball, "undo")
+    marks = {"points": [[30, 20], [3, 36]], "not_points": [[3, 36]], "scribbles": [], "not_scribbles": []}
+    assert ball._scene["things"][0]["marks"] == marks, "the page shows them"
+    say(ball, "thing", not_scribbles=[[[25, 20], [30, 20], [35, 20]]], index=0)
+    assert not ball.things[0].mask[20, 25:36].any()
+    for _ in range(3):
+        say(ball, "undo")
     assert np.array_equal(ball.things[0].mask, alone)
     say(ball, "thing", box=[18, 8, 42, 32])
     assert len(ball.things) == 2 and (ball.things[1].mask != BALL).mean() < 0.02

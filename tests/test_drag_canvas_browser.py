@@ -34,6 +34,7 @@ NOISE = "photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 
 BALL = """pixels = np.full((240, 320, 3), (30, 60, 90), np.uint8)
 pixels[np.hypot(*np.mgrid[-120:120, -100:220]) < 30] = (230, 120, 40)
 photo = Image.fromarray(pixels)"""  # around (100, 120)
+TWO_BALLS = BALL.replace("photo =", "pixels[np.hypot(*np.mgrid[-120:120, -220:100]) < 20] = (230, 230, 230)\nphoto =")
 CONTROL = "print(canvas.control.to_json())"
 
 
@@ -341,7 +342,7 @@ def test_a_thing_is_found_pulled_and_turned_at_once(open_notebook):
     assert not hand.control().things[0].drags
     hand.press("Delete")
     hand.stroke((100, 120), (60, 60))  # before its outline is known
-    hint.filter(has_text="Press on a thing").wait_for()
+    hint.filter(has_text="Render clip makes the clip").wait_for()
     (thing,) = hand.control().things
     assert np.allclose(np.diff(np.array(thing.drags[0].points)[[0, -1]], axis=0), (-40, -60), atol=0.6)
     hand.press("Anchor background")
@@ -349,4 +350,51 @@ def test_a_thing_is_found_pulled_and_turned_at_once(open_notebook):
     assert not ground.drags and np.array_equal(ground.mask, ~thing.mask)
     hand.press("Render clip")
     assert "0.0 px of the photo from what you drew" in hand.status("The clip took")
+    assert not hand.notebook.errors
+
+
+def test_an_outline_is_mended_and_the_photo_keeps_its_place(open_notebook):
+    hand = Hand(open_notebook, photo=TWO_BALLS)
+    hint = hand.cell.locator(".mi2v-hint")
+    top = hand.cell.locator(".mi2v-canvas-widget")
+
+    def below_the_top():  # the window may scroll
+        return hand.canvas.bounding_box()["y"] - top.bounding_box()["y"]
+
+    place = below_the_top()
+    hand.click((100, 120))
+    hint.filter(has_text="Now pull the thing").wait_for()
+    assert not hand.control().things[0].mask[120, 220]
+    hand.press("Add")
+    hand.stroke((215, 110), (225, 130))  # a line over the other ball
+    (both,) = hand.control().things
+    assert both.mask[120, 220] and both.mask[120, 100]
+    hand.press("Take away")
+    hand.stroke((215, 110), (225, 130))
+    assert not hand.control().things[0].mask[120, 220]
+
+    hand.press("Add")
+    hand.stroke((105, 125), (185, 65))  # a pull of the thing, as always
+    (thing,) = hand.control().things
+    start, end = np.array(thing.drags[0].points)[[0, -1]]
+    assert np.allclose(end - start, (80, -60), atol=0.6)
+    hint.filter(has_text="Render clip makes the clip").wait_for()
+    assert is_orange(hand, (195, 65)) and not is_orange(hand, (85, 120))
+    hand.press("Take away")
+    hand.page.wait_for_timeout(200)
+    assert is_orange(hand, (85, 120)) and not is_orange(hand, (195, 65)), "it is mended where it is in the photo"
+    hand.press("Take away")
+    # On the cut-out, at another place: the mark is for the pixel that is seen there.
+    hand.page.keyboard.down("Alt")
+    hand.click((195, 60))
+    hand.page.keyboard.up("Alt")
+    (mended,) = hand.control().things
+    assert not mended.mask[120, 115] and len(mended.drags) == 1
+
+    for tool in ("Drag", "Paint", "Select", "Thing"):
+        hand.press(tool)
+    hand.press("Predict motion")
+    hand.status("The motion took")
+    hint.filter(has_text="The colours say where each pixel goes").wait_for()
+    assert abs(below_the_top() - place) < 0.5, "nothing that comes or goes moves the photo"
     assert not hand.notebook.errors

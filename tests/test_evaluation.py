@@ -277,3 +277,9 @@ def test_a_dragged_thing_of_a_photo_follows_as_far_as_it_is_near_its_goal() -> N
     )
     shares = [scenes.photo_drags(_Knows(flow), world, number, 0) for number in range(6)]
     assert all(0.2 < share["photos.follows"] <= 1 / 2 for share in shares)
+
+
+def test_things_of_photos_are_found_where_their_outlines_are() -> None:
+    found = [scenes.photo_outlines(heldout_scenes(), number, 0) for number in (0, 1)]
+    assert all(0 <= likeness <= 1 for numbers in found for likeness in numbers.values())
+    assert np.mean([numbers["photos.iou_click_box"] for numbers in found]) > 0.6

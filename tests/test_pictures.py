@@ -108,7 +108,7 @@ def test_a_live_kernel_gets_videos_beside_the_png(monkeypatch):
         ),
         lambda: viz.diagram(
             [viz.Box("a", "2×8×8", (0, 0), "data"), viz.Box("b", "4×4", (1, 0)), viz.Box("c", "2", (1, 1), "latent")],
-            [(0, 1), (1, 2)],
+            [(0, 1), (1, 2), (0, 2, [(0, 1)])],
             alt="three boxes",
         ),
         lambda: viz.heat({"a": np.eye(4), "b": np.ones((4, 4))}, label="weight", alt="two maps"),

@@ -186,7 +186,7 @@ BAD = [
     ("steps.0.model_overrides", {"kind": "controlnet"}, "model_overrides: unknown key 'kind'"),
     ("steps.2.model_overrides", {"warp_pieces": "1"}, "model_overrides: warp_pieces is '1', expected a whole number"),
     # Its data
-    ("steps.0.data", ABSENT, 'steps[0] "photos": data: folder is missing, expected text.'),
+    ("steps.0.data", {}, 'steps[0] "photos": data: folder is missing, expected text.'),
     ("steps.0.data", "photos", "steps[0] \"photos\": data: expected a mapping of names to values, found 'photos'."),
     ("steps.0.data.foldr", "x", "data: unknown key 'foldr'; did you mean 'folder'?"),
     ("steps.0.data.scale", [1.0, 0.5], "expected a list of 2 numbers above 0 and at most 1 with the smaller one first"),

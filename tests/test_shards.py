@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from multiprocessing import popen_spawn_posix
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +205,30 @@ def test_killed_and_run_again(videos, shards, tmp_path):
     assert report.made == 10 - sum(Shard.read(out, name).videos for name in finished)
     for name in ("shards.json", "skipped.csv"):
         assert (out / name).read_bytes() == (shards / name).read_bytes()
+
+
+def test_a_process_that_dies_while_another_starts_ends_the_work(videos, tmp_path, monkeypatch):
+    """The pool does not know the second process yet when it tells all to stop."""
+    launch, pids, hung = popen_spawn_posix.Popen._launch, [], []
+
+    def launched(self, process):
+        launch(self, process)
+        pids.append(self.pid)
+        if len(pids) == 2:
+            os.kill(pids[0], signal.SIGKILL)
+            time.sleep(1)  # in which the pool hears of it
+
+    def end() -> None:
+        hung.append(pids[1])
+        os.kill(pids[1], signal.SIGKILL)
+
+    monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", launched)
+    timer = threading.Timer(60, end)
+    timer.start()
+    with pytest.raises(ValueError, match="A process died"):
+        make_shards(list_folder(videos), tmp_path, RECIPE, StandingStill, processes=2)
+    timer.cancel()
+    assert len(pids) == 2 and not hung
 
 
 def test_a_shard_is_written_whole_or_not_at_all(tmp_path):

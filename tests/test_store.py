@@ -128,6 +128,13 @@ def test_photos_are_scaled_and_dull_or_small_ones_left_out(tmp_path: Path) -> No
     assert sorted(path.name for path in out.iterdir()) == ["big.jpg", "big_2.jpg"]
     with pytest.raises(ValueError, match="neither a folder"):
         photos.prepare([tmp_path / "missing"], out)
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ValueError, match="empty.png cannot be read as a picture"):
+        photos.prepare([tmp_path / "empty.png"], out)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ValueError, match="no photo of 256 px"):
+        photos.prepare([tmp_path / "none"], tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_one_of_several_sizes_is_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from mi2v_lite.io.videos import copy_with_sound, count_frames, read_sound, read_video, write_video
 
@@ -302,6 +302,26 @@ def test_a_mirrored_video_comes_as_it_is_shown(tmp_path, matrix):
     right, low = -a - c > 0, -b - d > 0
     assert frame.shape == ((48, 64, 3) if a else (64, 48, 3))
     assert frame[-4 if low else 4, -4 if right else 4, 0] > 200
+
+
+@pytest.mark.parametrize("speed", [6, 0])
+def test_interlaced_pictures_show_one_moment(tmp_path, speed):
+    """The odd lines of a camera's interlaced pictures are half a picture later than the even ones."""
+    texture = np.kron(np.random.default_rng(0).integers(30, 226, (14, 40), np.uint8), np.ones((8, 8), np.uint8))
+    texture = np.asarray(Image.fromarray(texture).filter(ImageFilter.GaussianBlur(4)))
+    moments = [np.repeat(texture[:96, speed * i :][:, :128, None], 3, 2) for i in range(20)]
+    woven = [first.copy() for first in moments[::2]]
+    for picture, second in zip(woven, moments[1::2], strict=True):
+        picture[1::2] = second[1::2]
+    with av.open(str(tmp_path / "x.mpg"), "w") as container:
+        stream = container.add_stream("mpeg2video", 25, options={"flags": "+ilme+ildct"})
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 128, 96, "yuv420p", 20_000_000
+        for picture in (*woven, None):
+            picture = picture if picture is None else av.VideoFrame.from_ndarray(np.ascontiguousarray(picture))
+            container.mux(stream.encode(picture))
+    read = read_video(tmp_path / "x.mpg", 10).frames.astype(int)
+    wrong = np.abs(read - np.stack(moments[::2])).mean()
+    assert len(read) == 10 and wrong < 3, wrong
 
 
 def test_a_stream_may_change_its_size_but_not_its_shape(tmp_path):

@@ -157,6 +157,22 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_folder(tmp_path, killer,
         assert changes == 5 and sum("x" not in names for names in seen) == 1
 
 
+def test_control_c_while_the_old_folder_is_removed_leaves_nothing(tmp_path, monkeypatch):
+    remove, calls = shutil.rmtree, []
+
+    def interrupted(path, **options):
+        calls.append(path)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    path = fill(tmp_path / "x", OLD)
+    with pytest.raises(KeyboardInterrupt):
+        write(path)
+    assert files(path) == NEW and inside(tmp_path) == ["x"]
+
+
 def test_a_kill_while_a_folder_comes_back_leaves_it_whole(tmp_path, killer):
     path, changes = tmp_path / "x", 0
     while True:

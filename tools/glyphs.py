@@ -6,9 +6,12 @@ python -m tools.glyphs --font NotoColorEmoji.ttf --out data_samples/sprites
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from mi2v_lite.cli import guarded
 
 GLYPH_SIZE = 72
 
@@ -96,4 +99,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -10,12 +10,14 @@ mean of clips that move in all directions is smooth) and as fractions of the sid
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
+from mi2v_lite.cli import guarded
 from mi2v_lite.data.store import ClipStore
 from mi2v_lite.evaluation.stages import MEAN_FLOW
 from mi2v_lite.io.files import atomic
@@ -49,4 +51,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -25,6 +25,7 @@ tools/things/README.md lists a larger set, in which the things that can move are
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,7 +33,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from mi2v_lite.io.images import IMAGE_SUFFIXES, list_images
+from mi2v_lite.cli import common, guarded
+from mi2v_lite.io.images import IMAGE_SUFFIXES, list_images, read_image
+from mi2v_lite.io.videos import read_video
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mpg")
 # Small files are icons and previews, never photos worth training on.
@@ -70,6 +73,7 @@ def video_pictures(path: Path, every: float, start: float = 0.0, end: float | No
     """One picture every `every` seconds of a video between `start` and `end` (seconds), as RGB PIL images."""
     import av
 
+    read_video(path, 1)  # says what is wrong with a file that is no video
     with av.open(str(path)) as container:
         container.streams.video[0].thread_type = "AUTO"
         due = start
@@ -84,6 +88,7 @@ def video_pictures(path: Path, every: float, start: float = 0.0, end: float | No
 
 def save_photo(image: Image.Image, out: Path, stem: str) -> Path:
     """Write `image` as `<stem>.jpg` (quality 95) into `out`; a number is added if the name is taken."""
+    out.mkdir(parents=True, exist_ok=True)
     path, number = out / f"{stem}.jpg", 2
     while path.exists():
         path, number = out / f"{stem}_{number}.jpg", number + 1
@@ -116,9 +121,8 @@ def prepare(
         how many photos were written.
 
     Raises:
-        ValueError: a source is none of these.
+        ValueError: a source is none of these, cannot be read, or no source gives a photo.
     """
-    out.mkdir(parents=True, exist_ok=True)
     written = 0
     for source in sources:
         if source.is_dir():
@@ -131,16 +135,18 @@ def prepare(
             if file.suffix.lower() in VIDEO_SUFFIXES:
                 written += _save_video(file, out, every, start, end, short_side)
                 continue
-            with Image.open(file) as image:
-                if min(image.size) < MIN_SIDE:
-                    continue
-                stem = file.stem
-                if stem.replace("x", "").isdigit():
-                    stem = file.parents[2].name + "_" + file.parent.name
-                for view in views(image, short_side):
-                    if contrast(view) >= MIN_CONTRAST:
-                        save_photo(view, out, stem)
-                        written += 1
+            image = read_image(file)
+            if min(image.size) < MIN_SIDE:
+                continue
+            stem = file.stem
+            if stem.replace("x", "").isdigit():
+                stem = file.parents[2].name + "_" + file.parent.name
+            for view in views(image, short_side):
+                if contrast(view) >= MIN_CONTRAST:
+                    save_photo(view, out, stem)
+                    written += 1
+    if not written:
+        raise ValueError(f"there is no photo of {MIN_SIDE} px or more with some contrast in what was given.")
     return written
 
 
@@ -165,13 +171,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("sources", nargs="+", type=Path, help="image files, folders of images, videos")
     parser.add_argument("--out", required=True, type=Path, help="folder for the JPEG files")
-    parser.add_argument("--every", type=float, default=1.5, help="seconds between two frames of a video")
-    parser.add_argument("--start", type=float, default=0.0, help="first second of a video")
+    parser.add_argument("--every", type=common.number(0.001), default=1.5, help="seconds between two frames of a video")
+    parser.add_argument("--start", type=common.number(0), default=0.0, help="first second of a video")
     parser.add_argument(
-        "--end", type=float, default=None, help="last second of a video, for instance before the credits"
+        "--end", type=common.number(0), default=None, help="last second of a video, for instance before the credits"
     )
-    parser.add_argument("--short-side", type=int, default=512, help="largest shorter side, in pixels")
+    parser.add_argument("--short-side", type=common.whole(8), default=512, help="largest shorter side, in pixels")
     options = parser.parse_args(arguments)
+    common.check_folder(options.out)
     count = prepare(
         options.sources,
         options.out,
@@ -184,4 +191,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -10,8 +10,10 @@ each of these words is one token.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from mi2v_lite.cli import guarded
 from mi2v_lite.data.captions import ANYTHING, MIDDLE, PLACES
 from mi2v_lite.data.things import names_of
 from mi2v_lite.models.text import build_tokenizer
@@ -96,4 +98,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from mi2v_lite import __version__
@@ -36,26 +38,53 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a console or a name of a file may have other letters than UTF-8 allows
             stream.reconfigure(errors="backslashreplace")
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> None:
+    options = _parser().parse_args(argv)
+    common.check_paths(vars(options).values())
+    options.run(options)
+
+
+def guarded(program: Callable[[], int | None]) -> int:
+    """Runs a program, and says in one line on stderr what its user can mend; the programs of tools/ use it, too.
+
+    Args:
+        program: what to run; it may return an exit code.
+
+    Returns:
+        The exit code, as `main` has it.
+    """
+    pressed = []
+
+    def stop(number: int, frame: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
     with common.one_line_warnings():
         try:
-            options = _parser().parse_args(argv)
-            common.check_no_addresses(vars(options).values())
-            options.run(options)
+            if ours:
+                signal.signal(signal.SIGINT, stop)
+            return program() or 0
         except SystemExit as leaving:  # --help and --version
             return int(leaving.code or 0)
-        except KeyboardInterrupt:
-            common.close_bars()
-            common.say("stopped")
-            return 130
-        except Exception as error:
-            if (said := _what_is_wrong(error)) is None:  # a fault of the code, whose traceback is wanted
+        except (KeyboardInterrupt, Exception) as error:
+            if pressed or isinstance(error, KeyboardInterrupt):  # some library may have taken it for a damaged file
+                said, code = "stopped", 130
+            elif wrong := _what_is_wrong(error):
+                said, code = f"error: {wrong}", 2
+            else:  # a fault of the code, whose traceback is wanted
                 raise
             common.close_bars()
-            common.say(f"error: {said}")
-            return 2
+            common.say(said)
+            return code
         finally:
+            if ours:
+                signal.signal(signal.SIGINT, before)
             common.release()
-    return 0
 
 
 def _what_is_wrong(error: Exception) -> str | None:

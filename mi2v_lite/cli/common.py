@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mi2v_lite.io.files import ADDRESS, locked, new_folder, remove_unfinished
+from mi2v_lite.io.files import ADDRESS, brief, check_ordinary, locked, new_folder, remove_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -112,11 +112,11 @@ def device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.ones(1, device=chosen).item()  # which there is not on the device "meta"
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         present = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"--device {name} cannot be used here ({reason(error)}); this machine has {', '.join(present)}."
+            f"--device {name} cannot be used here ({brief(error, 80)}); this machine has {', '.join(present)}."
         ) from error
     return chosen
 
@@ -174,21 +174,24 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
     return read
 
 
-def check_no_addresses(values: Iterable[object]) -> None:
-    """Makes sure that nobody expects a file to be read from the network, or to be written there.
+def check_paths(values: Iterable[object]) -> None:
+    """Makes sure that nobody expects a file to be read from the network or from a pipe, or to be written there.
 
     Args:
         values: those of a command's options; what is no path is passed over.
 
     Raises:
-        ValueError: if one is a URL.
+        ValueError: if one is a URL, a pipe, a socket or a device.
     """
     for value in values:
         for path in value if isinstance(value, list) else [value]:
-            if isinstance(path, Path) and re.match(f"{ADDRESS.pattern}/", str(path)) and not path.exists():
+            if not isinstance(path, Path):
+                continue
+            if re.match(f"{ADDRESS.pattern}/", str(path)) and not path.exists():
                 raise ValueError(
                     f"{path} is a URL, and a file or a folder on this machine is expected; mi2v uses no network."
                 )
+            check_ordinary(path)
 
 
 def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) -> None:
@@ -206,12 +209,13 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
             it.
     """
     outputs = list(outputs)
-    read = {path.resolve() for path in inputs if path is not None}
+    read = {os.path.realpath(path) for path in inputs if path is not None}
     for path in outputs:
         if len(os.fsencode(path.name)) > LONGEST_NAME:
             raise ValueError(f"the name of the output {path} has more than {LONGEST_NAME} bytes; choose a shorter one.")
-        if path.resolve() in read:
+        if os.path.realpath(path) in read:
             raise ValueError(f"{path} would be overwritten, but it is an input; choose another output.")
+        check_ordinary(path)
         if path.is_dir():
             raise ValueError(f"the output {path} is a folder; give the name of a file.")
     for path in outputs:

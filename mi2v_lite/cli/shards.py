@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--tracker {options.tracker}: one file of fields cannot be right for all videos; name another tracker."
         )
+    if os.path.realpath(options.output) == os.path.realpath(options.source):
+        raise ValueError(f"the output {options.output} is the folder of the videos; choose another.")
     common.check_folder(options.output)
     load_tracker(options.tracker)  # a mistake shows before the work begins
     videos = list_videos(options.source, options.videos)

@@ -53,7 +53,7 @@ def train(options: argparse.Namespace) -> None:
     try:  # refuses a wrong config or name, and missing data, before torch loads
         config = load_config(options.config)
         if options.step is not None:
-            config.step(options.step)
+            config.step(options.step).check_trainable()
         elif options.resume or options.restart:
             raise ValueError("--resume and --restart are for one step; name it with --step.")
         else:

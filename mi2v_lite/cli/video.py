@@ -166,7 +166,7 @@ def track(options: argparse.Namespace) -> None:
     if options.output.suffix.lower() != ".npz":
         raise ValueError(f"the output {options.output} must end in .npz.")
     outputs = [options.output, *([options.output.with_suffix(".png")] if options.previews else [])]
-    common.check_writable(outputs, (options.clip,))
+    common.check_writable(outputs, (options.clip, Path(options.tracker.partition(":")[2])))  # it may be a file
     from mi2v_lite.flow.files import write_npz
     from mi2v_lite.flow.trackers import load_tracker
 

@@ -1,9 +1,10 @@
 """Finds the thing that a person points at, with OpenCV's GrabCut.
 
 GrabCut (Rother et al., SIGGRAPH 2004) parts a picture into foreground and background by the colours of both and by the
-edges between them. It needs to know about where the thing is. A box says so. A click does not, so GrabCut starts from
-discs of several sizes around the click, and of the regions that come out the one is chosen that looks most like a
-thing. More clicks on the thing and beside it mend the result.
+edges between them, and what it finds depends on where it starts. So it starts several times: in a box from ellipses of
+several sizes, and around a click from discs of several sizes, since a click does not say how large the thing is. Of the
+regions that come out the one is chosen that looks most like a thing, or that also fills the box best. More clicks on
+the thing and beside it mend the result.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SURE, POSSIBLE, AROUND = 0.35, 1.9, 2.5  # of such a disc: surely the thing, far
 ITERATIONS, FINE_ITERATIONS = 3, 3
 POINT = 0.012  # radius of the disc that a click marks
 LINE = 0.015  # width of a scribble
+ELLIPSES = (1, 0.75, 0.5)  # that are probably the thing, as shares of the one in a box
 BOX_MARGIN = 0.5  # how much around a box is looked at, as a share of its longer side
 DOUBT = 0.3  # how far the fine outline may lie from the first, as a share of the region's radius
 SMALLEST = 9  # pixels of a region
@@ -30,6 +32,8 @@ USUAL_RADIUS = 0.14  # of a thing, as if it were a disc
 BOX = np.ones((3, 3), np.uint8)
 # How much each property of a region counts, fitted to IoU on the training things of the world.
 AGREEMENT, COLOUR, SIZE, BORDER = 0.41, 0.26, -0.23, -0.42
+# The same for regions in a box: that they reach its sides, and that their colours are not those around them.
+REACH, BOX_COLOUR = 0.72, 0.43
 
 
 def select_thing(
@@ -71,9 +75,9 @@ def select_thing(
         small = _reduced(picture, SEARCH_SIDE)
         region = _searched(small, _Marks(on, off, (width, height), small.shape[:2]))
         labels, window = _near_region(region, fine.shape[:2])
+        found = marks.parts(_cut(fine, marks.write(labels), window, FINE_ITERATIONS))
     else:
-        labels, window = _in_box(np.array(box) * fine.shape[1] / width, fine.shape[:2])
-    found = marks.parts(_cut(fine, marks.write(labels), window, FINE_ITERATIONS))
+        found = _boxed(fine, marks, np.array(box) * fine.shape[1] / width)
     large = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     return cv2.GaussianBlur(large, (0, 0), max(0.5, 0.6 * height / fine.shape[0])) > 0.5
 
@@ -180,23 +184,33 @@ def _likeness_to_a_thing(regions: Sequence[np.ndarray], picture: np.ndarray) -> 
     colours than its surroundings (Bhattacharyya distance of their histograms in CIELAB). It has a usual size, and it
     does not run along the border of the photo.
     """
-    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) // (32, 16, 16)
-    colours = lab[..., 0].astype(int) * 256 + lab[..., 1] * 16 + lab[..., 2]
+    colours = _coarse_colours(picture)
     frame = np.ones(colours.shape, bool)
     frame[1:-1, 1:-1] = False
     scores = []
     for number, region in enumerate(regions):
         others = sorted((_iou(region, other) for k, other in enumerate(regions) if k != number), reverse=True)
         agreement = np.mean(others[: max(1, len(others) // 2)]) if others else 0.0
-        area, mask = region.sum(), region.astype(np.uint8)
-        ring = (cv2.dilate(mask, BOX, iterations=max(3, int(0.25 * np.sqrt(area)))) > 0) & ~region
-        inside, outside = (np.bincount(colours[part], minlength=2048) / max(1, part.sum()) for part in (region, ring))
-        apart = 1 - np.sqrt(inside * outside).sum()
-        size = abs(np.log(np.sqrt(area / np.pi) / (USUAL_RADIUS * min(region.shape))))
-        outline = region & ~(cv2.erode(mask, BOX, borderValue=0) > 0)
+        size = abs(np.log(np.sqrt(region.sum() / np.pi) / (USUAL_RADIUS * min(region.shape))))
+        outline = region & ~(cv2.erode(region.astype(np.uint8), BOX, borderValue=0) > 0)
         border = (outline & frame).sum() / outline.sum()
+        apart = _apart(region, colours)
         scores.append(AGREEMENT * agreement + COLOUR * apart + SIZE * size + BORDER * border)
     return scores
+
+
+def _coarse_colours(picture: np.ndarray) -> np.ndarray:
+    """A number from 0 to 2047 for the colour of each pixel, int (h, w), by parts of CIELAB."""
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) // (32, 16, 16)
+    return lab[..., 0].astype(int) * 256 + lab[..., 1] * 16 + lab[..., 2]
+
+
+def _apart(region: np.ndarray, colours: np.ndarray) -> float:
+    """How far the colours of a region differ from those around it, from 0 to 1."""
+    ring = cv2.dilate(region.astype(np.uint8), BOX, iterations=max(3, int(0.25 * np.sqrt(region.sum())))) > 0
+    parts = region, ring & ~region
+    inside, outside = (np.bincount(colours[part], minlength=2048) / max(1, part.sum()) for part in parts)
+    return 1 - np.sqrt(inside * outside).sum()
 
 
 def _iou(one: np.ndarray, other: np.ndarray) -> float:
@@ -215,15 +229,36 @@ def _near_region(region: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray
     return labels, _window(outward <= (DOUBT + 0.5) * radius + 6)
 
 
-def _in_box(box: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[slice, slice]]:
-    """GrabCut's labels for a thing in a box: it probably fills the ellipse in the box."""
+def _boxed(picture: np.ndarray, marks: _Marks, box: np.ndarray) -> np.ndarray:
+    """The best of the regions that GrabCut finds in a box, in RGB and in CIELAB, bool (h, w).
+
+    A person draws a box close to the thing, so it should reach the sides (Lempitsky et al., ICCV 2009).
+    """
+    colours, (left, top, right, bottom) = _coarse_colours(picture), box
+    (h, w), regions, scores = picture.shape[:2], [], []
+    area = (min(right, w) - max(left, 0)) * (min(bottom, h) - max(top, 0))
+    for view in (picture, cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)):
+        for share in ELLIPSES:
+            labels, window = _in_box(box, share, (h, w))
+            region = marks.parts(_cut(view, marks.write(labels), window, FINE_ITERATIONS))
+            rows, columns = _window(region)
+            tall = max(min(rows.stop, bottom) - max(rows.start, top), 0)
+            wide = max(min(columns.stop, right) - max(columns.start, left), 0)
+            regions.append(region)
+            score = REACH * tall * wide / area + BOX_COLOUR * _apart(region, colours)
+            scores.append(score if region.any() else -np.inf)
+    return regions[int(np.argmax(scores))]
+
+
+def _in_box(box: np.ndarray, share: float, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[slice, slice]]:
+    """GrabCut's labels for a thing in a box: it probably fills a share of the ellipse in the box."""
     left, top, right, bottom = box
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     from_middle = ((x - (left + right) / 2) / ((right - left) / 2)) ** 2
     from_middle = from_middle + ((y - (top + bottom) / 2) / ((bottom - top) / 2)) ** 2
     labels = np.full(shape, cv2.GC_BGD, np.uint8)
     labels[(x >= left - 1) & (x <= right + 1) & (y >= top - 1) & (y <= bottom + 1)] = cv2.GC_PR_BGD
-    labels[from_middle <= 1] = cv2.GC_PR_FGD
+    labels[from_middle <= share**2] = cv2.GC_PR_FGD
     margin = BOX_MARGIN * max(right - left, bottom - top) + 6
     return labels, _window((x > left - margin) & (x < right + margin) & (y > top - margin) & (y < bottom + margin))
 

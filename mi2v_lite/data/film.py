@@ -25,6 +25,7 @@ from mi2v_lite.data import captions
 from mi2v_lite.data.clips import SPLITS, Clip
 from mi2v_lite.data.motion import DIRECTIONS, SOURCE_FRAMES, Motion
 from mi2v_lite.flow.tracking import ChainTracker, Tracker
+from mi2v_lite.io.videos import read_video
 
 STRIDES = (2, 4, 8)
 LINK = 4  # the tracker sees at least every fourth frame of the film, whatever the stride
@@ -99,11 +100,9 @@ class Film:
         import av
 
         last = max(shot.start + shot.length for shot in self.shots)
-        try:
-            with av.open(str(self.video)) as container:
-                length = container.streams.video[0].frames
-        except (av.FFmpegError, IndexError) as error:
-            raise ValueError(f"{self.video} cannot be read as a video ({error})") from error
+        read_video(self.video, 1)  # says what is wrong with a file that is no video
+        with av.open(str(self.video)) as container:
+            length = container.streams.video[0].frames
         if length and length < last:
             raise ValueError(
                 f"{self.video} has {length} frames, but the shots go to {last}: these are another film's shots"

@@ -381,6 +381,6 @@ def _finish(folder: Path, videos: Sequence[VideoEntry], shards: list[Shard], rec
     if not keys:
         raise ValueError(
             f"None of the {len(videos)} videos gave a clip; {folder / SKIPPED} says why, of {skipped[0].video}: "
-            f"{skipped[0].reason} Once they are mended, remove {folder}."
+            f"{skipped[0].reason.removesuffix('.')}. Once they are mended, remove {folder}."
         )
     write_index(folder, shards, {name: getattr(recipe, name) for name in ("num_frames", "height", "width")})

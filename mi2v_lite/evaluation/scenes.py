@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi2v_lite.control import Drag, MotionControl
+from mi2v_lite.control import Drag, MotionControl, select_thing
 from mi2v_lite.data.things import read_mask
 from mi2v_lite.evaluation.stages import Numbers, noise
+from mi2v_lite.evaluation.things import click_and_box, iou
 from mi2v_lite.io.images import read_image
 from mi2v_lite.io.pixels import to_uint8
 from mi2v_lite.pipelines import MotionI2VPipeline
@@ -135,6 +136,25 @@ def photo_drags(pipe: MotionI2VPipeline, world: LiteWorld, number: int, seed: in
         error = (flow[:, torch.from_numpy(cells)] - wanted).norm(dim=0)
         share.append((error <= CLOSE * min(h, w)).float().mean().item())
     return {"photos.follows": float(np.mean(share))} if share else {}
+
+
+def photo_outlines(world: LiteWorld, number: int, seed: int) -> Numbers:
+    """Clicks an outlined thing of a real photo, then draws a box around it as well: is it found whole?
+
+    The outline itself was made by GrabCut, from more marks, and checked by eye. It is no ground truth: errors that both
+    make alike do not show.
+
+    Args:
+        world: its sources have the photos and the outlines.
+        number: which of the world's things.
+        seed: of the click and of the box.
+    """
+    photo, mask = _outlined(world, number)
+    point, box = click_and_box(mask, seed + number)
+    return {
+        "photos.iou_click": iou(select_thing(photo, [point]), mask),
+        "photos.iou_click_box": iou(select_thing(photo, [point], box=box), mask),
+    }
 
 
 def _outlined(world: LiteWorld, number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -64,6 +64,11 @@ FIGURES = {
         "Share of an outlined thing of a real photo that comes along with a single drag over 20 px of 128, to within 5 "
         "px; more is better."
     ),
+    "photos.iou_click": (
+        "Likeness of the mask that one click finds in a real photo to the outline there, which GrabCut made of marks "
+        "set by eye (IoU); 1 is right."
+    ),
+    "photos.iou_click_box": "The same for a click and a box; 1 is right.",
     "things.iou_click": "Likeness of a thing's mask, found by one click, to the true one (IoU); 1 is right.",
     "things.iou_click_box": "The same for a click and a box; 1 is right.",
     "things.epe_px": (
@@ -153,7 +158,7 @@ SCENE_MEASURES: dict[str, tuple[Callable, int]] = {
     "prompts": (scenes.prompts, 96),
     "thing_drags": (scenes.thing_drags, 24),
 }
-ALL_MEASURES = (*MEASURES, *SCENE_MEASURES, "photos")
+ALL_MEASURES = (*MEASURES, *SCENE_MEASURES, "photos", "outlines")
 FILM_CLIPS, ABLATION_CLIPS, JUDGED_CLIPS = 3, 24, 8
 
 
@@ -180,8 +185,8 @@ def evaluate(
         clips: how many of them; expensive measures take only the first (`MEASURES`).
         seed: of the first clip, and of all noise.
         measures: which of `ALL_MEASURES` to take.
-        things: the held-out world whose scenes are for `SCENE_MEASURES`, and its outlined things for `photos`; none
-            leaves these measures out.
+        things: the held-out world whose scenes are for `SCENE_MEASURES`, and its outlined things for `photos` and
+            `outlines`; none leaves these measures out.
         large: square clips, several times the pipeline's working size, for the measures `detail` and `things`, which
             are left out without it.
         large_objects: such clips whose camera rests, for `things`.
@@ -223,6 +228,8 @@ def evaluate(
                 add(measure(pipe, scene, number))
         for number in tqdm(range(len(things.sources.things) if "photos" in measures else 0), desc="photos"):
             add(scenes.photo_drags(pipe, things, number, seed))
+        for number in range(len(things.sources.things) if "outlines" in measures else 0):
+            add(scenes.photo_outlines(things, number, seed))
     if "things" in measures and large_objects is not None:
         measure, most = MEASURES["things"]
         take("things, still camera", measure, large_objects, most)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from mi2v_lite.io.arrays import read_arrays
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.files import atomic, check_ordinary
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
@@ -260,6 +260,7 @@ def read_flow(path: str | os.PathLike) -> Tensor:
         FileNotFoundError: if there is no such file.
         ValueError: if the suffix is unknown, or as the reader of the format says.
     """
+    check_ordinary(path)
     return _format(path, {".flo": read_flo, ".png": lambda p: read_kitti(p)[0], ".npz": read_npz})(path)
 
 

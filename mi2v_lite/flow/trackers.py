@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mi2v_lite.io.arrays import read_arrays
-from mi2v_lite.io.files import absent
+from mi2v_lite.io.files import absent, check_ordinary
 from mi2v_lite.io.pixels import frames_tensor
 
 from .fields import resize
@@ -65,7 +65,7 @@ def load_tracker(spec: str = "dis", device: torch.device | str | None = None) ->
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, name = spec.partition(":")
-    if kind == "dis" and not name:
+    if spec == "dis":
         return ChainTracker()
     if kind == "python":
         return _of_module(spec, name)
@@ -75,6 +75,7 @@ def load_tracker(spec: str = "dis", device: torch.device | str | None = None) ->
         raise ValueError(f"tracker {spec!r} is unknown: write dis, {files}, or python:MODULE:NAME.")
     if not Path(name).exists():
         raise ValueError(f"tracker {spec!r}: {absent(name, 'the path of a file')}")
+    check_ordinary(name)
     return kinds[kind](Path(name), torch.device(device))
 
 

@@ -202,10 +202,9 @@ def _damaged(path: Path, read: Callable[[], object], *errors: type[Exception]) -
 
 
 def _first_words(error: Exception) -> str:
-    """Shortens torch's long errors to the line that names the unknown class, or else to the first line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "WeightsUnpickler error" in line]
-    return (telling or lines or [type(error).__name__])[0].split(" was not an allowed global")[0][:160]
+    """Shortens torch's long errors to the line that says what is wrong, as which class is unknown."""
+    said = str(error).rpartition("WeightsUnpickler error:")[2].strip() or type(error).__name__
+    return said.splitlines()[0].split(" was not an allowed global")[0][:160]
 
 
 def _tensors(path: Path, content: object) -> dict[str, Tensor]:

@@ -60,6 +60,20 @@ def absent(path: str | os.PathLike, wanted: str) -> str:
     return f"{path} does not exist; give {wanted}."
 
 
+def check_ordinary(path: str | os.PathLike) -> None:
+    """Makes sure that a path is none of a pipe, a socket or a device, which may never end, or never begin.
+
+    Args:
+        path: what is to be read or written. What the shell opens for <(...) has no real path, and is let through.
+
+    Raises:
+        ValueError: if it is one.
+    """
+    odd = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    if odd and os.path.exists(os.path.realpath(path)):
+        raise ValueError(f"{path} is a pipe, a socket or a device, which cannot be read or written as a file.")
+
+
 def _short(name: str) -> str:
     """The name, or a hash of it where it is too long to be a part of another name."""
     coded = os.fsencode(name)
@@ -234,7 +248,11 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
             os.rename(beside, path)
             _to_disk(path.parent)
         finally:
-            recover_folders(path.parent, path.name)
+            try:
+                recover_folders(path.parent, path.name)
+            except KeyboardInterrupt:  # what it had begun to remove would stay
+                recover_folders(path.parent, path.name)
+                raise
 
 
 def recover_folders(parent: str | os.PathLike, name: str | None = None) -> None:

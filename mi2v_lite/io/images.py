@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from mi2v_lite.io.files import absent, atomic, brief
+from mi2v_lite.io.files import absent, atomic, brief, check_ordinary
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -58,6 +58,7 @@ def read_image(path: str | os.PathLike, background: str = "white") -> Image.Imag
 
 def _opened(path: Path) -> Image.Image:
     """The whole picture in a file, upright and otherwise as it is stored. Raises ValueError if there is none."""
+    check_ordinary(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(

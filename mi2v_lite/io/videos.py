@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageSequence
 
-from mi2v_lite.io.files import absent, atomic
+from mi2v_lite.io.files import absent, atomic, check_ordinary
 from mi2v_lite.io.images import NETWORK_FPS, Frames, as_rgb, fitted_size, frames_array
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def _check_file(path: Path) -> None:
             f"{path} is a folder; give a video file. Numbered pictures become one with, for example, "
             "`ffmpeg -framerate 25 -i %04d.png clip.mp4`."
         )
+    check_ordinary(path)
     if not path.is_file():
         raise ValueError(absent(path, "the path of a video file"))
     if path.stat().st_size == 0:
@@ -405,7 +406,9 @@ def _at_rate(
 
 def _upright(frame: av.VideoFrame, aspect: float, size: int | None, multiple: int, enlarge: bool) -> np.ndarray:
     """One frame as uint8 `(H, W, 3)`. It is scaled while it is still YUV, which is fast, and then turned upright."""
-    own = frame.width * aspect, float(frame.height)
+    own, matrix = (frame.width * aspect, float(frame.height)), frame.side_data.get("DISPLAYMATRIX")
+    if frame.interlaced_frame:
+        frame = _without_comb(frame)
     if size is not None and not enlarge:
         size = min(size, round(min(own)))
     pixels = "rgba" if any(part.is_alpha for part in frame.format.components) else "rgb24"
@@ -417,7 +420,20 @@ def _upright(frame: av.VideoFrame, aspect: float, size: int | None, multiple: in
     if pixels == "rgba":  # on white, as `read_image` does it
         opaque = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
-    return _turned(array, frame.side_data.get("DISPLAYMATRIX"))
+    return _turned(array, matrix)
+
+
+def _without_comb(frame: av.VideoFrame) -> av.VideoFrame:
+    """An interlaced frame; if its odd lines show another moment than the even ones, they are made anew from these."""
+    grey = frame.to_ndarray(format="gray").astype(np.int16)
+    between, within = (np.abs(2 * grey[n:-n] - grey[: -2 * n] - grey[2 * n :]).mean() for n in (1, 2))
+    if between <= within:
+        return frame
+    lines = frame.to_ndarray(format="rgb24")
+    lines[1:-1:2] = (lines[:-2:2].astype(np.uint16) + lines[2::2] + 1) // 2
+    if len(lines) % 2 == 0:
+        lines[-1] = lines[-2]
+    return import_av().VideoFrame.from_ndarray(lines)
 
 
 def _turned(array: np.ndarray, matrix: object) -> np.ndarray:

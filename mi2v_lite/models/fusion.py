@@ -18,7 +18,6 @@ Shapes: `B` items, `F` frames, `N = F - 1` later frames, `d` feature pixels, `C`
 from collections.abc import Callable
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 Fusion = Callable[[Tensor, Tensor], tuple[Tensor, slice]]
@@ -36,7 +35,7 @@ def interleave(frames: Tensor, warped: Tensor) -> tuple[Tensor, slice]:
     Returns:
         The context `(B, 2F - 1, d, C)`, and the slice of the frames' own entries 0, 2, 4, ..., 2N.
     """
-    pairs = rearrange([warped, frames[:, 1:]], "two b n d c -> b (n two) d c")  # z'1, z1, z'2, z2, ...
+    pairs = torch.stack([warped, frames[:, 1:]], dim=2).flatten(1, 2)  # z'1, z1, z'2, z2, ...
     return torch.cat([frames[:, :1], pairs], dim=1), slice(None, None, 2)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.flow.warp import SplatOperator, travelled
+from mi2v_lite.models.cpu import CacheAttention, slices
 from mi2v_lite.models.fusion import FUSIONS, ignore
 
 MOTION_NORM_GROUPS = 32  # AnimateDiff's motion modules always use 32 groups, whatever the UNet itself uses
@@ -97,7 +98,7 @@ class TemporalAttention(Attention):
     ):
         if fusion not in FUSIONS:
             raise ValueError(f"fusion is {fusion!r}; expected one of {', '.join(FUSIONS)}")
-        super().__init__(query_dim=channels, heads=heads, dim_head=channels // heads)
+        super().__init__(query_dim=channels, heads=heads, dim_head=channels // heads, processor=CacheAttention())
         self.pos_encoder = PositionCode(channels, max_length)
         self.fusion = fusion
         self.detach_reference = detach_reference
@@ -122,7 +123,7 @@ class TemporalAttention(Attention):
         """
         warped = self._warped_with_extras(z, num_frames, size, motion)  # (B, N, h*w, C) or None
         parts = []
-        for part in slices(z.shape[1], self.slice_size):  # pixels do not see each other, so they can take turns
+        for part in slices(z, 1, self.slice_size):  # pixels do not see each other, so they can take turns
             own, context = self._sequences(z[:, part], num_frames, None if warped is None else warped[:, :, part])
             out = super().forward(own, encoder_hidden_states=context)  # (B*d, F, C)
             parts.append(rearrange(out, "(b d) f c -> (b f) d c", b=len(z) // num_frames))
@@ -226,7 +227,7 @@ class TemporalBlock(nn.Module):
         """`(B*F, h*w, C)` -> the same shape; the arguments are those of `TemporalAttention.forward`."""
         for norm, attention in zip(self.norms, self.attention_blocks, strict=True):
             z = z + attention(norm(z), num_frames, size, motion)
-        changes = [self.ff(self.ff_norm(z[:, part])) for part in slices(z.shape[1], self.slice_size)]
+        changes = [self.ff(self.ff_norm(z[:, part])) for part in slices(z, 1, self.slice_size)]
         return z + (torch.cat(changes, dim=1) if len(changes) > 1 else changes[0])
 
 
@@ -381,12 +382,6 @@ class PieceWarp(nn.Module):
         fine = rearrange(self.spread(reference.movedim(1, -1)), "b h w (c p q) -> b c (h p) (w q)", **grid)
         landed = motion.warp(fine)  # (k * B, N, inner / pieces^2, h * pieces, w * pieces)
         return self.gather(rearrange(landed, "b n c (h p) (w q) -> b n (h w) (c p q)", **grid))
-
-
-def slices(length: int, size: int | None) -> list[slice]:
-    """Slices of at most `size` that together cover `length`; a single one if `size` is None."""
-    size = size or length
-    return [slice(start, start + size) for start in range(0, length, size)]
 
 
 def fold_frames(x: Tensor) -> Tensor:

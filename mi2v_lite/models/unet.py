@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mi2v_lite.flow.splat_cache import SplatCache
+from mi2v_lite.models.cpu import CacheAttention, slices
 from mi2v_lite.models.strict import check_names
 from mi2v_lite.models.temporal import (
     MotionModule,
@@ -30,7 +31,6 @@ from mi2v_lite.models.temporal import (
     TemporalBlock,
     fold_frames,
     repeat_for_frames,
-    slices,
     unfold_frames,
 )
 
@@ -62,13 +62,17 @@ class Layer:
     def attention(self, channels: int) -> Transformer2DModel:
         """A spatial transformer: self-attention within each frame, cross-attention to the text, and a feed-forward."""
         heads = self.config["num_attention_heads"]
-        return Transformer2DModel(
+        transformer = Transformer2DModel(
             num_attention_heads=heads,
             attention_head_dim=channels // heads,
             in_channels=channels,
             norm_num_groups=self.config["norm_num_groups"],
             cross_attention_dim=self.config["cross_attention_dim"],
         )
+        for block in transformer.transformer_blocks:
+            block.attn1.set_processor(CacheAttention())
+            block.attn2.set_processor(CacheAttention())
+        return transformer
 
     def motion(self, channels: int) -> MotionModule:
         """A temporal transformer, which is motion-augmented in Stage 2."""
@@ -139,8 +143,7 @@ class Block(nn.Module):
         """Apply a spatial transformer, which sees each frame by itself, to all frames or to some at a time."""
         frames = None if self.slice_size is None else max(1, self.slice_size * len(x) // x[0, 0].numel())
         parts = [
-            attention(x[part], encoder_hidden_states=text[part], return_dict=False)[0]
-            for part in slices(len(x), frames)
+            attention(x[part], encoder_hidden_states=text[part], return_dict=False)[0] for part in slices(x, 0, frames)
         ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 

@@ -54,7 +54,8 @@ class Step(Settings):
             list, the later overwrite the earlier. A model that is not named starts anew.
         fresh: patterns over parameters of `model` that start anew all the same.
         model_overrides: changes to the config of `model` in this step.
-        data: where the samples come from, of the class that `schema.DECLARED` names for the objective.
+        data: where the samples come from, of the class that `schema.DECLARED` names for the objective. Without any, a
+            step cannot be trained; `mi2v import` needs no more of its config.
         options: settings of the objective, likewise.
         final_learning_rate: where the schedule "cosine" ends, 0 or more.
         warmup_steps: updates over which the learning rate rises from nothing.
@@ -88,7 +89,7 @@ class Step(Settings):
     start_from: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     model_overrides: dict[str, Any] = field(default_factory=dict)
-    data: Settings = field(default_factory=dict)
+    data: Settings | None = None
     options: Settings = field(default_factory=dict)
     final_learning_rate: Amount = 0.0
     warmup_steps: Whole = 0
@@ -111,7 +112,7 @@ class Step(Settings):
     def check(self) -> None:
         """Reads `data` and `options` as the objective declares them, and checks the names of models."""
         declared = DECLARED[self.objective]
-        for key in ("data", "options"):
+        for key in ("options",) if self.data is None else ("data", "options"):
             with inside(key):
                 object.__setattr__(self, key, read(getattr(declared, key), getattr(self, key)))
         lacking = [name for name in declared.needs if name not in self.others]
@@ -131,6 +132,11 @@ class Step(Settings):
                     f"trainable names {shown(model)}, expected the model of this step or one of its others"
                     f"{nearest(model, there)}"
                 )
+
+    def check_trainable(self) -> None:
+        """Raises `SettingError` if the step has no data."""
+        if self.data is None:
+            raise SettingError(f"The step {self.name} has no data, expected a mapping that says where its samples are.")
 
     def sources(self, name: str) -> tuple[str, ...]:
         """What the model `name` loads, in this order; () if it starts anew."""
@@ -202,6 +208,7 @@ def check_data(config: Config, runs: Path, steps: Sequence[Step]) -> None:
     """
     needed: dict[Path, list[str]] = {}
     for step in steps:
+        step.check_trainable()
         names = {name for name in step.data.names if name not in WORLD}
         if WORLD.keys() & step.data.names:
             world = config.world
@@ -345,7 +352,7 @@ def _check_models(step: Step, models: dict[str, dict[str, Any]]) -> None:
 
 def _check_world(step: Step, world: World | None) -> None:
     """Checks that a step which draws from the world has one."""
-    named = [name for name in step.data.names if name in WORLD]
+    named = [name for name in (step.data.names if step.data else ()) if name in WORLD]
     if world is None and named:
         raise SettingError(f"data names {named[0]!r}, but the config has no section world that describes it.")
 

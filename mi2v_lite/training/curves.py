@@ -42,8 +42,8 @@ def read_logs(folder: Path) -> list[Log]:
     Raises:
         ValueError: if there is none, or if a file is not a log of the trainer.
     """
-    paths = {path.stem: path for path in folder.glob("*.csv")}
-    paths |= {path.parent.name: path for path in folder.glob("*/log.csv")}
+    paths = {path.stem: path for path in folder.glob("*.csv") if path.is_file()}
+    paths |= {path.parent.name: path for path in folder.glob("*/log.csv") if path.is_file()}
     if not paths:
         raise ValueError(f"{folder} has no training logs: NAME.csv or NAME/log.csv.")
     return [_read(name, paths[name]) for name in sorted(paths)]

@@ -22,6 +22,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 import yaml
 
+from mi2v_lite.io.files import check_ordinary
+
 T = TypeVar("T")
 
 
@@ -143,6 +145,7 @@ def read_yaml(path: Path) -> Any:
         SettingError: If the file cannot be read, is not YAML, or gives a key twice in one mapping.
     """
     try:
+        check_ordinary(path)
         return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None

@@ -160,6 +160,7 @@ def train(
     if resume and restart:
         raise ValueError("resume goes on from the old results and restart removes them: ask for one of the two.")
     step, runs = config.step(name), Path(runs)
+    step.check_trainable()
     accelerator = Accelerator(
         mixed_precision="no",  # autocast is ours: Accelerate's cannot change between the steps of one process
         cpu=not torch.cuda.is_available(),

@@ -96,7 +96,8 @@ def temporal_attention(r: Random) -> nn.Module:
 # What students write -> the arguments of one call, drawn with Python's random numbers.
 INPUTS: dict[str, Callable[[Random], tuple]] = {
     # 00
-    "source_frames": lambda r: (r.randint(1, 12), r.randint(2, 20)),
+    "place_in_frame": lambda r: (normal(r, 1, 6, 2, 5, 7), r.randrange(7), r.randrange(5), r.randint(0, 6)),
+    "shapes": lambda r: (8 * r.randint(2, 9), 8 * r.randint(10, 20), r.randint(2, 20)),
     "mean_motion": lambda r: (normal(r, r.randint(1, 6), 2, 5, 7, size=4),),
     "still_outside": lambda r: (normal(r, 2, 3, 2, 5, 7), mask(r, 5, 7)),
     # 01
@@ -151,7 +152,7 @@ INPUTS: dict[str, Callable[[Random], tuple]] = {
 }
 
 # Open exercises: many answers are right, so that there is nothing to compare with, and the check alone judges.
-OPEN = {"hard_field", "my_times", "unseen_thing", "tilted_rocket", "hard_clip", "training_plan"}
+OPEN = {"my_motion", "hard_field", "my_times", "unseen_thing", "tilted_rocket", "hard_clip", "training_plan"}
 
 
 def equal(got: Any, wanted: Any) -> bool:

@@ -7,28 +7,105 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mi2v_checks.base import passed, require
+from mi2v_checks.base import passed, require, same
+
+CHANNELS, FLOW_CHANNELS, FACTOR = (
+    16,
+    12,
+    8,
+)  # of lite's autoencoders: of a picture's latent, of a field's; their patches
 
 
-def source_frames(answer: Callable[[int, int], Sequence[int]]) -> None:
-    """Checks which frames of a film the future frames of a clip stand for.
+def place_in_frame(answer: Callable[[Tensor, int, int, int], Sequence[float]]) -> None:
+    """Checks how a motion field is read at one pixel.
 
     Args:
-        answer: `answer(stride, num_frames)` lists how many film frames after the photo each future frame lies.
+        answer: `answer(flow, x, y, frame)` gives the place (x, y) in a frame, 0 being the photo, of the pixel that
+            stands in the photo's column x and row y, for a flow `(1, N, 2, H, W)`.
 
     Raises:
-        CheckFailed: if the list counts the photo, starts at 0, or forgets the stride.
+        CheckFailed: if it reads the next frame's field, exchanges x and y, gives the displacement, or moves the photo.
     """
-    got = [int(value) for value in answer(8, 16)]
-    require(len(got) != 16, "There are 16 entries: the photo itself is one of the 16 frames, so 15 are in the future.")
-    require(len(got) == 15, f"16 frames are the photo and 15 future frames; got {len(got)} entries.")
-    require(got[0] != 0, "The first entry is 0, which is the photo. The first future frame lies one stride after it.")
-    require(got != list(range(1, 16)), "This counts frames of the clip. Each of them is `stride` source frames apart.")
+    flow = torch.randn(1, 5, 2, 8, 10, generator=torch.Generator().manual_seed(0)).round(decimals=2)
+    x, y, frame = 7, 3, 2
+
+    def got(frame: int) -> Tensor:
+        place = answer(flow.clone(), x, y, frame)
+        values = torch.tensor([float(value) for value in place])
+        require(values.shape == (2,), f"Return two numbers, x and y; got {len(values)}.")
+        return values
+
+    start, move = torch.tensor([float(x), float(y)]), flow[0, :, :, y, x]  # (2,), (N, 2)
+    place = got(frame)
     require(
-        got == [8 * i for i in range(1, 16)], f"For stride 8 expected 8, 16, ..., 120, got {got[:3]} ... {got[-1]}."
+        not same(place, move[frame - 1]),
+        "This is the displacement. The place is where the pixel started plus its displacement.",
     )
-    require([int(v) for v in answer(2, 4)] == [2, 4, 6], "It is right for stride 8 and 16 frames, but not for 2 and 4.")
-    passed("At stride 8, sixteen frames span 120 frames of the film they stand for.")
+    require(
+        not same(place, start + move[frame]),
+        "This is the place in the next frame. The first of the fields, number 0, leads from the photo to frame 1.",
+    )
+    require(
+        not same(place, start + flow[0, frame - 1, :, x, y]),
+        "x and y are exchanged where the field is read: the last two dimensions are the row (y) and the column (x).",
+    )
+    require(
+        not same(place, start + move[frame - 1].flip(0)),
+        "The two components are exchanged: the first says how far to the right, the second how far down.",
+    )
+    require(same(place, start + move[frame - 1]), f"Expected ({x}, {y}) plus {move[frame - 1].tolist()}, got {place}.")
+    require(same(got(5), start + move[4]), "It is right for frame 2, but not for frame 5, the last one.")
+    require(same(got(0), start), "Frame 0 is the photo, in which nothing has moved yet: the place is (x, y) itself.")
+    passed("A field is read at a pixel of the photo, and says where that pixel goes.")
+
+
+def shapes(answer: Callable[[int, int, int], Sequence[Sequence[int]]]) -> None:
+    """Checks the shapes of the tensors between the photo and the clip, for lite's numbers of channels.
+
+    Args:
+        answer: `answer(height, width, num_frames)` gives five shapes without the batch: of the photo's latent, of what
+            Stage 1 reads, of the motion field, of what Stage 2 reads, and of the frames that are painted.
+
+    Raises:
+        CheckFailed: if a frame is missing or one too many, the photo's latent is forgotten, height and width are
+            exchanged, or the latents are as large as pictures.
+    """
+    height, width, frames = 96, 160, 12
+    h, w = height // FACTOR, width // FACTOR
+    got = [tuple(int(value) for value in shape) for shape in answer(height, width, frames)]
+    names = ("the photo's latent", "what Stage 1 reads", "the motion field", "what Stage 2 reads", "the painted frames")
+    wanted = [
+        (CHANNELS, h, w),
+        (CHANNELS + FLOW_CHANNELS, frames - 1, h, w),
+        (frames - 1, 2, height, width),
+        (CHANNELS, frames, h, w),
+        (frames, 3, height, width),
+    ]
+    require(len(got) == 5, f"Five shapes are asked for, got {len(got)}.")
+    require(got[0][-2:] != (height, width), f"Latents are smaller than pictures, by {FACTOR} along each side.")
+    require(got[0][-2:] != (w, h), "Height and width are exchanged: the height comes first in every shape.")
+    require(
+        got[1] != (FLOW_CHANNELS, frames - 1, h, w),
+        "Stage 1 reads the photo too: its latent stands beside the noisy field, so the channels of both are added.",
+    )
+    require(
+        got[2][0] != frames,
+        "There is one field less than there are frames: the photo is a frame, and needs no field to itself.",
+    )
+    require(
+        got[3] != (CHANNELS, frames - 1, h, w),
+        "Stage 2 makes all frames, and the photo is one of them: it is the frame without noise.",
+    )
+    for name, own, right in zip(names, got, wanted, strict=True):
+        require(
+            own == right, f"Not yet: {name} is {right} for {height} x {width} pixels and {frames} frames, not {own}."
+        )
+    others = [tuple(shape) for shape in answer(128, 64, 16)]
+    require(
+        others[0] == (16, 16, 8) and others[2] == (15, 2, 128, 64),
+        "It is right for one size and number of frames, but not for 128 x 64 pixels and 16 frames.",
+    )
+    passed("Whoever knows the shapes has understood half of the system.")
 
 
 def mean_motion(answer: Callable[[Tensor], float]) -> None:
@@ -74,3 +151,42 @@ def still_outside(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     require(bool((got[..., ~region] == 0).all()), "Some displacement outside the region is not zero.")
     require(torch.equal(got, flow * region), "Inside the region the flow must stay as it was.")
     passed("That is a motion brush, made by hand: zero displacement means that a pixel stays.")
+
+
+def my_motion(answer: Callable[[int, int, int], Tensor]) -> None:
+    """Checks a motion field that the student invents: one that can be shown, and that no words of lite ask for.
+
+    Args:
+        answer: `answer(count, height, width)` gives a field `(N, 2, H, W)` in pixels, N being `count`.
+
+    Raises:
+        CheckFailed: if it holds places, jumps, hardly moves, moves all alike, or leads most pixels out of the picture.
+    """
+    count, height, width = 15, 128, 192
+    flow = torch.as_tensor(answer(count, height, width)).float()
+    require(flow.shape == (count, 2, height, width), f"Expected {(count, 2, height, width)}, got {tuple(flow.shape)}.")
+    require(bool(flow.isfinite().all()), "Some displacements are not numbers (nan or infinite).")
+    y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
+    grid = torch.stack([x, y])
+    require(
+        float((flow[0] - grid).norm(dim=0).mean()) > 0.5 * float(flow[0].norm(dim=0).mean()) or not flow[0].any(),
+        "These are places. A displacement is the new place minus the old one, so subtract the grid.",
+    )
+    longest = float(flow.norm(dim=1).max())
+    require(longest >= 4, f"The longest displacement is {longest:.1f} px. Let something move by 4 px or more.")
+    steps = torch.cat([flow[:1], flow.diff(dim=0)]).norm(dim=1)  # (N, H, W): from each frame to the next
+    jump = float(steps.max())
+    require(
+        jump <= 0.25 * longest + 4,
+        f"Some pixel jumps by {jump:.1f} px between two frames. The first field should be small, and then grow.",
+    )
+    unlike = float((flow[-1] - flow[-1].mean((1, 2), keepdim=True)).norm(dim=0).max())
+    require(
+        unlike > 1, "In the last frame all pixels have the same displacement: that is a pan, which words can ask for."
+    )
+    places = flow[-1] + grid
+    inside = (places[0] >= 0) & (places[0] < width) & (places[1] >= 0) & (places[1] < height)
+    require(
+        float(inside.float().mean()) > 0.5, "More than half of the photo leaves the picture. Move less, or less of it."
+    )
+    passed("Now render it, and see whether it looks as you imagined.")

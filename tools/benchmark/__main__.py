@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import mi2v_lite
-from mi2v_lite.cli import common
+from mi2v_lite.cli import common, guarded
 
 CONFIGS = Path(mi2v_lite.__file__).parent / "configs"
 
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: the words of the command line, by default those of this process.
 
     Raises:
-        ValueError: for a config that cannot be read or an output that cannot be written.
+        ValueError: for a device that is not there, a config that cannot be read or an output that cannot be written.
     """
     options = parser().parse_args(arguments)
     try:
@@ -79,8 +80,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.device is not None:
+        common.device(options.device)
     if options.output is not None:
-        common.check_writable([options.output])
+        common.check_writable([options.output], [options.config])
         if options.what == "all" and options.output.suffix == ".json":
             raise ValueError("--what all prints a document, not figures; give a name that ends in .md.")
     if options.what == "speed":
@@ -134,4 +137,4 @@ def _speed(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

@@ -26,7 +26,7 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import UNetMotionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,6 +34,7 @@ import mi2v_lite
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.flow.warp import SplatOperator, splat_average
 from mi2v_lite.importing.parts import shell
+from mi2v_lite.models.cpu import attend
 from mi2v_lite.models.temporal import MotionModule
 from mi2v_lite.models.unet import Block, Layer, VideoUNet
 from mi2v_lite.training.curriculum import Config, load_config
@@ -448,10 +449,10 @@ def roofline(size: Size) -> Rows:
         (f"attention in space, {pixels} positions, bf16", frames, pixels, pixels),
         (f"attention over time, {frames} frames beside {2 * frames - 1} entries, bf16", pixels, frames, 2 * frames - 1),
     ):
-        q = noise(batch, heads, queries, narrow // heads)
-        k, v = (noise(batch, heads, entries, narrow // heads) for _ in range(2))
+        q = noise(batch * heads, queries, narrow // heads)
+        k, v = (noise(batch * heads, entries, narrow // heads) for _ in range(2))
         flops = 4.0 * batch * queries * entries * narrow
-        run = partial(F.scaled_dot_product_attention, q, k, v)
+        run = partial(attend, q, k, v)
         parts.append((name, flops, 2.0 * (q.nbytes + k.nbytes), run))
     linear, z = nn.Linear(narrow, 8 * narrow).to(bf16), noise(frames * pixels, narrow)
     name = f"feed-forward's matrix product, {frames * pixels}x{narrow}x{8 * narrow}, bf16"
@@ -487,7 +488,8 @@ def roofline(size: Size) -> Rows:
 
 def tried(size: Size) -> Rows:
     """What could be faster than what the package does, each beside it."""
-    rows = [*_tried_splats(size), *_tried_layers(size), *_tried_lite(size)]
+    rows = [*_tried_splats(size), *_tried_layers(size), *_tried_attention(size), *_tried_convolution(size),
+            *_tried_lite(size)]  # fmt: skip
     return [{"kind": "tried", **made} for made in rows]
 
 
@@ -547,15 +549,15 @@ def _tried_layers(size: Size) -> Rows:
         )
         return partial(block.layer, 0, x, emb, text.to(dtype), frames, motion)
 
-    def plain_softmax(block: Block) -> None:
-        for attention in block.motion_modules.modules():
+    def fused(block: Block) -> None:
+        for attention in block.modules():
             if isinstance(attention, Attention):
-                attention.set_processor(AttnProcessor())
+                attention.set_processor(AttnProcessor2_0())
 
-    def sliced(block: Block) -> None:
+    def sliced(block: Block, pixels: int = 512) -> None:
         for part in block.modules():
             if hasattr(part, "slice_size"):
-                part.slice_size = 512
+                part.slice_size = pixels
 
     as_it_is = layer(lambda block: None)
     last = layer(lambda block: block.to(memory_format=torch.channels_last), last=True)
@@ -568,12 +570,46 @@ def _tried_layers(size: Size) -> Rows:
     forms = {
         "channels-last convolutions": last,
         "float32 weights under autocast to bf16": autocast,
-        "attention over time without the fused kernel": layer(plain_softmax),
+        "the fused kernel for attention in space and over time": layer(fused),
+        "all features at once": layer(partial(sliced, pixels=side**2)),
         "512 feature pixels at a time (attention slicing, which saves memory)": layer(sliced),
     }
     rounds = in_turn(size.pace, as_it_is, *forms.values())
     used = f"first layer of the Stage 2 UNet, {frames} frames, {side}x{side}, bf16 weights"
     return [_tried(name, used, [[s[0], s[index]] for s in rounds]) for index, name in enumerate(forms, start=1)]
+
+
+def _tried_attention(size: Size) -> Rows:
+    """Other forms of the attention in space of the Stage 2 UNet at its highest resolution, for two frames."""
+    entry, positions = size.config.models["stage2_unet"], size.side**2
+    heads, width = entry["num_attention_heads"], entry["block_out_channels"][0] // entry["num_attention_heads"]
+    q, k, v = (torch.randn(2, heads, positions, width).bfloat16() for _ in range(3))
+    wide, flat = [F.pad(x, (0, -width % 64)) for x in (q, k, v)], [x.flatten(0, 1) for x in (q, k, v)]
+    forms = {
+        "the fused kernel": partial(F.scaled_dot_product_attention, q, k, v),
+        "the fused kernel, heads padded to a multiple of 64 numbers": partial(
+            F.scaled_dot_product_attention, *wide, scale=width**-0.5
+        ),
+        "the scores of all heads at once": lambda: torch.bmm((flat[0] @ flat[1].mT * width**-0.5).softmax(-1), flat[2]),
+    }
+    rounds = in_turn(size.pace, lambda: attend(*flat), *forms.values())
+    used = f"attention in space, 2 frames, {positions} positions, bf16, some heads at a time"
+    return [_tried(name, used, [[s[0], s[index]] for s in rounds]) for index, name in enumerate(forms, start=1)]
+
+
+def _tried_convolution(size: Size) -> Rows:
+    """The convolutions of the Stage 2 UNet at its second lowest resolution as one matrix product."""
+    channels, side = size.config.models["stage2_unet"]["block_out_channels"][-1], max(1, size.side // 4)
+    layer, x = nn.Conv2d(channels, channels, 3, padding=1).bfloat16(), torch.randn(size.frames, channels, side, side)
+    x, weight = x.bfloat16(), layer.weight.flatten(1)
+
+    def product() -> Tensor:
+        rows = F.unfold(x, 3, padding=1).mT.reshape(-1, weight.shape[1])  # (frames * side * side, 9 * channels)
+        return F.linear(rows, weight, layer.bias).view(len(x), -1, channels).mT.reshape(x.shape)
+
+    rounds = in_turn(size.pace, partial(layer, x), product)
+    return [_tried("one matrix product over unfolded patches", f"convolution 3x3, {channels} channels, {side}x{side}, "
+                   "bf16", rounds)]  # fmt: skip
 
 
 def _tried_lite(size: Size) -> Rows:

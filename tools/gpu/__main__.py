@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from mi2v_lite.cli import guarded
 from tools.gpu import check, train
 from tools.gpu.tasks import run_tasks, table
 
@@ -64,4 +65,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -227,8 +227,14 @@ def unpack(folder: Path, runs: Path) -> None:
     Args:
         folder: with the files that `pack` has written.
         runs: the folder of the results, for `mi2v export`.
+
+    Raises:
+        ValueError: there are no such files.
     """
-    for path in sorted(folder.glob("*.safetensors")):
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise ValueError(f"{folder} holds no .safetensors files of `python -m tools.gpu train`.")
+    for path in paths:
         with safe_open(path, "pt") as opened:
             told = opened.metadata()
         place = runs / told["step"] / "final" / path.stem

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
+from mi2v_lite.cli import guarded
 from mi2v_lite.data.things import Thing, write_things
 from mi2v_lite.io.files import atomic
 from mi2v_lite.io.images import read_image
@@ -266,4 +268,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

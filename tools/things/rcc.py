@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import argparse
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from mi2v_lite.cli import guarded
 
 COMPRESSED, FOLDER, ZSTD = 1, 2, 4  # the flags of an entry
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -70,4 +73,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guarded(main))

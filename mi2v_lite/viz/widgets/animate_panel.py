@@ -18,7 +18,7 @@ from mi2v_lite.io import images
 from mi2v_lite.viz.pictures import Picture, animation, to_image
 from mi2v_lite.viz.widgets.files import CLIP_SECONDS, uploaded_picture, video_bytes
 
-STILL_WIDTH, STILL_FRAMES = 384, 12  # of what a page without a kernel shows
+STILL_WIDTH, STILL_FRAMES = 320, 6  # of what a page without a kernel shows
 
 
 class AnimatePanel(ipywidgets.VBox):

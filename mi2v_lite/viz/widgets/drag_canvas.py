@@ -39,6 +39,7 @@ from mi2v_lite.viz.widgets.drag_runner import Cancelled, Request, Runner, flow_o
 from mi2v_lite.viz.widgets.files import uploaded_picture
 
 STATIC = Path(__file__).parent / "static"
+MARKS = ("points", "not_points", "scribbles", "not_scribbles")  # on a thing and beside it; a box may come with them
 SCRIPTS = ("page", "drag_controls", "drag_link", "drag_picture", "drag_things", "drag_scene", "drag_canvas")
 SETTINGS = (
     "prompt",
@@ -420,13 +421,13 @@ class DragCanvas(anywidget.AnyWidget):
     def _with_thing(self, message: Mapping[str, Any]) -> MotionControl:
         """The control with another thing, or with another mask of one."""
         index, things = message.get("index"), list(self.things)
-        marks = {name: message.get(name) for name in ("points", "not_points", "box")}
+        marks = {name: message.get(name) or [] for name in MARKS} | {"box": message.get("box")}
         if index is None:
             things.append(Thing(self._found(marks)))
         else:
             old = things[index]
             clicks = self._clicks.get(_digest(old.mask), {})
-            marks = {name: (clicks.get(name) or []) + (marks[name] or []) for name in ("points", "not_points")} | {
+            marks = {name: clicks.get(name, []) + marks[name] for name in MARKS} | {
                 "box": marks["box"] or clicks.get("box")
             }
             things[index] = replace(old, mask=self._found(marks))
@@ -496,17 +497,16 @@ class DragCanvas(anywidget.AnyWidget):
         made_for = self._runner.made_for
         more = {"ack": self._ack, "undo": self._history.can_undo, "redo": self._history.can_redo}
         with self._lock, self.hold_sync():
+            scene = drawing.scene(control, future)
+            digests = [_digest(thing.mask) for thing in control.things]
+            for thing, digest in zip(scene["things"], digests, strict=True):
+                thing["marks"] = {name: self._clicks.get(digest, {}).get(name, []) for name in MARKS}
             self._overlay = drawing.png(drawing.overlay(control, future))
-            self._masks = self._mask_pngs(control)
-            self._scene = {
-                **drawing.scene(control, future),
-                **more,
-                "stale": made_for is not None and made_for != self._request,
-            }
+            self._masks = self._mask_pngs(control, digests)
+            self._scene = {**scene, **more, "stale": made_for is not None and made_for != self._request}
 
-    def _mask_pngs(self, control: MotionControl) -> list[bytes]:
+    def _mask_pngs(self, control: MotionControl, digests: Sequence[bytes]) -> list[bytes]:
         """The masks as the browser gets them; each is packed once."""
-        digests = [_digest(thing.mask) for thing in control.things]
         self._shown_masks = {
             digest: self._shown_masks.get(digest) or drawing.mask_png(thing.mask)
             for digest, thing in zip(digests, control.things, strict=True)

@@ -6,17 +6,18 @@ const CLICK = 4; // CSS pixels: a press that moves less than this is a click
 const NEAR = { mouse: 9, pen: 12, touch: 20 }; // CSS pixels: how close a press must be to hit something
 const PREVIEW = 2000; // milliseconds: how long the preview takes to play once
 const SILENCE =
-  "The kernel does not answer yet. If another cell is running, what you do here waits for it. If the kernel was " +
-  "restarted, run this cell again.";
+  "The kernel does not answer yet. If another cell is running, this waits for it; if the kernel was restarted, run this " +
+  "cell again.";
 const LOST = "The kernel was restarted and no longer knows this canvas. Run this cell again, then draw.";
 
 function render({ model, el }) {
   let [width, height] = model.get("_size");
   let scene = model.get("_scene");
   // The tool, what is selected, the line or box under the hand, clicked points of a drag, what Select pulls, the
-  // keyboard's cross, how a thing is held, what was asked of the outline, and the time of the preview.
+  // keyboard's cross, how a thing is held, what was asked of the outline, how it is mended and what the press under way
+  // does to it, and the time of the preview.
   const state = { tool: "thing", selected: null, stroke: null, clicks: [], grab: null, cursor: null };
-  Object.assign(state, { hold: null, settling: null, picking: null, mend: null, time: null });
+  Object.assign(state, { hold: null, settling: null, picking: null, mend: null, marks: null, time: null });
   let ghosts = []; // strokes that the kernel has not answered yet
   let made = 0; // the number of the last predict or render
   let radius = null; // of new drags and anchors; null stands for the default
@@ -69,7 +70,9 @@ function render({ model, el }) {
   const stale = make("span", { textContent: "made before the last changes", hidden: true });
   const clip = make("div.mi2v-clip", {}, empty, video, make("div.mi2v-bar", {}, download, stale));
   const root = make("div.mi2v-canvas-widget");
-  root.append(ui.top, ui.options, hint, make("div.mi2v-view", {}, stage, clip), ui.radiusHelp, ui.make, status, ui.files, ui.settings);
+  // What comes and goes stands below the photo, so that the photo keeps its place under the hand.
+  const drawing = make("div.mi2v-drawing", {}, stage, ui.options, ui.radiusHelp, ui.make, status);
+  root.append(ui.top, hint, make("div.mi2v-view", {}, drawing, clip), ui.files, ui.settings);
   el.append(root);
   const upload = (name, bytes) => link.send("photo", { name }, [bytes]);
   ui.photo.append(pictureChooser(stage, upload, (text) => say({ kind: "error", text })));
@@ -94,6 +97,7 @@ function render({ model, el }) {
   function poseFor(index) {
     const thing = scene.things[index];
     if (state.time !== null) return thing.path.length ? poseAt(thing.poses, state.time) : null;
+    if (mending() && index === chosenThing()) return null; // marks belong to the photo, so there it goes back to its place
     for (const hold of [state.hold, state.settling]) {
       if (hold?.index === index && hold.moved) return heldPose(thing, hold, [width, height]);
     }
@@ -101,7 +105,7 @@ function render({ model, el }) {
   }
   function handle() {
     const thing = scene.things[chosenThing()];
-    if (!thing || state.time !== null) return null;
+    if (!thing || state.time !== null || mending()) return null;
     for (const hold of [state.hold, state.settling]) {
       if (hold?.how !== "turn" || hold.index !== chosenThing()) continue;
       return { edge: at(posed(poseFor(hold.index), thing.middle)), handle: at(hold.to) };
@@ -148,6 +152,7 @@ function render({ model, el }) {
     }
     hold.moved ||= apart(hold.from, hold.to) > CLICK;
   }
+  const mending = () => state.mend === "add" || state.mend === "take";
   function mendBy(how) {
     state.mend = state.mend === how ? null : how;
     refresh();
@@ -202,12 +207,13 @@ function render({ model, el }) {
       return;
     }
     const live = [];
-    if (state.stroke) live.push(state.mend === "box" ? { box: state.stroke } : { points: state.stroke, ...brush() });
+    if (state.stroke) live.push(state.marks === "box" ? { box: state.stroke } : { points: state.stroke, ...brush() });
     if (state.clicks.length) live.push({ points: state.clicks });
     if (state.hold?.how === "carry" && state.hold.moved) live.push({ points: state.hold.line });
     if (state.picking?.line) live.push({ points: state.picking.line });
     const cursor = document.activeElement === canvas ? state.cursor : null;
     paintScene(context, { scene, at, scale: scale(), selected, ghosts: [...ghosts, ...live], cursor });
+    if (mending() && chosen()) paintMarks(context, { marks: chosen().marks, at });
     const grip = handle();
     if (grip) paintHandle(context, grip);
   }
@@ -246,7 +252,7 @@ function render({ model, el }) {
   }
   function cancel() {
     const busy = state.clicks.length || state.grab || state.stroke || state.hold;
-    Object.assign(state, { clicks: [], grab: null, stroke: null, hold: null, picking: null });
+    Object.assign(state, { clicks: [], grab: null, stroke: null, hold: null, pulled: null, picking: null });
     if (busy) send("look");
     refresh();
   }
@@ -270,12 +276,20 @@ function render({ model, el }) {
     if (state.tool === "anchor") send("anchor", { point, radius });
     else if (painting()) send("paint", { points: [point], ...brush() }, { points: [point], ...brush() });
     else if (state.tool === "select" || state.tool === "thing") {
-      if (marks === "add" || marks === "take") mend(marks, { [marks === "add" ? "points" : "not_points"]: [point] });
+      if (marks === "add" || marks === "take") mark(marks, [point]);
       else if (state.tool === "select") state.selected = hit(scene, at, at(point), near, state.selected);
       else pick(point);
     } else if (state.clicks.length && apart(point, state.clicks.at(-1)) <= near) finish();
     else state.clicks.push(point);
     refresh();
+  }
+  /** Marks with a click or a line what belongs to the chosen thing, or does not. Marks on its cut-out mean the photo. */
+  function mark(how, line) {
+    const pose = poseFor(chosenThing());
+    const isOnIt = (place) => pose && thingAt(scene.things, pieces, poseFor, place) === chosenThing();
+    line = line.map((place) => (isOnIt(place) ? inside(...unposed(pose, place)) : place));
+    const kind = `${how === "add" ? "" : "not_"}${line.length > 1 ? "scribbles" : "points"}`;
+    mend(how, { [kind]: line.length > 1 ? [line] : line });
   }
   /** Asks for the thing at a place, or selects the one that is there. */
   function pick(point) {
@@ -295,12 +309,16 @@ function render({ model, el }) {
     if (ui.view.value !== "drawing") look("drawing");
     const point = place(event);
     const near = NEAR[event.pointerType] ?? NEAR.mouse;
-    state.cursor = null;
+    state.cursor = state.marks = null;
     if (state.tool !== "select" && state.tool !== "thing") state.stroke = [point];
     else {
       const marks = chosenThing() < 0 ? null : event.shiftKey ? "add" : event.altKey ? "take" : null;
       const found = state.tool === "select" ? hit(scene, at, at(point), near, state.selected) : null;
       const hold = found ? null : holdAt(point, near);
+      // After Add a person pulls the thing next, which holds all that could be added there.
+      if (hold?.index === chosenThing() && state.mend === "add") {
+        state.pulled = { index: hold.index, how: "carry", from: point, to: point, line: [] };
+      }
       if (marks || state.mend) state.stroke = [point];
       else if (found) {
         state.selected = found;
@@ -325,7 +343,12 @@ function render({ model, el }) {
     else if (state.picking?.down) state.picking.line.push(...points);
     else if (state.stroke) {
       state.stroke.push(...points);
-      if (state.tool === "drag" && !state.clicks.length && moved(state.stroke)) {
+      if (state.pulled && moved(state.stroke)) {
+        Object.assign(state, { hold: state.pulled, pulled: null, mend: null });
+        pull(state.hold, state.stroke);
+        state.stroke = null;
+        refresh();
+      } else if (state.tool === "drag" && !state.clicks.length && moved(state.stroke)) {
         attempt("stroke", { points: state.stroke, tolerance: tolerance(), radius });
       }
     } else if (state.grab) {
@@ -339,7 +362,7 @@ function render({ model, el }) {
   canvas.onpointerup = (event) => {
     if (!event.isPrimary) return;
     const { stroke, grab, clicks, hold } = state;
-    Object.assign(state, { stroke: null, grab: null, hold: null });
+    Object.assign(state, { stroke: null, grab: null, hold: null, pulled: null });
     if (state.picking) state.picking.down = false;
     if (hold) release(hold);
     else if (grab) {
@@ -348,8 +371,9 @@ function render({ model, el }) {
     else if (state.tool === "thing" || state.tool === "select") {
       const [[x, y], [x2, y2]] = [stroke[0], stroke.at(-1)];
       const corners = [Math.min(x, x2), Math.min(y, y2), Math.max(x, x2), Math.max(y, y2)];
-      if (state.marks !== "box") tap(stroke.at(-1), NEAR[event.pointerType], state.marks);
-      else if (moved(stroke)) mend("box", { box: corners });
+      if (state.marks === "box") moved(stroke) && mend("box", { box: corners });
+      else if (state.marks && moved(stroke)) mark(state.marks, stroke);
+      else tap(stroke.at(-1), NEAR[event.pointerType], state.marks);
     } else if (painting()) send("paint", { points: stroke, ...brush() }, { points: stroke, ...brush() });
     else if (state.tool === "drag" && !clicks.length && moved(stroke)) {
       send("stroke", { points: stroke, tolerance: tolerance(), radius }, { points: stroke });
@@ -438,7 +462,7 @@ function render({ model, el }) {
     const shorter = Math.min(width, height);
     Object.assign(ui.radius, { max: shorter / 2, step: shorter / 256, value: 0 });
     Object.assign(ui.brush, { min: Math.max(1, Math.round(shorter / 64)), max: Math.round(shorter / 2), value: shorter / 8 });
-    Object.assign(state, { selected: null, clicks: [], stroke: null, hold: null, settling: null, picking: null });
+    Object.assign(state, { selected: null, clicks: [], stroke: null, hold: null, settling: null, picking: null, mend: null });
     radius = null;
     pieces = [];
   }
@@ -463,7 +487,7 @@ function render({ model, el }) {
     ui.background.setAttribute("aria-pressed", held());
     ui.preview.disabled = !moves;
     ui.preview.setAttribute("aria-pressed", state.time !== null);
-    ui.preview.textContent = state.time === null ? "\u25B6 Preview" : "\u25A0 Preview";
+    ui.preview.textContent = state.time === null ? "\u25B6 Preview" : "\u25A0 Stop";
     ui.invert.disabled = ui.unpaint.disabled = scene.painted === null;
     ui.brushFields.hidden = !painting();
     ui.mendFields.hidden = !(state.tool === "thing" || kind === "thing");
@@ -482,7 +506,8 @@ function render({ model, el }) {
     ui.cancel.hidden = !busy;
     hint.textContent = words();
     hint.classList.toggle("mi2v-warning", link.silent || link.lost);
-    canvas.style.cursor = state.tool === "select" ? "default" : state.tool === "thing" ? "grab" : "crosshair";
+    const cursors = { select: "default", thing: "grab" };
+    canvas.style.cursor = (!state.mend && cursors[state.tool]) || "crosshair";
     clip.classList.toggle("mi2v-stale", scene.stale);
     stale.hidden = !(scene.stale && !video.hidden);
     redraw();
@@ -491,9 +516,18 @@ function render({ model, el }) {
     if (link.lost) return LOST;
     if (link.silent) return state.picking ? `Still looking for the outline of the thing. ${SILENCE}` : SILENCE;
     if (state.picking) return "Looking for the outline of the thing.";
-    const say = [state.mend ? `${MENDS[state.mend][1]}.` : TOOLS[state.tool][1]];
-    if (state.tool === "thing" && !state.mend && chosenThing() >= 0 && !chosen().path.length) {
-      say.splice(0, 1, "Now pull the thing to where it shall go. If its outline is wrong, use Add, Take away or Box.");
+    if (ui.view.value === "motion" && field) {
+      const goes = `The colours say where each pixel goes, as in the wheel, whose rim stands for ${field.longest.toPrecision(3)} px.`;
+      return `${goes} Press on the photo to go on drawing.`;
+    }
+    const say = [state.mend ? MENDS[state.mend][1] : TOOLS[state.tool][1]];
+    if (state.tool === "thing" && !state.mend) {
+      const moving = scene.things.some((thing) => thing.path.length);
+      if (chosenThing() < 0 ? moving : chosen().path.length) {
+        say.splice(0, 1, NEXT, chosenThing() < 0 ? MORE : GRIP, ...(held() ? [] : [REST]));
+      } else if (chosenThing() >= 0) {
+        say[0] = "Now pull the thing to where it shall go. If its outline is wrong, use Add, Take away or Box below the photo.";
+      }
     }
     if (held()) say.push("The background is held still.");
     if (scene.painted !== null) say.push(`Painted: ${((100 * scene.painted) / (width * height)).toFixed(1)} %.`);
@@ -599,6 +633,8 @@ function render({ model, el }) {
     ui.sampling.hidden = !now.sampling;
     ui.make.hidden = !(now.predicts || now.renders);
     ui.predict.hidden = !now.predicts;
+    ui.predict.classList.toggle("mi2v-main", !now.renders);
+    ui.render.classList.add("mi2v-main");
     ui.render.hidden = clip.hidden = !now.renders;
   }
   const listeners = [

@@ -3,7 +3,7 @@
 const TOOLS = {
   thing: [
     "Thing",
-    "Press on a thing and pull it where it shall go; it moves whole. The round handle turns it and makes it larger.",
+    "Click a thing, and its outline appears. Pull it to where it shall go: it moves whole.",
   ],
   drag: ["Drag", "Press and draw the way of a spot. Or click points; click the last again, or press Enter, to end."],
   anchor: ["Anchor", "Click what shall stay where it is."],
@@ -15,20 +15,25 @@ const TOOLS = {
   ],
 };
 const MENDS = {
-  add: ["Add", "Click what also belongs to the thing (or hold Shift and click)"],
-  take: ["Take away", "Click what does not belong to the thing (or hold Alt and click)"],
-  box: ["Box", "Draw a box around the whole thing"],
+  add: ["Add", "Click what also belongs to the thing, or draw a line over it. Then pull the thing. Without this button: Shift and click."],
+  take: ["Take away", "Click what does not belong to the thing, or draw a line over it. Then press Take away again. Without it: Alt and click."],
+  box: ["Box", "Draw a box around the whole thing."],
 };
 const PACES = ["even", "starts slowly", "ends slowly", "starts and ends slowly"];
+// What to do next: for any motion, for a thing that is chosen, for one that is not, and where the background is free.
+const NEXT = "\u25B6 Preview shows this motion at once; Render clip makes the clip.";
+const GRIP = "The round handle turns the thing or makes it larger.";
+const MORE = "Click a thing to change its way, or another to move it as well.";
+const REST = "Anchor background holds all else still.";
 const VIEWS = { drawing: "what I drew", motion: "the predicted motion", photo: "nothing" };
 
 /** A toolbar of buttons and labelled fields. Everything on the page but photo and clip. */
 function controls(act) {
   const button = (label, title, does) => make("button", { textContent: label, title, type: "button", onclick: does });
   const field = (label, input, ...more) =>
-    make("label.mi2v-field", {}, make("span", { textContent: label }), input, ...more);
+    make("label.mi2v-field", { title: input.title }, make("span", { textContent: label }), input, ...more);
   const range = (min, max, step) => make("input", { type: "range", min, max, step });
-  const number = (min, step, placeholder = "") => make("input", { type: "number", min, step, placeholder });
+  const number = (min, step, title, placeholder = "") => make("input", { type: "number", min, step, title, placeholder });
   const choice = (options) => make("select", {}, ...options.map(([value, text]) => make("option", { value, textContent: text })));
   const group = (label, ...children) => make("span.mi2v-group", { role: "group", "aria-label": label }, ...children);
   const several = (table, does) =>
@@ -54,14 +59,14 @@ function controls(act) {
     unpaint: button("No brush", "everything may move", () => act.send("unpaint")),
     preview: button("\u25B6 Preview", "moves what you drew along its paths, at once; no network is asked", act.preview),
     view: choice(Object.entries(VIEWS)),
-    opacity: make("input", { type: "range", min: 0.1, max: 1, step: 0.05, value: 0.7, "aria-label": "opacity" }),
+    opacity: range(0.1, 1, 0.05),
     prompt: make("input", { type: "text", placeholder: "what happens (may be empty)" }),
-    seed: number(0, 1),
-    scale: number(0, 0.1),
-    frames: number(2, 1),
-    steps: number(1, 1, "model's"),
-    guidance: number(0, 0.5, "model's"),
-    full: make("input", { type: "checkbox" }),
+    seed: number(0, 1, "another number gives another clip of the same wishes"),
+    scale: number(0, 0.1, "how strongly the network follows what is drawn; 0 ignores it"),
+    frames: number(2, 1, "how many frames the networks make, with the photo"),
+    steps: number(1, 1, "of denoising; more take longer", "model's"),
+    guidance: number(0, 0.5, "how strongly the prompt counts", "model's"),
+    full: make("input", { type: "checkbox", title: "a clip as large as the photo; takes longer" }),
     fullText: make("span"),
     predict: button("Predict motion", "fills in the motion of the whole photo from what is drawn", () => act.send("predict")),
     render: button("Render clip", "makes the clip; predicts the motion first if anything has changed", () => act.send("render")),
@@ -70,8 +75,7 @@ function controls(act) {
     save: button("Save", "what is drawn, beside the notebook", () => act.send("save", { path: ui.path.value })),
     load: button("Load", "what was saved", () => act.send("load", { path: ui.path.value })),
   };
-  ui.predict.classList.add("mi2v-main");
-  ui.render.classList.add("mi2v-main");
+  ui.opacity.value = 0.7;
   ui.preview.setAttribute("aria-pressed", false);
   ui.radiusHelp = make("div.mi2v-help", {
     textContent:
@@ -82,7 +86,7 @@ function controls(act) {
   ui.brushFields = group("brush", field("Brush size", ui.brush, ui.brushText), ui.invert, ui.unpaint);
   ui.layers = group("order", ui.front, ui.back);
   ui.mendFields = group("outline", make("span", { textContent: "Outline:" }), ...Object.values(ui.mends));
-  ui.opacityField = group("opacity", ui.opacity);
+  ui.opacityField = field("Opacity", ui.opacity);
   ui.pace.setAttribute("aria-label", "Speed");
   ui.fullField = field("Full size", ui.full, ui.fullText);
   ui.sampling = group("sampling", field("Frames", ui.frames), field("Steps", ui.steps), field("Guidance", ui.guidance));
@@ -106,8 +110,7 @@ function controls(act) {
     ui.finish,
     ui.background,
     ui.preview,
-    field("Over the photo", ui.view),
-    ui.opacityField,
+    group("view", field("Over the photo", ui.view), ui.opacityField),
   );
   ui.make = make("div.mi2v-bar", {}, field("Prompt", ui.prompt), group("make", ui.predict, ui.render, ui.cancel));
   ui.settings = make(

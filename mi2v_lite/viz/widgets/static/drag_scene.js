@@ -32,17 +32,20 @@ function paintField(context, { field, time, opacity, size: [wide, high] }) {
   context.fillText(`rim ${field.longest.toPrecision(3)} px`, x + side / 2, y - 10);
 }
 
+/** Strokes what `trace` draws, in a colour with a dark rim. */
+function stroked(context, width, colour, trace) {
+  for (const [line, style] of [[width + 3, INK], [width, colour]]) {
+    context.beginPath();
+    trace();
+    context.lineWidth = line;
+    context.strokeStyle = style;
+    context.stroke();
+  }
+}
+
 /** Draws paths, anchors, the brush under way and the keyboard's cross. `at` maps photo pixels to CSS pixels. */
 function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
-  const rimmed = (width, colour, trace) => {
-    for (const [line, style] of [[width + 3, INK], [width, colour]]) {
-      context.beginPath();
-      trace();
-      context.lineWidth = line;
-      context.strokeStyle = style;
-      context.stroke();
-    }
-  };
+  const rimmed = (width, colour, trace) => stroked(context, width, colour, trace);
   const disc = ([x, y], radius, colour) => {
     context.beginPath();
     context.arc(x, y, radius, 0, 7);
@@ -130,6 +133,35 @@ function paintScene(context, { scene, at, scale, selected, ghosts, cursor }) {
         context.lineTo(x + dx, y + dy);
       }
     });
+  }
+}
+
+/** Draws by which marks the outline of a thing was found. `marks`: lists of points and lines on it and beside it. */
+function paintMarks(context, { marks, at }) {
+  for (const [points, lines, isOn] of [
+    [marks.points, marks.scribbles, true],
+    [marks.not_points, marks.not_scribbles, false],
+  ]) {
+    for (const line of [...points.map((point) => [point]), ...lines]) {
+      const places = line.map(at);
+      const trace = () => places.forEach((place, i) => (i ? context.lineTo(...place) : context.moveTo(...place)));
+      stroked(context, 2.5, "#ffffff", trace);
+      const [x, y] = places[0];
+      context.beginPath();
+      context.arc(x, y, 7, 0, 7);
+      context.fillStyle = "#ffffff";
+      context.fill();
+      context.lineWidth = 1.5;
+      context.strokeStyle = INK;
+      context.stroke();
+      context.lineWidth = 2;
+      context.beginPath(); // a plus or a minus
+      for (const [dx, dy] of [[4, 0], ...(isOn ? [[0, 4]] : [])]) {
+        context.moveTo(x - dx, y - dy);
+        context.lineTo(x + dx, y + dy);
+      }
+      context.stroke();
+    }
   }
 }
 
