@@ -131,7 +131,7 @@ def test_release_collect_autograde_feedback(tmp_path):
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,  # seconds; half a minute where nothing else runs
         )
         assert done.returncode == 0, done.stderr[-3000:]
 
