@@ -41,7 +41,8 @@ def test_an_uploaded_photo_takes_the_place_of_the_first(panel):
     Image.new("RGB", (900, 1200), "red").save(file, "PNG")
     upload = SimpleNamespace(name="mine.png", content=memoryview(file.getvalue()))
     panel._uploaded({"new": (upload,)})
-    assert panel.photo.size == (512, 683) and panel.frames == [] and panel._clip.layout.display == "none"
+    assert panel.photo.size == (512, 683) and panel.frames == []
+    assert panel._clip.layout.display == "none" and panel._shown.layout.display is None, "the photo is always seen"
     panel._uploaded({"new": (SimpleNamespace(name="notes.txt", content=memoryview(b"words")),)})
     assert "notes.txt cannot be read as a picture" in panel._message.value and panel.photo.size == (512, 683)
 

@@ -40,14 +40,20 @@ class AnimatePanel(ipywidgets.VBox):
         self._pipeline = pipeline
         self.frames: list[Image.Image] = []
         wide = ipywidgets.Layout(width="32em", max_width="100%")
-        self._upload = ipywidgets.FileUpload(accept="image/*", description="Choose a photo", multiple=False)
+        whole = ipywidgets.Layout(width="auto")  # as wide as its words
+        self._upload = ipywidgets.FileUpload(
+            accept="image/*", description="Choose a photo", multiple=False, layout=whole
+        )
         self._prompt = ipywidgets.Text(prompt, description="Prompt", placeholder="what happens", layout=wide)
         self._seed = ipywidgets.BoundedIntText(seed, 0, 2**31 - 1, description="Seed")
         self._button = ipywidgets.Button(description="Animate", button_style="primary", icon="play")
         self._message = ipywidgets.HTML()
-        half = ipywidgets.Layout(width="48%", min_width="240px", max_width="512px", object_fit="contain")
-        self._shown = ipywidgets.Image(format="jpeg", layout=half)
-        self._clip = ipywidgets.Video(format="mp4", autoplay=True, loop=True, layout=half)
+        # Each has a layout of its own: the clip is hidden until there is one, and the photo never is.
+        photo_half, clip_half = (
+            ipywidgets.Layout(width="48%", min_width="240px", max_width="512px", object_fit="contain") for _ in range(2)
+        )
+        self._shown = ipywidgets.Image(format="jpeg", layout=photo_half)
+        self._clip = ipywidgets.Video(format="mp4", autoplay=True, loop=True, layout=clip_half)
         self._clip.layout.display = "none"
         self._view = ipywidgets.HBox([self._shown, self._clip], layout=ipywidgets.Layout(flex_flow="row wrap"))
         choose = ipywidgets.HBox([self._upload, self._button], layout=ipywidgets.Layout(flex_flow="row wrap"))
