@@ -221,6 +221,11 @@ def test_a_click_finds_a_thing_and_more_clicks_mend_it(ball):
     say(ball, "thing", box=[18, 8, 42, 32])
     assert len(ball.things) == 2 and (ball.things[1].mask != BALL).mean() < 0.02
     assert repr(ball) == "DragCanvas: A photo of 60x40 pixels with 2 things."
+    say(ball, "thing", points=[[3, 36]], index=1)
+    assert ball.things[1].mask[36, 3] and ball.things[1].mask[20, 30], "what the box has found stays"
+    ball.things = [BALL]  # of which no click is known
+    say(ball, "thing", points=[[3, 36]], index=0)
+    assert ball.things[0].mask[36, 3] and ball.things[0].mask[20, 30]
 
 
 def test_things_are_predicted_measured_saved_and_shown(ball, tmp_path):

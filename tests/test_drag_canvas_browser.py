@@ -362,9 +362,12 @@ def test_an_outline_is_mended_and_the_photo_keeps_its_place(open_notebook):
         return hand.canvas.bounding_box()["y"] - top.bounding_box()["y"]
 
     place = below_the_top()
-    hand.click((100, 120))
+    hand.press("Box")  # nothing is drawn yet
+    hint.filter(has_text="Draw a box around the whole thing").wait_for()
+    hand.stroke((66, 86), (134, 154))
     hint.filter(has_text="Now pull the thing").wait_for()
-    assert not hand.control().things[0].mask[120, 220]
+    (boxed,) = hand.control().things
+    assert boxed.mask[120, 100] and not boxed.mask[120, 220] and not boxed.drags
     hand.press("Add")
     hand.stroke((215, 110), (225, 130))  # a line over the other ball
     (both,) = hand.control().things

@@ -53,6 +53,10 @@ def test_more_clicks_mend_the_mask():
     assert iou(both, orange | blue) > 0.95
     without = select_thing(picture, points=[(65, 75)], not_points=[(80, 70)])
     assert not without[70, 80] and without[75, 65], "a mark beside the thing keeps its hole open"
+    boxed = select_thing(picture, [(150, 100)], box=(36, 36, 105, 104))
+    assert iou(boxed, blue) > 0.9, "a click beside the box; the part in the box has no mark"
+    boxed = select_thing(picture, [(65, 75), (150, 100)], box=(36, 36, 105, 104))
+    assert iou(boxed, orange | blue) > 0.95
     line = select_thing(picture, points=[(65, 75)], not_scribbles=[[(150, 100), (155, 100)]])
     assert not line[100, 150]
 

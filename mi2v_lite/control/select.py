@@ -25,6 +25,7 @@ ITERATIONS, FINE_ITERATIONS = 3, 3
 POINT = 0.012  # radius of the disc that a click marks
 LINE = 0.015  # width of a scribble
 ELLIPSES = (1, 0.75, 0.5)  # that are probably the thing, as shares of the one in a box
+BESIDE = 0.11  # radius of the disc that is probably the thing around a mark beside the box
 BOX_MARGIN = 0.5  # how much around a box is looked at, as a share of its longer side
 DOUBT = 0.3  # how far the fine outline may lie from the first, as a share of the region's radius
 SMALLEST = 9  # pixels of a region
@@ -50,7 +51,8 @@ def select_thing(
         photo: PIL, or uint8 (H, W, 3) in RGB.
         points: points (x, y) on the thing, in pixels of the photo.
         not_points: points that are not on it.
-        box: left, top, right and bottom; the thing lies inside. With a box, one point or none is usually enough.
+        box: left, top, right and bottom; the thing lies inside, or near points that are beside it. With a box, one
+            point or none is usually enough.
         scribbles: lines of points on the thing.
         not_scribbles: lines of points beside it.
 
@@ -239,7 +241,7 @@ def _boxed(picture: np.ndarray, marks: _Marks, box: np.ndarray) -> np.ndarray:
     area = (min(right, w) - max(left, 0)) * (min(bottom, h) - max(top, 0))
     for view in (picture, cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)):
         for share in ELLIPSES:
-            labels, window = _in_box(box, share, (h, w))
+            labels, window = _in_box(box, share, marks)
             region = marks.parts(_cut(view, marks.write(labels), window, FINE_ITERATIONS))
             rows, columns = _window(region)
             tall = max(min(rows.stop, bottom) - max(rows.start, top), 0)
@@ -250,17 +252,25 @@ def _boxed(picture: np.ndarray, marks: _Marks, box: np.ndarray) -> np.ndarray:
     return regions[int(np.argmax(scores))]
 
 
-def _in_box(box: np.ndarray, share: float, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[slice, slice]]:
+def _in_box(box: np.ndarray, share: float, marks: _Marks) -> tuple[np.ndarray, tuple[slice, slice]]:
     """GrabCut's labels for a thing in a box: it probably fills a share of the ellipse in the box."""
-    left, top, right, bottom = box
+    (left, top, right, bottom), shape = box, marks.on.shape
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     from_middle = ((x - (left + right) / 2) / ((right - left) / 2)) ** 2
     from_middle = from_middle + ((y - (top + bottom) / 2) / ((bottom - top) / 2)) ** 2
     labels = np.full(shape, cv2.GC_BGD, np.uint8)
-    labels[(x >= left - 1) & (x <= right + 1) & (y >= top - 1) & (y <= bottom + 1)] = cv2.GC_PR_BGD
+    inside = (x >= left - 1) & (x <= right + 1) & (y >= top - 1) & (y <= bottom + 1)
+    labels[inside] = cv2.GC_PR_BGD
     labels[from_middle <= share**2] = cv2.GC_PR_FGD
     margin = BOX_MARGIN * max(right - left, bottom - top) + 6
-    return labels, _window((x > left - margin) & (x < right + margin) & (y > top - margin) & (y < bottom + margin))
+    around = (x > left - margin) & (x < right + margin) & (y > top - margin) & (y < bottom + margin)
+    beside = marks.on & ~inside
+    if beside.any():
+        far, radius = cv2.distanceTransform((~beside).astype(np.uint8), cv2.DIST_L2, 5), BESIDE * min(shape)
+        labels[~inside & (far < POSSIBLE * radius)] = cv2.GC_PR_BGD
+        labels[~inside & (far < radius)] = cv2.GC_PR_FGD
+        around |= far < AROUND * radius
+    return labels, _window(around)
 
 
 def _window(region: np.ndarray) -> tuple[slice, slice]:

@@ -473,7 +473,7 @@ function render({ model, el }) {
     const anything = scene.things.length || scene.drags.length || scene.anchors.length || scene.painted !== null;
     const moves = scene.drags.length || scene.things.some((thing) => thing.path.length);
     const kind = state.selected?.kind;
-    if (!anything || state.tool === "paint" || state.tool === "erase") state.mend = null;
+    if ((!anything && mending()) || painting()) state.mend = null; // a box may be the first thing that is drawn
     for (const [name, button] of Object.entries(ui.tools)) button.setAttribute("aria-pressed", name === state.tool);
     for (const [name, button] of Object.entries(ui.mends)) {
       button.setAttribute("aria-pressed", name === state.mend);
