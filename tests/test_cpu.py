@@ -29,6 +29,8 @@ def test_attention_is_as_exact_as_the_fused_kernel(monkeypatch, queries, keys, s
     errors = [error(run(attention, z, context), fused(attention.float(), z.float(), context.float()))
               for run in (fused, ours) if attention.to(BF16)]  # fmt: skip
     assert errors[1] < 2 * errors[0], "scores that are rounded before the softmax cost less than another rounding"
+    expanded = context[:1].expand(2, -1, -1)
+    torch.testing.assert_close(ours(attention.to(BF16), z, expanded), ours(attention, z, expanded.contiguous()))
     attention.float()
     assert torch.equal(ours(attention, z.float(), context.float()), fused(attention, z.float(), context.float()))
 

@@ -44,7 +44,9 @@ class CacheAttention(AttnProcessor2_0):
         if not applies(z):
             return super().__call__(attn, z, encoder_hidden_states, *args, **kwargs)
         context = z if encoder_hidden_states is None else encoder_hidden_states
-        projected = attn.to_q(z), attn.to_k(context), attn.to_v(context)
+        # Frames that read one and the same text (a stride of 0) have its keys and values computed once.
+        items = context[:1] if context.stride(0) == 0 else context
+        projected = attn.to_q(z), *(to(items).expand(len(z), -1, -1) for to in (attn.to_k, attn.to_v))
         out = attend(*(rearrange(x, "b n (h d) -> (b h) n d", h=attn.heads) for x in projected))
         return attn.to_out[0](rearrange(out, "(b h) n d -> b n (h d)", h=attn.heads))
 
