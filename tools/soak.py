@@ -133,6 +133,7 @@ def start(words: str | Callable[[], int | None], limit: int | None = None) -> in
     if process:
         return process
     code = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     try:
         handle = os.open("said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(handle, 1), os.dup2(handle, 2)
