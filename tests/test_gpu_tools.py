@@ -40,7 +40,7 @@ def test_the_recipe_has_time_for_each_step_and_its_clips_but_for_stores_that_wer
     assert set(train.SHARES) == {step.name for step in config.steps}
     assert config.step("stage1_pans").data.mixed == ("world",)
     assert config.step("stage1_simple").data.mixed == ("world/cameras", "world/solos")
-    assert len(config.step("stage1_single").data.mixed) == 5
+    assert len(config.step("stage1_single").data.mixed) == 4
     (tmp_path / "stores" / "film").mkdir(parents=True)
     assert "stores/film" in train.recipe(tmp_path, toy=False).step("stage1_single").data.mixed
 
