@@ -322,7 +322,7 @@ def test_errors_say_what_to_do(world: LiteWorld, things: Path, tmp_path: Path) -
     photos = SAMPLES / "photos"
     with pytest.raises(ValueError, match="choose 'train' or 'heldout'"):
         LiteWorld(photos, split="test")
-    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, pans, drifts"):
+    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, pans, cameras, drifts, solos"):
         LiteWorld(photos, scenes="plane")
     with pytest.raises(ValueError, match="scenes is 'pan'"):
         world.only("pan")
