@@ -191,7 +191,7 @@ def _likeness_to_a_thing(regions: Sequence[np.ndarray], picture: np.ndarray) -> 
     frame[1:-1, 1:-1] = False
     scores = []
     for number, region in enumerate(regions):
-        others = sorted((_iou(region, other) for k, other in enumerate(regions) if k != number), reverse=True)
+        others = sorted((iou(region, other) for k, other in enumerate(regions) if k != number), reverse=True)
         agreement = np.mean(others[: max(1, len(others) // 2)]) if others else 0.0
         size = abs(np.log(np.sqrt(region.sum() / np.pi) / (USUAL_RADIUS * min(region.shape))))
         outline = region & ~(cv2.erode(region.astype(np.uint8), BOX, borderValue=0) > 0)
@@ -215,8 +215,9 @@ def _apart(region: np.ndarray, colours: np.ndarray) -> float:
     return 1 - np.sqrt(inside * outside).sum()
 
 
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    return (one & other).sum() / max(1, (one | other).sum())
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two masks, bool `(H, W)`."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
 
 
 def _near_region(region: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, tuple[slice, slice]]:
@@ -271,6 +272,13 @@ def _in_box(box: np.ndarray, share: float, marks: _Marks) -> tuple[np.ndarray, t
         labels[~inside & (far < radius)] = cv2.GC_PR_FGD
         around |= far < AROUND * radius
     return labels, _window(around)
+
+
+def innermost(mask: np.ndarray) -> tuple[int, int]:
+    """The pixel (x, y) of a mask, bool `(H, W)`, that is farthest from its rim and the picture's."""
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return int(x), int(y)
 
 
 def _window(region: np.ndarray) -> tuple[slice, slice]:

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mi2v_lite.control import Drag, MotionControl, select_thing
+from mi2v_lite.control.select import innermost, iou
 from mi2v_lite.data.things import read_mask
 from mi2v_lite.evaluation.stages import Numbers, noise
-from mi2v_lite.evaluation.things import click_and_box, iou
+from mi2v_lite.evaluation.things import click_and_box
 from mi2v_lite.io.images import read_image
 from mi2v_lite.io.pixels import to_uint8
 from mi2v_lite.pipelines import MotionI2VPipeline
@@ -100,7 +101,7 @@ def thing_drags(pipe: MotionI2VPipeline, scene: WorldBatch, seed: int) -> Number
     true, labels = scene.flow[0].cpu(), scene.labels[0].cpu()
     means = mean_motion(true[-1], labels)
     label = max((label for label in means if label > 0), key=lambda label: float(means[label].norm()))
-    y, x = _innermost(labels == label)
+    x, y = innermost((labels == label).numpy())
     height, width = labels.shape
     points = [(x + float(way[0]), y + float(way[1])) for way in (torch.zeros(2), *true[2::3, :, y, x])]
     if any(not (0 <= a <= width - 1 and 0 <= b <= height - 1) for a, b in points):
@@ -121,7 +122,7 @@ def photo_drags(pipe: MotionI2VPipeline, world: LiteWorld, number: int, seed: in
     """
     photo, mask = _outlined(world, number)
     height, width = mask.shape
-    y, x = _innermost(torch.from_numpy(mask))
+    x, y = innermost(mask)
     share = []
     for way in WAYS:
         goal = np.array([x, y]) + np.array(way) * DRAGGED * min(height, width)
@@ -166,13 +167,6 @@ def _outlined(world: LiteWorld, number: int) -> tuple[np.ndarray, np.ndarray]:
     left, top, right, bottom = thing.box
     mask[top:bottom, left:right] = read_mask(sources.folder, thing) > 0
     return photo, mask
-
-
-def _innermost(region: Tensor) -> tuple[int, int]:
-    """The row and the column of the pixel that is farthest from the rim of a region `(H, W)`."""
-    depth = cv2.distanceTransform(np.pad(region.numpy(), 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(depth.argmax(), depth.shape)
-    return int(y), int(x)
 
 
 def _predicted(pipe: MotionI2VPipeline, scene: WorldBatch, seed: int, *words: object, **options: object) -> Tensor:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mi2v_lite.control import Drag, MotionControl, Thing, displacements, select_thing
+from mi2v_lite.control.select import iou
 from mi2v_lite.control.things import resized_mask
 from mi2v_lite.data.clips import Clip
 from mi2v_lite.evaluation.control import depth, track
@@ -98,11 +99,6 @@ def click_and_box(mask: np.ndarray, seed: int) -> tuple[tuple[int, int], tuple[f
     low, high = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]])
     room = random.uniform(0, BOX_ROOM, (2, 2)) * (high - low)
     return (int(x[chosen]), int(y[chosen])), (*(low - room[0]).tolist(), *(high + room[1]).tolist())
-
-
-def iou(found: np.ndarray, true: np.ndarray) -> float:
-    """Intersection over union of two masks."""
-    return float((found & true).sum() / max(1, (found | true).sum()))
 
 
 def things(pipe: MotionI2VPipeline, clip: Clip, seed: int) -> Numbers:

@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
-import cv2
 import numpy as np
 import traitlets
 from PIL import Image
 
 from mi2v_lite.control import Anchor, Drag, MotionControl, Point, Thing, select_thing
+from mi2v_lite.control.select import innermost
 from mi2v_lite.io import images
 from mi2v_lite.viz import drawing
 from mi2v_lite.viz.pictures import Picture, to_image
@@ -429,7 +429,7 @@ class DragCanvas(anywidget.AnyWidget):
             old = things[index]
             clicks = self._clicks.get(_digest(old.mask), {"box": drawing.mask_box(old.mask)})
             if not (marks["box"] or clicks.get("points") or clicks.get("scribbles")):
-                clicks = {**clicks, "points": [_innermost(old.mask)]}  # what was found before shall stay
+                clicks = {**clicks, "points": [[*innermost(old.mask)]]}  # what was found before shall stay
             marks = {name: clicks.get(name, []) + marks[name] for name in MARKS} | {
                 "box": marks["box"] or clicks.get("box")
             }
@@ -563,13 +563,6 @@ class DragCanvas(anywidget.AnyWidget):
 
 def _digest(mask: np.ndarray) -> bytes:
     return hashlib.sha256(np.packbits(mask)).digest()
-
-
-def _innermost(mask: np.ndarray) -> list[int]:
-    """The pixel [x, y] of a mask that is farthest from its rim."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    y, x = np.unravel_index(depth.argmax(), depth.shape)
-    return [int(x), int(y)]
 
 
 def _named(text: str) -> Path:
