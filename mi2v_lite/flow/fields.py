@@ -96,6 +96,11 @@ def from_unit(unit: Tensor) -> Tensor:
     return denormalise((2 * unit - 1).clamp(-1, 1))
 
 
+def length(flow: Tensor) -> Tensor:
+    """The lengths of displacements, `(..., 2, H, W)` -> `(..., 1, H, W)`; on a CPU far faster than `norm` over two."""
+    return torch.hypot(*flow.unbind(-3)).unsqueeze(-3)
+
+
 def resize(flow: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a flow to another grid: interpolate it, and scale the displacements with the sides.
 

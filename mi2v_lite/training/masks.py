@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mi2v_lite.flow.fields import length
+
 BLOCK = 8
 STILL = 0.5  # pixels: what moves less than this over the whole clip counts as staying
 CLOSE = 1.0  # pixels: a displacement that is wrong by less counts as true
@@ -169,8 +171,7 @@ def told(flow: Tensor, sparse: Tensor, mask: Tensor, size: tuple[int, int]) -> T
         `(B, N, 1, h, w)` in [0, 1]: the share of each position's pixels that are masked and whose displacement is wrong
         by less than `CLOSE` pixels plus a twentieth of its length.
     """
-    error, length = (torch.hypot(*x.unbind(2)).unsqueeze(2) for x in (flow - sparse, sparse))
-    right = mask * (error < CLOSE + length / 20)
+    right = mask * (length(flow - sparse) < CLOSE + length(sparse) / 20)
     return F.adaptive_avg_pool2d(right.flatten(0, 1), size).unflatten(0, flow.shape[:2])
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mi2v_lite import control
 from mi2v_lite.diffusion import clean_error, predicted_clean, prediction_target
-from mi2v_lite.flow.fields import from_unit, to_unit
+from mi2v_lite.flow.fields import from_unit, length, to_unit
 from mi2v_lite.models.autoencoder import encode
 from mi2v_lite.training import masks, samples
 from mi2v_lite.training.batches import Batch, ClipBatches, InTurn, clip_source, field_source, photo_source
@@ -379,7 +379,7 @@ def object_weights(flow: Tensor, amount: float, size: tuple[int, int]) -> Tensor
         `(B, 1, N, h, w)`: 1 where a place moves as the median place does, up to 1 + `amount` elsewhere.
     """
     usual = flow.flatten(3).median(dim=3).values[..., None, None]
-    apart = torch.hypot(*(flow - usual).unbind(2)).unsqueeze(2)  # on a CPU 70 times faster than `norm(dim=2)`
+    apart = length(flow - usual)
     share = apart / apart.amax(dim=(3, 4), keepdim=True).clamp(min=2.0)
     share = F.adaptive_avg_pool2d(share.flatten(0, 1), size).unflatten(0, flow.shape[:2])
     return 1 + amount * share.transpose(1, 2)
