@@ -23,8 +23,7 @@ def applies(x: Tensor) -> bool:
 def slices(x: Tensor, dim: int, size: int | None) -> list[slice]:
     """Slices that together cover a dimension of the features.
 
-    Where this file applies, a feed-forward of 320 channels on 16x32x32 features takes 0.65 times as long in slices that
-    fit into the cache.
+    Where this file applies, they are small enough that what a feed-forward makes of them fits into the cache.
 
     Args:
         x: the features.
