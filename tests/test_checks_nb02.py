@@ -3,6 +3,7 @@
 import torch
 from grading import grading_tests
 from mi2v_checks import nb02
+from mi2v_checks.base import CheckFailed
 from torch import nn
 
 
@@ -72,6 +73,7 @@ RIGHT = {
 }
 WRONG = {
     nb02.add_noise: {
+        "nothing": (lambda x, n, a: None, "returned nothing"),
         "no roots": (lambda clean, noise, a: a * clean + (1 - a) * noise, "Take roots"),
         "swapped": (lambda clean, noise, a: noisy(noise, clean, a), "changed places"),
         "only added": (lambda clean, noise, a: clean + (1 - a) ** 0.5 * noise, "must shrink"),
@@ -139,3 +141,7 @@ WRONG = {
 
 
 test_the_solution_passes, test_a_wrong_answer_is_told_what_is_wrong, test_messages_differ = grading_tests(RIGHT, WRONG)
+
+
+def test_a_refusal_does_not_show_the_check():
+    assert CheckFailed("Take roots.")._render_traceback_() == ["Not yet. Take roots."]

@@ -1,4 +1,4 @@
-"""What all checks share: how an answer is refused, how it passes, and when two tensors count as equal."""
+"""What all checks share: how an answer is read, refused or passed, and when two tensors count as equal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from torch import Tensor
 
 class CheckFailed(AssertionError):
     """The answer to an exercise is wrong; the message says in which way and where to look."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message alone. A traceback would show the check, and with it the right answer."""
+        return [f"Not yet. {self}"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -31,6 +35,22 @@ def passed(message: str) -> None:
         message: a sentence about what that shows.
     """
     print(f"Correct. {message}")
+
+
+def tensor(value: object) -> Tensor:
+    """Reads what a student's function returned.
+
+    Args:
+        value: a tensor or something that can become one.
+
+    Returns:
+        the tensor.
+
+    Raises:
+        CheckFailed: if it is None.
+    """
+    require(value is not None, "Your function returned nothing. Has it a `return`?")
+    return torch.as_tensor(value)
 
 
 def same(got: Tensor, wanted: Tensor) -> bool:

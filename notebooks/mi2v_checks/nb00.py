@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mi2v_checks.base import passed, require, same
+from mi2v_checks.base import passed, require, same, tensor
 
 CHANNELS, FLOW_CHANNELS, FACTOR = (
     16,
@@ -163,7 +163,7 @@ def my_motion(answer: Callable[[int, int, int], Tensor]) -> None:
         CheckFailed: if it holds places, jumps, hardly moves, moves all alike, or leads most pixels out of the picture.
     """
     count, height, width = 15, 128, 192
-    flow = torch.as_tensor(answer(count, height, width)).float()
+    flow = tensor(answer(count, height, width)).float()
     require(flow.shape == (count, 2, height, width), f"Expected {(count, 2, height, width)}, got {tuple(flow.shape)}.")
     require(bool(flow.isfinite().all()), "Some displacements are not numbers (nan or infinite).")
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import mi2v_lite
-from mi2v_checks.base import passed, require, same
+from mi2v_checks.base import passed, require, same, tensor
 from mi2v_checks.scenes import plane_field as field_of
 from mi2v_checks.scenes import plane_matrix
 from mi2v_lite.flow.fields import compose, from_unit, resize, to_unit
@@ -35,7 +35,7 @@ def plane_field(answer: Callable[[Tensor, int, int], Tensor]) -> None:
     matrix = torch.from_numpy(plane_matrix("turn", 0.6, 8) + np.array([[0, 0.1, 0.7], [0, 0, -0.4], [0, 0, 0]])).float()
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
     wanted = field_of(matrix.numpy(), height, width)
-    got = torch.as_tensor(answer(matrix.clone(), height, width)).float()
+    got = tensor(answer(matrix.clone(), height, width)).float()
     require(got.shape == (2, height, width), f"Expected the shape (2, {height}, {width}), got {tuple(got.shape)}.")
     require(not same(got, wanted.flip(0)), "x and y are exchanged: channel 0 is x, to the right.")
     require(
@@ -95,7 +95,7 @@ def splat(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
     flow = 1.3 * torch.randn(2, 6, 7, generator=generator)
     result = answer(image.clone(), flow.clone())
     require(isinstance(result, tuple) and len(result) == 2, "Return two things: the splatted image and the weight.")
-    got, got_weight = (torch.as_tensor(part).float() for part in result)
+    got, got_weight = (tensor(part).float() for part in result)
     require(got.shape == image.shape, f"The image must keep its shape {tuple(image.shape)}, got {tuple(got.shape)}.")
     wanted, weight = (part[0] for part in splat_average(image[None], flow[None]))
     require(
@@ -120,7 +120,7 @@ def splat(answer: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> None:
     one_each[0, 0] = torch.tensor([1.0, 5.0, 0.0, 0.0])
     meeting = torch.zeros(2, 1, 4)
     meeting[0, 0] = torch.tensor([2.0, 1.0, 5.0, 5.0])  # the first two pixels meet at column 2; the others leave
-    met = float(torch.as_tensor(answer(one_each, meeting)[0])[0, 0, 2])
+    met = float(tensor(answer(one_each, meeting)[0])[0, 0, 2])
     overwritten = min(abs(met - 1), abs(met - 5)) < 1e-3
     require(not overwritten, "Where two arrive, one overwrites the other: add them up (+=).")
     require(
@@ -144,7 +144,7 @@ def resized(answer: Callable[[Tensor, int, int], Tensor]) -> None:
         CheckFailed: if the displacements keep their length, are scaled the wrong way, or by the wrong side.
     """
     flow = torch.stack([torch.full((8, 16), 4.0), torch.full((8, 16), -3.0)]) + torch.linspace(0, 1, 16)
-    wanted, got = resize(flow, (4, 4)), torch.as_tensor(answer(flow.clone(), 4, 4)).float()
+    wanted, got = resize(flow, (4, 4)), tensor(answer(flow.clone(), 4, 4)).float()
     require(got.shape == (2, 4, 4), f"Expected the shape (2, 4, 4), got {tuple(got.shape)}.")
     plain = interpolate(flow[None], (4, 4), mode="bilinear", align_corners=False)[0]
     x_factor, y_factor = 4 / 16, 4 / 8
@@ -177,7 +177,7 @@ def chained(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randn(1, 2, 6, 6, generator=generator) * 1.5 for _ in range(2))
-    wanted, got = compose(first, second), torch.as_tensor(answer(first.clone(), second.clone()))
+    wanted, got = compose(first, second), tensor(answer(first.clone(), second.clone()))
     require(got.shape == first.shape, f"The shape must stay {tuple(first.shape)}, got {tuple(got.shape)}.")
     added = "The fields are only added. The second must be read where the first has taken the pixel: p + first(p)."
     require(not same(got, first + second), added)
@@ -203,7 +203,7 @@ def kept(answer: Callable[[Tensor, int], Tensor]) -> None:
     _, vectors = torch.linalg.eigh(patches.T @ patches)
     k = 2
     best = vectors[:, -k:]
-    got = torch.as_tensor(answer(patches.clone(), k)).float()
+    got = tensor(answer(patches.clone(), k)).float()
     require(
         got.shape != (400, k),
         "These are the k numbers. Go back as well: what they keep of a patch has as many values as the patch.",
@@ -235,7 +235,7 @@ def hard_field(answer: Callable[[], Tensor]) -> None:
     Raises:
         CheckFailed: if it breaks these rules, or if the autoencoder still keeps three quarters of the motion.
     """
-    flow = torch.as_tensor(answer()).float()
+    flow = tensor(answer()).float()
     require(flow.shape == (2, 128, 128), f"Expected the shape (2, 128, 128), got {tuple(flow.shape)}.")
     longest = float(flow.norm(dim=0).max())
     require(longest <= 16.01, f"The longest displacement is {longest:.3g} px; at most 16 are allowed.")

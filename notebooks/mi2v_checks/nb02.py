@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mi2v_checks.base import passed, require, same
+from mi2v_checks.base import passed, require, same, tensor
 from mi2v_checks.toy import SCHEDULE
 
 MOST_TIMES, CLOSE = 4, 0.05  # of `my_times`: so many times at most, and so near to +1 or -1 on average
@@ -29,7 +29,7 @@ def add_noise(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
     """
     clean, noise = _pair()
     a = 0.36
-    got, wanted = torch.as_tensor(answer(clean.clone(), noise.clone(), a)), 0.6 * clean + 0.8 * noise
+    got, wanted = tensor(answer(clean.clone(), noise.clone(), a)), 0.6 * clean + 0.8 * noise
     require(got.shape == clean.shape, f"The noisy sample has the clean one's shape {tuple(clean.shape)}.")
     require(not same(got, 0.36 * clean + 0.64 * noise), "Take roots: a and 1 - a are shares of the *variance*.")
     require(not same(got, 0.8 * clean + 0.6 * noise), "Signal and noise have changed places: a belongs to the signal.")
@@ -52,7 +52,7 @@ def from_velocity(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor
     noisy, v = signal * clean + rest * noise, signal * noise - rest * clean
     pair = answer(noisy.clone(), v.clone(), a)
     require(isinstance(pair, (tuple, list)) and len(pair) == 2, "Return two tensors: the clean sample, then the noise.")
-    x, e = (torch.as_tensor(part) for part in pair)
+    x, e = (tensor(part) for part in pair)
     require(not (same(x, noise) and same(e, clean)), "Right, but in the other order: first the clean sample.")
     require(
         not same(x, (noisy - rest * v) / signal), "This takes v for the noise; v is sqrt(a) noise - sqrt(1 - a) clean."
@@ -61,7 +61,7 @@ def from_velocity(answer: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor
     require(same(x, clean), "The clean sample is wrong: a rotation back, sqrt(a) * noisy - sqrt(1 - a) * v.")
     require(not same(e, v), "v is not the noise yet; rotate it back too.")
     require(same(e, noise), "The clean sample is right, the noise is not: sqrt(1 - a) * noisy + sqrt(a) * v.")
-    passed("(clean, noise) to (noisy, v) is a rotation, so the way back is one, too: no division, no explosion.")
+    passed("(clean, noise) to (noisy, v) is a rotation, and so is the way back: no division, no explosion.")
 
 
 def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
@@ -78,7 +78,7 @@ def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
     clean, noise = _pair()
     now, then = 0.36, 0.9216
     x, v = 0.6 * clean + 0.8 * noise, 0.6 * noise - 0.8 * clean
-    got, again = (torch.as_tensor(answer(x.clone(), v.clone(), now, then)) for _ in range(2))
+    got, again = (tensor(answer(x.clone(), v.clone(), now, then)) for _ in range(2))
     require(got.shape == x.shape, f"The sample keeps its shape, {tuple(x.shape)}; this is {tuple(got.shape)}.")
     require(
         same(got, again), "Two calls give two answers: DDIM draws no noise; it goes on with the noise that it found."
@@ -103,7 +103,7 @@ def ddim_step(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> None:
         same(got, 0.96 * clean + 0.28 * noise),
         "Expected sqrt(then) * clean + sqrt(1 - then) * noise, both from exercise 2.",
     )
-    require(same(torch.as_tensor(answer(x, v, now, 1.0)), clean), "With then = 1 the clean sample must come out.")
+    require(same(tensor(answer(x, v, now, 1.0)), clean), "With then = 1 the clean sample must come out.")
     passed("The same clean sample and the same noise, mixed anew: no dice, so a seed repeats a clip.")
 
 
@@ -131,7 +131,7 @@ def training_pair(answer: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tenso
     require(
         isinstance(got, (tuple, list)) and len(got) == 2, "Return two tensors: what the network sees, and its target."
     )
-    x, target = (torch.as_tensor(part) for part in got)
+    x, target = (tensor(part) for part in got)
     require(x.shape == clean.shape, f"The noisy latents have the shape {tuple(clean.shape)}, not {tuple(x.shape)}.")
     require(not same(x, clean), "The network sees the clean latents here: there is nothing left to predict.")
     require(not same(x, pair(alpha_bar[times[0]])[0]), "All items got the time of the first. Each has one of its own.")
@@ -177,7 +177,7 @@ def zero_channels(answer: Callable[[nn.Conv2d, int], nn.Conv2d]) -> None:
     require(same(wide.bias, conv.bias), "The bias was not copied.")
     require(same(got, wanted), "The output changed; copy the old weight behind the zeros, and keep the padding.")
     require(wide.weight.requires_grad, "The new weight must be able to learn (requires_grad).")
-    passed("Step 0 is the old network; the gradient of a zero weight is its input's, so it can leave zero at once.")
+    passed("Step 0 is the old network, and a zero weight has a gradient all the same, so it leaves zero at once.")
 
 
 def frame_embedding(answer: Callable[[nn.Module, nn.Module, int, Tensor, int], Tensor]) -> None:
@@ -202,7 +202,7 @@ def frame_embedding(answer: Callable[[nn.Module, nn.Module, int, Tensor, int], T
 
     times = torch.full((3,), t)
     with torch.no_grad():
-        got = torch.as_tensor(answer(time_mlp, stride_mlp, t, strides.clone(), 8))
+        got = tensor(answer(time_mlp, stride_mlp, t, strides.clone(), 8))
         require(got.shape == (3, 5), f"One row for each frame is wanted, (3, 5); got {tuple(got.shape)}.")
         time, stride = time_mlp(code(times)), stride_mlp(code(strides))
         require(
@@ -233,7 +233,7 @@ def trainable(answer: Callable[[Iterable[str], int], Sequence[str]]) -> None:
     still = ["conv_in.weight", "down_blocks.0.resnets.0.conv1.weight", "stride_embedding.linear_1.bias"]
     moving = ["down_blocks.0.motion_modules.0.temporal_transformer.proj_in.weight"]
     names = [*still, *moving]
-    got = {step: set(answer(list(names), step)) for step in (1, 2, 3)}
+    got = {step: set(answer(list(names), step) or ()) for step in (1, 2, 3)}
     require(got[2] != set(names), "Step 2 trains only the motion modules; the spatial layers stay as step 1 left them.")
     require(got[2] != set(still), "The other way round: in step 2 the motion modules move, the rest is still.")
     require(got[2] == set(moving), f"Step 2: expected {moving}, got {sorted(got[2])}.")
@@ -253,12 +253,12 @@ def guided(answer: Callable[[Tensor, Tensor, float], Tensor]) -> None:
         CheckFailed: if it starts from the wrong prediction, goes the wrong way, or is a plain average.
     """
     empty, told = _pair()
-    got, wanted = torch.as_tensor(answer(empty.clone(), told.clone(), 3.0)), empty + 3 * (told - empty)
+    got, wanted = tensor(answer(empty.clone(), told.clone(), 3.0)), empty + 3 * (told - empty)
     require(not same(got, told + 3 * (told - empty)), "It starts from the prediction with text; start from the empty.")
     require(not same(got, told + 3 * (empty - told)), "Away from the text: the difference is told minus empty.")
     require(not same(got, empty + 3 * told), "Scale the *difference* that the text makes, not the prediction.")
     require(same(got, wanted), "Expected empty + scale * (told - empty).")
-    require(same(torch.as_tensor(answer(empty, told, 1.0)), told), "A scale of 1 must give the prediction with text.")
+    require(same(tensor(answer(empty, told, 1.0)), told), "A scale of 1 must give the prediction with text.")
     passed("Scale 0 ignores the text, 1 is the model as trained, beyond 1 exaggerates what the text changes.")
 
 

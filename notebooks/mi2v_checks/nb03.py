@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mi2v_checks.base import passed, require, same
+from mi2v_checks.base import passed, require, same, tensor
 from mi2v_lite.flow.fields import resize
 from mi2v_lite.flow.warp import backward_warp, splat_average
 from mi2v_lite.models.temporal import TemporalAttention
@@ -42,7 +42,7 @@ def attend(answer: Callable[[Tensor, Tensor, Tensor, int], Tensor]) -> None:
         out = (q @ k.transpose(-1, -2) * scale).softmax(over) @ v
         return out.permute(0, 2, 3, 1).flatten(2) if strided else out.transpose(1, 2).flatten(2)
 
-    got = torch.as_tensor(answer(query.clone(), key.clone(), value.clone(), 2)).float()
+    got = tensor(answer(query.clone(), key.clone(), value.clone(), 2)).float()
     require(
         got.shape == query.shape, f"Expected one vector for each query, {tuple(query.shape)}; got {tuple(got.shape)}."
     )
@@ -93,7 +93,7 @@ def augmented(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
         return torch.cat([z[:1], torch.stack(pair, 1).flatten(0, 1)])
 
     carried = splat_average(photo, small)[0]
-    got = torch.as_tensor(answer(z.clone(), flow.clone())).float()
+    got = tensor(answer(z.clone(), flow.clone())).float()
     require(got.shape != (8, 3, 5, 6), "These are 8 entries, but z0 has no carried partner: 2N + 1 = 7 for 4 frames.")
     require(got.shape == (7, 3, 5, 6), f"Expected the shape (2N + 1, C, h, w) = (7, 3, 5, 6), got {tuple(got.shape)}.")
     unscaled = interpolate(flow, (5, 6), mode="bilinear", align_corners=False)
@@ -152,7 +152,7 @@ def layer_output(answer: Callable[[TemporalAttention, Tensor], Tensor]) -> None:
         return out.unflatten(0, (h, w)).permute(2, 3, 0, 1)
 
     with torch.no_grad():
-        got = torch.as_tensor(answer(layer, entries.clone())).float()
+        got = tensor(answer(layer, entries.clone())).float()
         wanted = output()
         require(
             got.shape != entries.shape,
@@ -196,7 +196,7 @@ def warped_share(answer: Callable[[Tensor], Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(4, 2, 3, 3, 7, generator=generator).softmax(-1)
     every = weights[..., 1::2].sum(-1).mean((1, 2, 3))  # (F,)
-    got = torch.as_tensor(answer(weights.clone())).float()
+    got = tensor(answer(weights.clone())).float()
     require(got.shape != (4,) or not same(got, every), "This includes frame 0. Only the N later frames are asked for.")
     require(got.shape == (3,), f"One number for each later frame is asked for, (3,); got {tuple(got.shape)}.")
     require(not same(got, 1 - every[1:]), "This is the share of the frames' own entries, which have even numbers.")
@@ -224,7 +224,7 @@ def keep_first_clean(answer: Callable[[Tensor, Tensor, int], tuple[Tensor, Tenso
     require(
         same(sample[:, :, 1:], latents[:, :, 1:]), "Frames after the first must stay noisy; only frame 0 is replaced."
     )
-    times = torch.as_tensor(times)
+    times = tensor(times)
     require(times.shape == (2, 4), f"Each frame needs its own time, (B, F) = (2, 4); got {tuple(times.shape)}.")
     require(bool((times[:, 0] == 1).all()), "Frame 0 is clean, so its time is 1, whatever the others' is.")
     require(bool((times[:, 1:] == 700).all()), "The later frames' time must be t.")
@@ -240,7 +240,7 @@ def unseen_thing(answer: Callable[[], Tensor]) -> None:
     Raises:
         CheckFailed: if it breaks one of the rules, or if some place sees more than a quarter of its motion.
     """
-    mask = torch.as_tensor(answer())
+    mask = tensor(answer())
     require(tuple(mask.shape) == (SIDE, SIDE), f"Expected a mask of ({SIDE}, {SIDE}), got {tuple(mask.shape)}.")
     mask = mask.bool()
     share = float(mask.float().mean())

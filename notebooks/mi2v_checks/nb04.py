@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from mi2v_checks.base import passed, require, same
+from mi2v_checks.base import passed, require, same, tensor
 from mi2v_lite.control import Drag, MotionControl, Thing, displacements, resample
 from mi2v_lite.data.samples import find_samples
 from mi2v_lite.flow.fields import to_unit
@@ -41,7 +41,7 @@ def drag_field(answer: Callable[[list, int, int, int, int], Pair]) -> None:
 
     got = answer(list(points), radius, height, width, num)
     require(isinstance(got, (tuple, list)) and len(got) == 2, "Return two things: the flow and the mask.")
-    flow, mask = (torch.as_tensor(part).float() for part in got)
+    flow, mask = (tensor(part).float() for part in got)
     require(
         len(flow) != num + 1, f"There are {num + 1} fields: frame 0 is no future frame, and its displacement is zero."
     )
@@ -87,7 +87,7 @@ def drag_field(answer: Callable[[list, int, int, int, int], Pair]) -> None:
     edge = [(2.0, 1.0), (9.0, 9.0)]
     _, at_border = answer(list(edge), radius, height, width, num)
     require(
-        float(torch.as_tensor(at_border).float()[0].sum()) == 5 * 6,
+        float(tensor(at_border).float()[0].sum()) == 5 * 6,
         "At the border something is missing: of a drag that starts at (2, 1) six columns and five rows are left. "
         "A slice that begins below 0 counts from the other end.",
     )
@@ -109,7 +109,7 @@ def for_the_encoder(answer: Callable[[Tensor, Tensor, int], Pair]) -> None:
     mask = (torch.rand(2, 1, 16, 32, generator=torch.Generator().manual_seed(1)) < 0.5).float()
     got = answer(flow.clone(), mask.clone(), 8)
     require(isinstance(got, (tuple, list)) and len(got) == 2, "Return two things: the unit flow and the small mask.")
-    unit, small = (torch.as_tensor(part).float() for part in got)
+    unit, small = (tensor(part).float() for part in got)
     require(unit.shape == flow.shape, f"The flow's shape stays {tuple(flow.shape)}, got {tuple(unit.shape)}.")
     for wrong, message in (
         (
@@ -180,7 +180,7 @@ def gradients(answer: Callable[[Tensor, Tensor, Tensor], Sequence[Tensor]]) -> N
         isinstance(got, (tuple, list)) and len(got) == 3,
         "Return three gradients: by the weight, by the bias and by the features.",
     )
-    by_weight, by_bias, by_features = (torch.as_tensor(part).float() for part in got)
+    by_weight, by_bias, by_features = (tensor(part).float() for part in got)
     wanted = torch.einsum("bohw,bchw->oc", error, features)
     require(
         by_weight.shape == (3, 3),
@@ -216,7 +216,7 @@ def gradients(answer: Callable[[Tensor, Tensor, Tensor], Sequence[Tensor]]) -> N
         "The features' gradient is not the errors, carried back through the weight.",
     )
     zero = answer(torch.zeros(3, 3), features, error)
-    require(bool((torch.as_tensor(zero[0]) != 0).any()), "For a weight of zero, its own gradient must not vanish.")
+    require(bool((tensor(zero[0]) != 0).any()), "For a weight of zero, its own gradient must not vanish.")
     passed("The gradient by the weight does not ask what the weight is; the gradient by what lies behind it does.")
 
 
@@ -237,7 +237,7 @@ def part_of_thing(answer: Callable[[Tensor, Tensor, int, tuple[int, int], float]
     kept, centre, radius = flow.clone(), (9, 5), 4.0
     got = answer(flow, labels.clone(), 1, centre, radius)
     require(isinstance(got, (tuple, list)) and len(got) == 2, "Return two things: the sparse flow and its mask.")
-    sparse, mask = (torch.as_tensor(part) for part in got)
+    sparse, mask = (tensor(part) for part in got)
     require(torch.equal(flow, kept), "The dense field that came in has changed: multiply instead of assigning.")
     require(mask.shape == (3, 1, 14, 20), f"The mask is (N, 1, H, W) = (3, 1, 14, 20), got {tuple(mask.shape)}.")
     y, x = torch.meshgrid(torch.arange(14), torch.arange(20), indexing="ij")
@@ -284,7 +284,7 @@ def two_drags(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         return torch.stack([there.real, there.imag], 1)
 
     turn = (w[1] - w[0]) / (z[1] - z[0])
-    got = torch.as_tensor(answer(starts.clone(), ends.clone(), points.clone())).float()
+    got = tensor(answer(starts.clone(), ends.clone(), points.clone())).float()
     require(got.shape == points.shape, f"Expected a displacement for each place, (5, 2), got {tuple(got.shape)}.")
     require(not same(got, moved(turn) + points), "These are places. A displacement is the new place minus the old one.")
     require(
@@ -314,7 +314,7 @@ def control_guidance(answer: Callable[[Tensor, Tensor, Tensor, float, float], Te
         CheckFailed: if one scale serves both, a scale of 1 changes the prediction, or the control's part is reversed.
     """
     empty, text, both = torch.randn(3, 2, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
-    got = torch.as_tensor(answer(empty.clone(), text.clone(), both.clone(), 3.0, 2.0))
+    got = tensor(answer(empty.clone(), text.clone(), both.clone(), 3.0, 2.0))
     wanted = empty + 3 * (both - empty) + (both - text)
     require(not same(got, empty + 3 * (both - empty)), "The control's own scale has no effect.")
     require(not same(got, wanted + (both - text)), "A control scale of 2 goes *one* difference further, not two.")
@@ -322,7 +322,7 @@ def control_guidance(answer: Callable[[Tensor, Tensor, Tensor, float, float], Te
         not same(got, empty + 3 * (both - empty) - (both - text)), "The control's part is reversed: both minus text."
     )
     require(not same(got, empty + 6 * (both - empty)), "The two scales are multiplied; each has its own difference.")
-    plain = torch.as_tensor(answer(empty, text, both, 1.0, 1.0))
+    plain = tensor(answer(empty, text, both, 1.0, 1.0))
     require(same(plain, both), "Both scales at 1 must give the network's own prediction, `both`.")
     require(
         same(got, wanted), "Not yet: start from one prediction, and add each difference as often as its scale says."

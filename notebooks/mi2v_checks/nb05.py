@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mi2v_checks.base import passed, require, same
+from mi2v_checks.base import passed, require, same, tensor
 from mi2v_lite.flow.fields import compose
 from mi2v_lite.flow.tracking import ChainTracker
 from mi2v_lite.flow.warp import backward_warp
@@ -34,7 +34,7 @@ def chain(answer: Callable[[Tensor], Tensor]) -> None:
     wanted = [steps[0]]
     for step in steps[1:]:
         wanted.append(compose(wanted[-1], step))
-    got = torch.as_tensor(answer(steps.clone()))
+    got = tensor(answer(steps.clone()))
     require(got.shape == steps.shape, f"One field for each step is asked for, {tuple(steps.shape)}; got {got.shape}.")
     require(
         not same(got, steps.cumsum(0)),
@@ -61,7 +61,7 @@ def comes_home(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     backward = -forward + 0.4 * backward
     round_trip = compose(forward, backward)
     wanted = round_trip.norm(dim=0) < 1
-    got = torch.as_tensor(answer(forward.clone(), backward.clone()))
+    got = tensor(answer(forward.clone(), backward.clone()))
     require(got.shape == wanted.shape, f"One answer for each pixel, {tuple(wanted.shape)}; got {tuple(got.shape)}.")
     require(got.dtype == torch.bool, f"Yes or no is asked for (bool), got {got.dtype}.")
     require(
@@ -90,7 +90,7 @@ def camera_motion(answer: Callable[[Tensor], Tensor]) -> None:
     flow[0, 0], flow[1, 0], flow[1, 1] = 3, 6, -2
     flow[:, :, :4, :5] = 20.0  # an object in front, a fifth of the picture
     wanted = torch.tensor([[3.0, 0.0], [6.0, -2.0]])
-    got = torch.as_tensor(answer(flow.clone()))
+    got = tensor(answer(flow.clone()))
     require(got.shape == (2, 2), f"One (x, y) for each frame, (N, 2); got {tuple(got.shape)}.")
     require(
         not same(got, flow.mean((2, 3))), "The mean is pulled by the object in front; most pixels know nothing of it."
@@ -183,7 +183,7 @@ def hard_clip(answer: Callable[[], tuple[np.ndarray, Tensor]]) -> None:
             frames, or the tracker is right after all.
     """
     frames, flow = answer()
-    frames, flow = np.asarray(frames), torch.as_tensor(flow).float()
+    frames, flow = np.asarray(frames), tensor(flow).float()
     require(
         frames.shape == (9, 64, 64, 3) and frames.dtype == np.uint8,
         f"Frames are uint8 (9, 64, 64, 3); got {frames.dtype} {frames.shape}.",
