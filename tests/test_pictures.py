@@ -96,6 +96,8 @@ def test_a_live_kernel_gets_videos_beside_the_png(monkeypatch):
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
     assert viz.animation(frames, alt="one clip")._repr_mimebundle_()[0]["text/html"].count("<video") == 1
     assert "text/html" not in viz.panels([PHOTO], alt="a still picture")._repr_mimebundle_()[0]
+    single = viz.side_by_side({"left": frames[:1], "right": frames[:1]}, alt="two stills")._repr_mimebundle_()[0]
+    assert "text/html" not in single, "the buttons of a player would only hide a picture that does not move"
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,9 @@ def _animated_png(images: Sequence[Image.Image], fps: float) -> bytes:
 
 
 def _video(clips: Mapping[str, Sequence[Image.Image]], fps: float, columns: int | None = None) -> str | None:
-    """HTML with a row of videos; None outside a kernel, and where mediapy or an ffmpeg is missing."""
+    """HTML with a row of videos; None for single frames, outside a kernel, and without mediapy or an ffmpeg."""
+    if max(map(len, clips.values())) < 2:
+        return None  # a player would only lay its buttons over the picture
     try:
         from IPython import get_ipython
 
