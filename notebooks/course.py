@@ -1,6 +1,7 @@
 """Runs the notebooks, and makes of them what students, instructors and readers get.
 
-    python notebooks/course.py run [NN ...]           executes the notebooks (all by default) and stores their outputs
+    python notebooks/course.py run [NN ...]           executes the notebooks (all by default), stores their outputs, and
+                                                      writes their times into README.md
     python notebooks/course.py exercises              writes exercises/, and equations.md, from the solved notebooks
     python notebooks/course.py assignments DIR        writes a course directory for nbgrader (instructor/README.md)
     python notebooks/course.py slides DIR [NN ...]    writes slides as HTML (instructor/README.md)
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import re
 import sys
 import time
@@ -107,14 +109,15 @@ def tidy(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
-def run(path: Path) -> tuple[float, float]:
+def run(path: Path) -> tuple[float, float, float]:
     """Executes a notebook in its folder and stores its outputs.
 
     Args:
         path: the notebook.
 
     Returns:
-        the seconds that it took, and the peak memory of its kernel in MB.
+        the seconds that it took by the clock, the seconds of processor time of its kernel and what that started, and
+        the peak memory of its kernel in MB.
 
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell fails; the file then stays as it was.
@@ -123,20 +126,41 @@ def run(path: Path) -> tuple[float, float]:
     client = NotebookClient(
         notebook, timeout=CELL_TIMEOUT, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
-    started, peak = time.perf_counter(), 0.0
+    started, busy, peak = time.perf_counter(), 0.0, 0.0
 
     def measure(**_: object) -> None:
-        nonlocal peak
+        nonlocal busy, peak
         for child in psutil.Process().children(recursive=True):
             try:
                 peak = max(peak, child.memory_info().rss / 1e6)
+                used = child.cpu_times()  # with the times of its own children that have ended
+                busy = max(busy, used.user + used.system + used.children_user + used.children_system)
             except psutil.Error:
                 continue
 
     client.on_cell_executed = measure
     client.execute()
     write(tidy(notebook), path)
-    return time.perf_counter() - started, peak
+    return time.perf_counter() - started, busy, peak
+
+
+def note_time(name: str, seconds: float) -> None:
+    """Writes into the map of the notebooks how much processor time a notebook took.
+
+    Args:
+        name: the file name of the notebook.
+        seconds: of processor time.
+
+    Raises:
+        ValueError: if the map does not have exactly one row for it.
+    """
+    page = HERE / "README.md"
+    row = rf"^(\| \[[^]]*\]\({re.escape(name)}\) \|.*\|) [^|]* \|$"
+    text, count = re.subn(row, rf"\g<1> {seconds / 60:.1f} |", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if count != 1:
+        raise ValueError(f"{page} has {count} rows for {name}; it needs one, whose last column is the time.")
+    with atomic(page) as beside:
+        beside.write_text(text, encoding="utf-8")
 
 
 def student_version(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -217,10 +241,13 @@ def main(arguments: list[str] | None = None) -> int:
     slides.add_argument("numbers", **some)
     options = parser.parse_args(arguments)
     if options.what == "run":
-        print("notebook | seconds | peak MB | size kB")
+        print("notebook | seconds | of a processor | peak MB | size kB")
         for path in notebooks(options.numbers):
-            seconds, peak = run(path)
-            print(f"{path.stem} | {seconds:.0f} | {peak:.0f} | {path.stat().st_size / 1000:.0f}", flush=True)
+            seconds, busy, peak = run(path)
+            size = path.stat().st_size / 1000
+            print(f"{path.stem} | {seconds:.0f} | {busy:.0f} | {peak:.0f} | {size:.0f}", flush=True)
+            if os.environ.get("MI2V_PRESET", "fast") == "fast":
+                note_time(path.name, busy)
     elif options.what == "exercises":
         with atomic(equations.LEDGER) as beside:
             beside.write_text(equations.ledger(), encoding="utf-8")

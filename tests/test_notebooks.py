@@ -162,6 +162,19 @@ def test_what_is_stored_needs_no_kernel():
     assert course.without_kernel(output(**{course.WIDGET: ""})) is None, "a progress bar"
 
 
+def test_the_map_says_how_long_each_notebook_took(tmp_path, monkeypatch):
+    rows = [line for line in (FOLDER / "README.md").read_text().splitlines() if line.startswith("| [0")]
+    assert [row.split("](")[1].split(")")[0] for row in rows] == [path.name for path in NOTEBOOKS]
+    (tmp_path / "README.md").write_text("\n".join(rows))
+    monkeypatch.setattr(course, "HERE", tmp_path)
+    course.note_time(NOTEBOOKS[2].name, 150)
+    after = (tmp_path / "README.md").read_text().splitlines()
+    assert after[2].endswith(" | 2.5 |") and after[2].count("|") == rows[2].count("|")
+    assert after[:2] + after[3:] == rows[:2] + rows[3:]
+    with pytest.raises(ValueError, match="0 rows for 99"):
+        course.note_time("99_nothing.ipynb", 1)
+
+
 STUB = {"grade": False, "grade_id": "twice", "locked": False, "schema_version": 3, "solution": True, "task": False}
 SOLVED = "def twice(x):\n    ### BEGIN SOLUTION\n    return 2 * x\n    ### END SOLUTION"
 
