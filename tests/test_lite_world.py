@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mi2v_lite.data.captions import place_words
+from mi2v_lite.data.captions import ANYTHING, place_words
 from mi2v_lite.data.lite_world import LiteWorld, WorldBatch
 from mi2v_lite.data.motion import DIRECTIONS, HABITS, OBJECT_SHARES, Motion
 from mi2v_lite.data.photo_bank import PhotoBank
@@ -300,6 +300,25 @@ def test_plain_scenes_have_one_motion(things: Path) -> None:
     assert {plan.layers[0].motion.kind for plan in plans} == set(OBJECT_SHARES) - {"stay"}
 
 
+def test_in_scenes_of_choices_the_caption_names_what_moves_alone(things: Path) -> None:
+    world = LiteWorld(SAMPLES / "photos", things=things, split="heldout", scenes="choices")
+    kinds = Counter()
+    for plan in map(world.plan, range(160)):
+        moving = [layer for layer in plan.layers if layer.motion.moves]
+        resting = [layer for layer in plan.layers if not layer.motion.moves]
+        assert not plan.camera.moves and len(plan.layers) <= 3 and len(moving) <= 2
+        for layer in moving:
+            assert any(name in plan.caption for name in (*layer.names, *ANYTHING)), (plan.caption, layer.names)
+        for layer in resting:
+            unlike = [name for name in layer.names if all(name not in other for one in moving for other in one.names)]
+            assert all(f" {name} " not in f" {plan.caption} " for name in unlike), (plan.caption, layer.names)
+        kinds[f"{len(moving)} of {len(plan.layers)}"] += 1
+    assert kinds["2 of 2"] > 40 and kinds["1 of 2"] > 20 and kinds["1 of 3"] > 5
+    assert kinds["1 of 1"] > 5  # beside a thing of the photo, which rests
+    batch = world.batch(range(24))
+    assert max(batch.flow[i, -1][:, batch.labels[i] == 0].abs().max() for i in range(24)) < 1e-4
+
+
 def test_what_is_held_out_is_never_in_training(tmp_path: Path) -> None:
     for number, split in enumerate(("train", "heldout")):
         (tmp_path / "photos" / split).mkdir(parents=True)
@@ -322,7 +341,7 @@ def test_errors_say_what_to_do(world: LiteWorld, things: Path, tmp_path: Path) -
     photos = SAMPLES / "photos"
     with pytest.raises(ValueError, match="choose 'train' or 'heldout'"):
         LiteWorld(photos, split="test")
-    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, pans, cameras, drifts, solos"):
+    with pytest.raises(ValueError, match="scenes is 'plane'; choose one of all, resting, pans, .*, solos, choices"):
         LiteWorld(photos, scenes="plane")
     with pytest.raises(ValueError, match="scenes is 'pan'"):
         world.only("pan")

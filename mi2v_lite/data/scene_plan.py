@@ -36,7 +36,11 @@ KINDS = {"glyph": 0.38, "cutout": 0.28, "patch": 0.20, "shape": 0.14}
 KINDS_WITHOUT_THINGS = {"glyph": 0.55, "patch": 0.27, "shape": 0.18}
 # Simple scenes, in which only one thing happens: the motions of the camera, or else those of the single thing.
 CAMERAS = {"pans": {"still": 0.0, "pan": 1.0}, "cameras": CAMERA_SHARES | {"still": 0.0}}
-SOLOS = {"drifts": {"drift": 1.0}, "solos": OBJECT_SHARES | {"stay": 0.0}}
+MOVES = OBJECT_SHARES | {"stay": 0.0}
+SOLOS = {"drifts": {"drift": 1.0}, "solos": MOVES, "choices": MOVES}
+RESTS = {"stay": 1.0}
+# In scenes of choices: how often two things move, and else, how often a second one rests beside the one that moves.
+BOTH_SHARE, SECOND_SHARE = 0.5, 0.35
 SCENES = ("all", "resting", *CAMERAS, *SOLOS)  # see `plan_scene`
 # The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
 PHOTO_CAMERA = {"still": 0.5, "pan": 0.22, "zoom": 0.16, "roll": 0.12}
@@ -45,6 +49,7 @@ LARGEST_THING = 0.95  # of the side; a larger thing is no thing in front of some
 TOGETHER_SHARE = 0.6  # how often a photo with several things is cropped as little as possible
 OTHERS_SHARE = 0.7  # how often another outlined thing of the photo moves on its own as well
 FRONT_SHARE = 0.3  # how often something is pasted in front of a photo scene
+PASTED_SIZE, FRONT_SIZE = (0.22, 0.5), (0.14, 0.3)  # of the side, in pasted scenes and in front of photo scenes
 JITTER = 0.12  # how much the colours of a photo change at most, as a share
 MIN_TEXTURE = 3.0  # mean step between neighbouring pixels, grey levels: in a blank sky no motion is visible
 # Glyphs with a habit are preferred this often, follow it this often, and then the caption is mostly silent about it.
@@ -199,7 +204,8 @@ def plan_scene(
         photo_scene: whether things of the photo itself move, or what is pasted in front of it.
         scenes: "all"; "resting": the camera rests, and at least one thing is in the picture; "pans": the camera pans
             over a photo, and there is nothing else; "cameras": the same, and the camera moves in any way; "drifts": the
-            camera rests, and a single thing drifts; "solos": the same, and it moves in any way.
+            camera rests, and a single thing drifts; "solos": the same, and it moves in any way; "choices": there
+            are several things, of which one or two move, and the caption does not name the others.
         stride: source frames between two frames; None draws it.
 
     Returns:
@@ -225,8 +231,14 @@ def plan_scene(
             count = int(scenes in SOLOS)
         layers = []
         for _ in range(count):
-            layers.append(_pasted(sources, crop, layers, taus, (0.22, 0.5), solo, rng))
-    layers, words = _told(layers, _bystanders(sources, crop, layers), camera, sources.size, rng)
+            layers.append(_pasted(sources, crop, layers, taus, PASTED_SIZE, solo, rng))
+    resting = []
+    if scenes == "choices":
+        layers, resting = _several(sources, crop, layers[0], taus, rng)
+    bystanders = [*_bystanders(sources, crop, layers), *resting]
+    layers, words = _told(layers, bystanders, camera, sources.size, rng)
+    if resting:
+        layers = [*resting, *layers] if rng.random() < 0.5 else [*layers, *resting]
     if camera.kind == "parallax":
         camera = far
     return ScenePlan(crop, camera, (*ridges, *layers), stride, words)
@@ -302,8 +314,23 @@ def _photo_scene(
     # What stands lower in a photo is mostly nearer.
     layers = sorted(layers[:3], key=lambda layer: layer.centre[1] + layer.size / 2)
     if len(layers) < 3 and rng.random() < FRONT_SHARE:
-        layers.append(_pasted(sources, crop, layers, taus, (0.14, 0.3), None, rng))
+        layers.append(_pasted(sources, crop, layers, taus, FRONT_SIZE, None, rng))
     return crop, camera, layers
+
+
+def _several(
+    sources: Sources, crop: Crop, thing: Layer, taus: np.ndarray, rng: np.random.Generator
+) -> tuple[list[Layer], list[Layer]]:
+    """The things that move, which the caption names, and those that rest beside them, which it does not."""
+    sizes = FRONT_SIZE if thing.kind == "own" else PASTED_SIZE
+    if rng.random() < BOTH_SHARE:
+        return [thing, _pasted(sources, crop, [thing], taus, sizes, MOVES, rng)], []
+    if thing.kind == "own" and rng.random() < 0.5:  # it rests: as a part of the photo it is no layer
+        return [_pasted(sources, crop, [thing], taus, sizes, MOVES, rng)], []
+    resting = []
+    for _ in range(1 + int(rng.random() < SECOND_SHARE)):
+        resting.append(_pasted(sources, crop, [thing, *resting], taus, sizes, RESTS, rng))
+    return [thing], resting
 
 
 def _crop_around(

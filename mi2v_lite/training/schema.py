@@ -24,7 +24,8 @@ from mi2v_lite.training.settings import (
 Measure = Literal["log", "root"]
 ControlKind = Literal["blocks", "drags", "anchors", "things", "parts", "brush"]
 # Where the name of clips is expected, these stand for the world of the config, and for some of its scenes alone.
-WORLD = {"world": "all"} | {f"world/{scenes}": scenes for scenes in ("resting", "pans", "cameras", "drifts", "solos")}
+KINDS_OF_SCENES = ("resting", "pans", "cameras", "drifts", "solos", "choices")
+WORLD = {"world": "all"} | {f"world/{scenes}": scenes for scenes in KINDS_OF_SCENES}
 _ASCENDING = Rule(lambda pair: pair[0] <= pair[1], "with the smaller one first")
 _OF_THE_SHORT_SIDE = Annotated[float, Rule(lambda x: 0 < x <= 1, "above 0 and at most 1")]
 _Widths = Annotated[list[Count], Rule(len, "that is not empty")]
@@ -160,8 +161,8 @@ class World(Settings):
     """The world that is drawn anew for every update, see `data.lite_world.LiteWorld`. A config has one or none.
 
     The data of a step name it by the word "world", where the name of clips is expected. "world/resting", "world/pans",
-    "world/cameras", "world/drifts" and "world/solos" are those of its scenes alone, see `LiteWorld`. All paths here and
-    below are relative to the folder of the runs, or absolute.
+    "world/cameras", "world/drifts", "world/solos" and "world/choices" are those of its scenes alone, see `LiteWorld`.
+    All paths here and below are relative to the folder of the runs, or absolute.
 
     Attributes:
         photos: a folder with the photos of both splits, in train/ and heldout/.
