@@ -266,6 +266,48 @@ def test_a_profile_that_cannot_be_used_is_told_and_one_of_srgb_changes_nothing(t
         assert np.array_equal(np.asarray(images.read_image(tmp_path / "b.png")), clip()[0])
 
 
+def png_with(image, path, **chunks):
+    """Saves a PNG with further chunks before its pixels."""
+    image.save(path)
+    whole, stated = path.read_bytes(), b""
+    for name, data in chunks.items():
+        body = name.encode() + data
+        stated += struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+    path.write_bytes(whole[:33] + stated + whole[33:])  # behind the header
+    return path
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_a_gamma_is_converted_unless_it_is_that_of_srgb_or_something_better_is_stated(tmp_path, mode):
+    """Half of the light is written as 128 at a gamma of 1, and as 188 in sRGB (188.0 by IEC 61966-2-1)."""
+    image, linear, usual = (
+        Image.new("L", (8, 8), 128).convert(mode),
+        struct.pack(">I", 100000),
+        struct.pack(">I", 45455),
+    )
+    read = images.read_image(png_with(image, tmp_path / "linear.png", gAMA=linear))
+    assert read.getpixel((4, 4)) == (188, 188, 188)
+    assert images.as_rgb(read).getpixel((4, 4)) == (188, 188, 188)  # not twice
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    better = [{"gAMA": usual}, {"gAMA": linear, "sRGB": b"\0"}, {"gAMA": bytes(4)}]
+    better += [{"gAMA": linear, "iCCP": b"srgb\0\0" + zlib.compress(profile)}]
+    for chunks in better:
+        path = png_with(image, tmp_path / "a.png", **chunks)
+        assert images.read_image(path).getpixel((4, 4)) == (128, 128, 128), chunks
+
+
+def test_colours_that_are_not_converted_are_told(tmp_path):
+    image = Image.fromarray(clip()[0])
+    wide = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)  # Adobe RGB
+    for chunks, said in (
+        ({"cHRM": wide}, "other primary colours"),
+        ({"cICP": bytes((9, 16, 0, 1))}, "a.png is HDR .PQ"),
+    ):
+        with pytest.warns(UserWarning, match=said):
+            seen = images.read_image(png_with(image, tmp_path / "a.png", **chunks))
+        assert np.array_equal(np.asarray(seen), clip()[0])
+
+
 RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (8, 1))
 
 

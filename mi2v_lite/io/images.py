@@ -31,6 +31,10 @@ HEIF = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")  # how the photos of
 COLOURED, MASK_EDGE = 48, 64  # levels: by which channels differ in a coloured pixel; from black and white to grey
 MOSTLY_GREY = 0.4  # of the pixels: no mask with soft edges has so many
 
+SRGB_GAMMA = 0.45455  # the chunk gAMA of a PNG, 1/2.2
+SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # its chunk cHRM: white, red, green and blue
+HDR = {16: "PQ", 18: "HLG"}  # transfer curves of H.273 that need tone mapping
+
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
 
 
@@ -77,19 +81,34 @@ def _opened(path: Path) -> Image.Image:
         raise ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.") from error
     except Exception as error:  # the plugins of Pillow raise errors of many kinds for damaged files
         advice = "give a PNG, JPEG or the like"
-        with suppress(OSError):  # it may not even be the name of a file
-            if path.is_file() and path.read_bytes()[4:12] in HEIF:
-                advice = "it is a HEIC photo; save it as a JPEG first"
+        with suppress(OSError, ValueError):  # it may not even be the name of a file
+            with path.open("rb") as file:
+                if file.read(12)[4:] in HEIF:
+                    advice = "it is a HEIC photo; save it as a JPEG first"
         raise ValueError(f"{path} cannot be read as a picture ({brief(error)}); {advice}.") from error
 
 
 def _check_whole(path: Path, image: Image.Image) -> None:
-    """Refuses raw files of cameras, of which Pillow would read the small preview."""
+    """Refuses raw files of cameras, of which Pillow would read the small preview, and tells what it cannot show."""
     tags = getattr(image, "tag_v2", {})
     if DNG_VERSION in tags or (tags.get(REDUCED, 0) & 1 and SUB_PICTURES in tags):
         raise ValueError(
             "it is a camera's raw file, of which only the preview can be read: develop it to a JPEG or PNG"
         )
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            _, stated, transfer = file.read(2**16).partition(b"IDAT")[0].partition(b"\0\0\0\4cICP")
+        if stated and transfer[1:2] and transfer[1] in HDR:
+            warn_hdr(path, transfer[1])
+
+
+def warn_hdr(path: Path, transfer: int) -> None:
+    """Warns that a picture or a video is HDR; `transfer` is one of the curves in `HDR`."""
+    warnings.warn(
+        f"{path} is HDR ({HDR[transfer]}) and is read without tone mapping, so its colours look paler than they are "
+        "shown elsewhere; convert it to SDR first if that matters.",
+        stacklevel=4,
+    )
 
 
 def _upright(path: Path, image: Image.Image) -> Image.Image:
@@ -120,11 +139,32 @@ def as_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
-    if profile:
-        image = _in_srgb(image, profile)
+    image = _in_srgb(image, profile) if profile else _with_srgb_curve(image)
     image = image.convert("RGB")
     if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, background), alpha)
+        opaque = Image.new("RGB", image.size, background)
+        opaque.paste(image, mask=alpha)
+        image = opaque
+    return image
+
+
+def _with_srgb_curve(image: Image.Image) -> Image.Image:
+    """The picture without transparency, converted from the gamma that a PNG states to the curve of sRGB.
+
+    By the PNG specification a profile and the chunk sRGB come before it. Most programs that write a gAMA of 0.45455
+    mean sRGB, whose curve is nearly the same. Other primaries than those of sRGB (cHRM) are told and not converted.
+    """
+    gamma, primaries = image.info.get("gamma", SRGB_GAMMA), image.info.get("chromaticity", SRGB_PRIMARIES)
+    if "srgb" in image.info:
+        return image
+    if not np.allclose(primaries, SRGB_PRIMARIES, atol=0.01):
+        warnings.warn("The picture has other primary colours than sRGB and no profile: it looks paler.", stacklevel=4)
+    if not 0.01 < gamma < 100 or abs(gamma / SRGB_GAMMA - 1) < 0.05:
+        return image
+    light = np.linspace(0, 1, 256) ** (1 / gamma)
+    levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    image = image.convert("RGB").point(np.rint(3 * [*(255 * levels)]).astype(int).tolist())
+    del image.info["gamma"]  # it must not be applied again
     return image
 
 
