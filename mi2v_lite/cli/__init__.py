@@ -43,6 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> None:
     options = _parser().parse_args(argv)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise ValueError("the current folder has been removed; go to another one.") from None
     common.check_paths(vars(options).values())
     options.run(options)
 
@@ -74,6 +78,9 @@ def guarded(program: Callable[[], int | None]) -> int:
         except (KeyboardInterrupt, Exception) as error:
             if pressed or isinstance(error, KeyboardInterrupt):  # some library may have taken it for a damaged file
                 said, code = "stopped", 130
+            elif isinstance(error, BrokenPipeError) and sys.stdout is not None:  # what reads it has ended, as head does
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 141  # as if SIGPIPE had ended it
             elif wrong := _what_is_wrong(error):
                 said, code = f"error: {wrong}", 2
             else:  # a fault of the code, whose traceback is wanted
