@@ -518,7 +518,7 @@ ROWS = {
         brush_other | brush has shape
         brush_bomb | the brush of the motion control is not a readable PNG
         nan | finite
-        latin | the motion control is not JSON, since it is not text in UTF-
+        latin | control_latin.json is not in UTF-8
         none | No such file
     """,
     "animate photo.png --prompt red -o {}": """
@@ -561,7 +561,7 @@ ROWS = {
         photo.txt | photo.txt does not exist
         folder | is a folder
         cut.mp4 | cut.mp4
-        huge.avi | says that its frames have 16000x16000 pixels
+        huge.avi | says that its frames have no, or too many, pixels, and at most 134,217,728
         one.mp4 | The clip has 1 frame
         cut_scene.mp4 | cut
     """,

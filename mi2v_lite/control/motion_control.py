@@ -17,7 +17,7 @@ from mi2v_lite.control import saved
 from mi2v_lite.control.parts import Anchor, Drag, Point, checked_radius, checked_size, resample
 from mi2v_lite.control.squares import block_of, distance_from, hold_outside, write_block
 from mi2v_lite.control.things import Thing, checked_mask, displacements, resized_mask
-from mi2v_lite.io.files import atomic
+from mi2v_lite.io.files import atomic, read_text
 
 # Half of the default block's side, as a share of the image's shorter side. The release uses 0.2 (64 px of 320). Its
 # blocks are so large that two drags on one object overlap, where the later erases the earlier, and that the block of a
@@ -323,16 +323,10 @@ class MotionControl:
             The `MotionControl`.
 
         Raises:
-            ValueError: as in `from_json`.
+            ValueError: as in `from_json`; or if the file is no text, or too large to be honest.
             OSError: if the file cannot be read.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                "the motion control is not JSON, since it is not text in UTF-8; give a file of save()."
-            ) from error
-        return cls.from_json(text)
+        return cls.from_json(read_text(path))
 
 
 def default_radius_of(size: tuple[int, int]) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT = "mi2v-motion-control"
 VERSION = 2
 LARGEST_MASK = 2**24  # pixels of a mask that does not have the size of the image, to say how large it is
+LARGEST_MASKS = 2**29  # pixels of all masks together
 
 
 def to_json(control: MotionControl) -> str:
@@ -75,6 +76,13 @@ def read_json(text: str) -> dict[str, Any]:
     known = ("drags", "anchors", "brush", *(("things",) if version > 1 else ()))
     data = _entry(data, "the motion control", ("format", "version", "size"), known)
     size = checked_size(data["size"])
+    things = _entries(data.get("things", []), "things", ("mask",), ("drags",))
+    count = len(things) + (data.get("brush") is not None)
+    if count and size[0] * size[1] > LARGEST_MASKS // count:
+        raise ValueError(
+            f"the motion control has {count} masks of {size[0]}x{size[1]} pixels, and at most {LARGEST_MASKS:,} pixels "
+            "are read; take fewer things, or a smaller picture."
+        )
     return {
         "size": size,
         "drags": _drags_from_data(data.get("drags", [])),
@@ -88,7 +96,7 @@ def read_json(text: str) -> dict[str, Any]:
                 _mask_from_data(thing["mask"], "mask of a thing", size),
                 _drags_from_data(thing.get("drags", [])),
             )
-            for thing in _entries(data.get("things", []), "things", ("mask",), ("drags",))
+            for thing in things
         ],
     }
 

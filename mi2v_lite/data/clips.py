@@ -21,6 +21,7 @@ from mi2v_lite.io.files import locked
 
 SPLITS = {"train": 0, "heldout": 1}  # part of the seed of every clip
 STORE_INDEX, SHARDS_INDEX = "clips.json", "shards.json"  # written last: a folder that has one is whole
+LARGEST_INDEX = 2**26  # bytes of either
 
 
 @dataclass(frozen=True)

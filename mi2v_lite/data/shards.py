@@ -33,9 +33,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mi2v_lite.data.clips import SHARDS_INDEX, Clip
+from mi2v_lite.data.clips import LARGEST_INDEX, SHARDS_INDEX, Clip
 from mi2v_lite.io.arrays import read_arrays
-from mi2v_lite.io.files import atomic, brief, locked, remove_unfinished
+from mi2v_lite.io.files import atomic, brief, locked, read_text, remove_unfinished
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
 QUALITY = 95  # of the JPEG, without colour subsampling
@@ -79,7 +79,7 @@ class Shard:
         """
         path = folder / f"{name}.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path, LARGEST_INDEX))
             for clip in content["clips"]:
                 str(clip["key"]), [tuple(map(int, clip["parts"][part])) for part in (FRAMES, MOTION, ABOUT)]
             skipped = [Skipped(**entry) for entry in content["skipped"]]
@@ -211,7 +211,7 @@ def _write(tar_path: Path, shard: Shard, clips: Iterable[tuple[str, Clip, dict[s
 def _places(path: Path) -> list[dict[str, Any]]:
     """Where the parts of each clip are and their CRC-32, read back from the tar."""
     places: dict[str, dict[str, list[int]]] = {}
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, "r:") as tar:
         for member in tar:
             key, part = member.name.split(".", 1)
             crc = zlib.crc32(tar.extractfile(member).read())
@@ -269,7 +269,7 @@ class ShardSet:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            content = json.loads((self.folder / SHARDS_INDEX).read_text(encoding="utf-8"))
+            content = json.loads(read_text(self.folder / SHARDS_INDEX, LARGEST_INDEX))
         except FileNotFoundError:
             raise ValueError(
                 f"{folder} holds no finished shards ({SHARDS_INDEX} is missing); make them with mi2v shards."

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.clips import STORE_INDEX, Clip, ClipSource
+from mi2v_lite.data.clips import LARGEST_INDEX, STORE_INDEX, Clip, ClipSource
 from mi2v_lite.io.arrays import DAMAGED
-from mi2v_lite.io.files import atomic_folder, brief
+from mi2v_lite.io.files import atomic_folder, brief, read_text
 
 
 def write_store(folder: str | Path, clips: Iterable[Clip], count: int) -> None:
@@ -104,7 +104,7 @@ class ClipStore:
                 f"{folder} holds no finished store ({STORE_INDEX} is missing); write one with mi2v world -o {folder}"
             )
         try:
-            content = json.loads(index.read_text())
+            content = json.loads(read_text(index, LARGEST_INDEX))
             self.captions: list[str] = [str(caption) for caption in content["captions"]]
             self.strides: list[int] = [int(stride) for stride in content["strides"]]
             self.frames = np.load(folder / "frames.npy", mmap_mode="r")  # uint8 (C, F, H, W, 3)

@@ -20,6 +20,7 @@ SUFFIXES = (
     *(".h264", ".264", ".hevc", ".265", ".m2v", ".mjpeg", ".y4m", ".nut", ".apng", ".webp", ".avif"),
 )
 TABLES, DELIMITERS = (".csv", ".tsv"), ",;\t|"
+LARGEST_TABLE = 2**32  # bytes; that of WebVid-10M has 2.7 GB
 COLUMNS = ("videoid", "contentUrl", "page_dir", "name")
 
 
@@ -108,7 +109,7 @@ def read_webvid(table: str | Path, folder: str | Path) -> list[VideoEntry]:
     """
     table, folder, entries, known = Path(table), Path(folder), [], set()
     try:
-        text = read_text(table)
+        text = read_text(table, LARGEST_TABLE)
         text = text.split("\n", 1)[-1] if text.startswith("sep=") else text  # a line that Excel writes
         rows = max((list(_rows(text, delimiter)) for delimiter in DELIMITERS), key=lambda rows: _known(rows[0]))
     except (OSError, csv.Error) as error:

@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi2v_lite.io.arrays import read_arrays
-from mi2v_lite.io.files import atomic, check_ordinary
+from mi2v_lite.io.arrays import LARGEST, check_count, read_arrays
+from mi2v_lite.io.files import atomic, check_ordinary, read_bytes
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
@@ -64,9 +64,9 @@ def read_flo(path: str | os.PathLike) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a .flo file, or is shorter or longer than its header says.
+        ValueError: if it is not a .flo file, is shorter or longer than its header says, or too large to be honest.
     """
-    content = Path(path).read_bytes()
+    content = read_bytes(path, 12 + 4 * LARGEST)
     if content[:4] != FLO_MAGIC:
         raise ValueError(f"{path} is not a .flo file: it must begin with {FLO_MAGIC!r}, got {content[:4]!r}")
     if len(content) < 12:
@@ -79,8 +79,7 @@ def read_flo(path: str | os.PathLike) -> Tensor:
         what = "truncated" if len(content) < expected else "too long"
         raise ValueError(f"{path} is {what}: {width} x {height} pixels take {expected} bytes, got {len(content)}")
     flow = np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1).astype(np.float32)
-    unknown = ~(np.abs(flow) <= FLO_UNKNOWN).all(axis=0)
-    flow[:, unknown] = np.nan
+    np.copyto(flow, np.nan, where=~(np.abs(flow) <= FLO_UNKNOWN).all(axis=0))
     return torch.from_numpy(flow)
 
 
@@ -119,9 +118,10 @@ def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a PNG, is damaged, or does not have three channels of 16 bits.
+        ValueError: if it is not a PNG, is damaged or too large to be honest, or does not have three channels of 16
+            bits.
     """
-    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    content = np.frombuffer(read_bytes(path, 4 * LARGEST), np.uint8)
     _check_png(path, content)
     image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -132,8 +132,10 @@ def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
         )
     blue, green, red = np.moveaxis(image, 2, 0)
     valid = blue > 0
-    flow = (np.stack([red, green]).astype(np.float32) - KITTI_ZERO) / KITTI_STEPS
-    flow[:, ~valid] = np.nan
+    flow = np.stack([red, green]).astype(np.float32)
+    flow -= KITTI_ZERO
+    flow /= KITTI_STEPS
+    np.copyto(flow, np.nan, where=~valid)
     return torch.from_numpy(flow), torch.from_numpy(valid[None])
 
 
@@ -156,6 +158,7 @@ def _check_png(path: str | os.PathLike, content: np.ndarray) -> None:
     bits = int(content[24]) * {0: 1, 2: 3, 4: 2, 6: 4}.get(int(content[25]), 1)  # of a pixel
     if height * (width * bits // 8) > PNG_RATIO * len(content):
         raise ValueError(f"{path} is damaged: {width} x {height} pixels do not fit into its {len(content)} bytes")
+    check_count(2 * width * height, f"{path}, a flow of {width} x {height} pixels,")
 
 
 def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tensor | np.ndarray | None = None) -> None:
@@ -202,16 +205,16 @@ def read_npz(path: str | os.PathLike) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not an .npz file, is damaged, has no array "flow", or if that array has another shape or
-            does not hold numbers.
+        ValueError: if it is not an .npz file, is damaged, has no array "flow", or if that array has another shape, does
+            not hold numbers, or is too large to be honest.
     """
     try:
-        flow = read_arrays(Path(path).read_bytes(), ["flow"])["flow"]
+        flow = read_arrays(Path(path), ["flow"])["flow"]
     except ValueError as error:
         raise ValueError(f"{path} is not a motion field: {error}") from error
     if flow.dtype.kind not in "fiu" or flow.ndim != 4 or flow.shape[1] != 2:
         raise ValueError(f'{path}: "flow" must be numbers of the shape (N, 2, H, W), got {flow.dtype} {flow.shape}')
-    return torch.from_numpy(flow.astype(np.float32))
+    return torch.from_numpy(flow.astype(np.float32, copy=False))
 
 
 def write_npz(

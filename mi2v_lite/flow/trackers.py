@@ -307,13 +307,13 @@ def read_tracks(path: str | Path) -> Tracks:
     seen = known
     if path.suffix.lower() == ".npz":
         try:
-            visibility = read_arrays(path.read_bytes(), (), ("visibility",)).get("visibility")
+            visibility = read_arrays(path, (), ("visibility",)).get("visibility")
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
         if visibility is not None:
             if visibility.shape != tuple(known.shape):
                 raise ValueError(f'{path}: "visibility" is {visibility.shape}, not {tuple(known.shape)}.')
-            seen = known & torch.from_numpy(visibility.astype(bool))
+            seen = known & torch.from_numpy(visibility.astype(bool, copy=False))
     for field, mask in zip(flow, known, strict=True):
         if not mask.all():
             rows, columns = distance_transform_edt(~mask.numpy(), return_distances=False, return_indices=True)

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mi2v_lite.io.files import absent, read_text
+from mi2v_lite.io.files import absent, check_header, read_text
 
 # Of these files, the first one in a model's folder is read.
 WEIGHTS = (
@@ -113,9 +113,10 @@ def read_json(path: Path) -> dict | None:
     """
     if not path.is_file():
         return None
+    text = read_text(path)
     try:
-        content = json.loads(read_text(path))
-    except ValueError as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}); is the download complete?") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} does not hold a JSON object.")
@@ -164,7 +165,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     # What a file is shows in its content, whatever its suffix: safetensors begin with 8 bytes of length and JSON.
     header = int.from_bytes(start[:8], "little")
     if (start[8:9] == b"{" and header < path.stat().st_size) or (path.suffix == ".safetensors" and start[:2] != b"PK"):
-        state = _damaged(path, lambda: load_file(path), SafetensorError, OSError, ValueError)
+        check_header(path)
+        state = _damaged(path, lambda: load_file(path), SafetensorError, OSError, ValueError, MemoryError)
         return _explained(path, _plainly_named(state))
     if start[:2] == b"PK" and not _is_zip(path):
         raise ValueError(f"{path} ends too early: the download is not complete.")

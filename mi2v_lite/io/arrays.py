@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import reprlib
 import struct
 import tokenize
@@ -16,20 +17,24 @@ import numpy as np
 
 from mi2v_lite.io.files import brief
 
-LARGEST = 2**32  # bytes of an array
+LARGEST = 2**28  # numbers in an array, 1 GiB as float32: the flow of 64 frames of 1920x1080 pixels
+PIECE = 2**20  # bytes unpacked at once
 # What zipfile, zlib and NumPy's readers of headers raise for bytes that are not what they should be.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError)
 DAMAGED += (NotImplementedError, RuntimeError, SyntaxError, MemoryError, OverflowError, tokenize.TokenError)
 DAMAGED += (struct.error, RecursionError)
 
 
-def read_arrays(content: bytes, required: Collection[str], optional: Collection[str] = ()) -> dict[str, np.ndarray]:
+def read_arrays(
+    source: bytes | os.PathLike, required: Collection[str], optional: Collection[str] = ()
+) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz file. Nothing in it is executed, and arrays that are not asked for are not looked at.
 
-    The size in an array's header is compared with the bytes that are there before memory is taken for it.
+    The size in an array's header is compared with the bytes that are there, and with `LARGEST`, before memory is taken
+    for it: a few bytes can unpack to gigabytes of zeros.
 
     Args:
-        content: the bytes of the file.
+        source: the path of the file, or its bytes.
         required: the names of arrays that must be there.
         optional: the names of further arrays to read if they are there.
 
@@ -38,18 +43,21 @@ def read_arrays(content: bytes, required: Collection[str], optional: Collection[
 
     Raises:
         ValueError: if it is not an .npz file, is damaged or lacks a required array, or if one of the arrays holds
-            something other than numbers or takes more than 4 GiB.
+            something other than numbers or more than `LARGEST` of them.
+        OSError: if the file is missing or cannot be read.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-            arrays = {}
-            for name in (*required, *optional):
-                if name in members:
-                    with archive.open(members[name]) as file:
-                        arrays[name] = _read_array(file, members[name].file_size)
-    except DAMAGED as error:
-        raise ValueError(f"damaged, or not an .npz file with plain numeric arrays ({brief(error)})") from error
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as opened:
+        try:
+            with zipfile.ZipFile(opened) as archive:
+                members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+                arrays = {}
+                for name in (*required, *optional):
+                    if name in members:
+                        _check_packing(members[name])
+                        with archive.open(members[name]) as file:
+                            arrays[name] = _read_array(file, members[name].file_size)
+        except DAMAGED as error:
+            raise ValueError(f"damaged, or not an .npz file with plain numeric arrays ({brief(error)})") from error
     if lacking := [name for name in required if name not in arrays]:
         raise ValueError(
             f"there is no array {', '.join(map(repr, lacking))}; there are {reprlib.repr(sorted(members))}"
@@ -57,15 +65,41 @@ def read_arrays(content: bytes, required: Collection[str], optional: Collection[
     return arrays
 
 
+def _check_packing(member: zipfile.ZipInfo) -> None:
+    """Raises ValueError for the ways of packing that NumPy does not use: they are unpacked whole, or not at all."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is packed in another way than NumPy's")
+
+
 def _read_array(file: IO[bytes], size: int) -> np.ndarray:
     """Reads one array in NumPy's format from an open member of the archive that has `size` bytes when unpacked."""
     version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
+    if version != (1, 0):  # the later ones are for structured arrays, and their headers can be gigabytes long
         raise ValueError(f"an array has the unknown version {version}")
-    shape, fortran, dtype = readers[version](file)
-    if dtype.kind not in "biuf" or any(side < 0 for side in shape):
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in "biuf" or dtype.itemsize > 8 or any(side < 0 for side in shape):
         raise ValueError(f"an array holds {dtype} {shape} and not numbers")
-    if size > LARGEST or math.prod(shape) * dtype.itemsize != size - file.tell():
+    count = math.prod(shape)
+    if count * dtype.itemsize != size - file.tell():
         raise ValueError(f"an array of {dtype} {shape} cannot have {size} bytes")
-    return np.frombuffer(file.read(), dtype).reshape(shape, order="F" if fortran else "C").copy()
+    check_count(count, f"an array of {dtype} {shape}")
+    content = bytearray(size - file.tell())
+    for start in range(0, len(content), PIECE):
+        piece = memoryview(content)[start : start + PIECE]
+        if file.readinto(piece) != len(piece):
+            raise EOFError("an array ends too early")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def check_count(count: int, what: str) -> None:
+    """Refuses arrays that are too large to be honest.
+
+    Args:
+        count: how many numbers there would be.
+        what: what holds them, as the error begins.
+
+    Raises:
+        ValueError: if there are more than `LARGEST`.
+    """
+    if count > LARGEST:
+        raise ValueError(f"{what} has {count:,} numbers, and at most {LARGEST:,} are read")

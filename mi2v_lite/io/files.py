@@ -29,6 +29,7 @@ except ImportError:  # on Windows
 # .NAME.<random>.old is a whole folder that was moved aside.
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")
 LONGEST_NAME = 238  # bytes; a longer one leaves no room for what `_beside` adds, since a name may have 255
+LARGEST_TEXT = 2**24  # bytes of a JSON file or a caption; parsed it takes about thirty times as much memory
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # how a URL begins; "C:" is a drive
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has no locks
 
@@ -319,20 +320,59 @@ def remove_folder(path: str | os.PathLike) -> None:
     shutil.rmtree(part, ignore_errors=True)  # `recover_folders` tries again what cannot be removed now
 
 
-def read_text(path: str | os.PathLike) -> str:
+def read_bytes(path: str | os.PathLike, most: int) -> bytes:
+    """Reads a whole file, unless it is larger than a file of its kind ever is.
+
+    Args:
+        path: the file.
+        most: how large it may be, in bytes.
+
+    Returns:
+        Its content.
+
+    Raises:
+        OSError: if the file is missing or cannot be read.
+        ValueError: if it is larger, which is said before memory is taken for it.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > most else file.read((size or most) + 1)  # what the shell opens for <(...) has no size
+    if max(size, len(content)) > most:
+        raise ValueError(f"{path} has {max(size, len(content)):,} bytes, and at most {most:,} are read.")
+    return content
+
+
+def check_header(path: str | os.PathLike) -> None:
+    """Refuses a safetensors file whose header, which is JSON, is larger than that of any model.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: if it is missing or cannot be read.
+        ValueError: if the header is too large.
+    """
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if LARGEST_TEXT < size < os.fstat(file.fileno()).st_size:
+            raise ValueError(f"{path} has a header of {size:,} bytes, and at most {LARGEST_TEXT:,} are read.")
+
+
+def read_text(path: str | os.PathLike, most: int = LARGEST_TEXT) -> str:
     """Reads a text file as people's editors write it: in UTF-8, or in any Unicode with a byte order mark.
 
     Args:
         path: the file.
+        most: how large it may be, in bytes.
 
     Returns:
         The text without the mark.
 
     Raises:
         OSError: if the file is missing or cannot be read.
-        ValueError: if the text is in another encoding.
+        ValueError: if the file is larger, or the text is in another encoding.
     """
-    content = Path(path).read_bytes()
+    content = read_bytes(path, most)
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
     marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # UTF-32 begins like UTF-16
     encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8")

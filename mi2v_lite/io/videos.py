@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from mi2v_lite.io.files import absent, atomic, check_ordinary
-from mi2v_lite.io.images import NETWORK_FPS, Frames, as_rgb, fitted_size, frames_array
+from mi2v_lite.io.images import HDR, NETWORK_FPS, Frames, as_rgb, fitted_size, frames_array, warn_hdr
 
 if TYPE_CHECKING:
     import av
@@ -47,7 +47,6 @@ AAC_FRAME = 1024  # samples
 AUDIO_JITTER = Fraction(1, 50)  # seconds: a smaller difference between two times of sound is rounding, not a gap
 LARGEST_FRAME = 2**27  # pixels: a header that says more, which is more than 16K, is taken for damage or an attack
 LARGE_FRAME = 4_000_000  # pixels; the encoder looks less far ahead in clips of larger frames
-HDR = {16: "PQ", 18: "HLG"}  # transfer curves of H.273 that need tone mapping
 
 
 @dataclass(frozen=True)
@@ -170,11 +169,7 @@ def _read(
     try:
         for frame, aspect in _at_rate(_shown(path, start, rate, counted), start, rate, step):
             if not frames and frame.color_trc in HDR:
-                warnings.warn(
-                    f"{path} is HDR ({HDR[frame.color_trc]}) and is read without tone mapping, so its colours look "
-                    "paler than in a player; convert it to SDR first if that matters.",
-                    stacklevel=3,
-                )
+                warn_hdr(path, frame.color_trc)
             frames.append(_like(path, _upright(frame, aspect, size, multiple, enlarge), frames))
             if len(frames) == num_frames:
                 break
@@ -203,7 +198,8 @@ def _open(path: Path) -> av.container.InputContainer:
     av = import_av()
     _check_file(path)
     # Titles in another encoding than UTF-8 are common, and nobody reads them here.
-    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    options = {"protocol_whitelist": "file", "max_pixels": str(LARGEST_FRAME)}  # opening decodes some frames
+    return av.open(f"file:{path}", metadata_errors="replace", options=options)
 
 
 def _check_file(path: Path) -> None:
@@ -231,10 +227,11 @@ def _moving(container: av.container.InputContainer, path: Path) -> av.VideoStrea
         raise ValueError(f"{path} has pictures in a format that is unknown here; convert it to an MP4 with H.264.")
     default = av.stream.Disposition.default
     stream = max(known, key=lambda stream: (bool(stream.disposition & default), stream.width * stream.height))
-    if stream.width * stream.height > LARGEST_FRAME:
+    if not 0 < stream.width * stream.height <= LARGEST_FRAME:  # 0 also where they were too large to be opened
+        size = f"{stream.width}x{stream.height}" if stream.width else "no, or too many,"
         raise ValueError(
-            f"{path} says that its frames have {stream.width}x{stream.height} pixels, and at most {LARGEST_FRAME:,} "
-            "are read: make it smaller first, unless it is damaged."
+            f"{path} says that its frames have {size} pixels, and at most {LARGEST_FRAME:,} are read: make it smaller "
+            "first, unless it is damaged."
         )
     stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # the pictures may say another size
     stream.thread_type = "AUTO"
@@ -257,7 +254,7 @@ def _animation(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame, float]]:
             for page in ImageSequence.Iterator(image):
                 yield time, av.VideoFrame.from_ndarray(np.asarray(as_rgb(page)), "rgb24"), 1.0
                 time += Fraction(round(image.info.get("duration", 0)) or BROWSER_DELAY, 1000)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} cannot be read as an animation ({error}); is it whole?") from error
 
 

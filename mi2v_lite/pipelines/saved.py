@@ -13,22 +13,23 @@ from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from torch import nn
 
+from mi2v_lite.io.files import check_header, read_text
 from mi2v_lite.models.strict import check_names
 
 
 def check_folders(folder: Path, given: Collection[str] = ()) -> None:
-    """Checks that each part that `model_index.json` lists has a folder with something in it.
+    """Checks that each part that `model_index.json` lists has a folder with something in it that can be read safely.
 
     Args:
         folder: the folder of the pipeline.
         given: names of parts that the caller has and that need not be there.
 
     Raises:
-        ValueError: if a part is missing, or the list cannot be read.
+        ValueError: if a part is missing, the list cannot be read, or a file of weights has too large a header.
     """
     path = folder / DiffusionPipeline.config_name
     try:
-        parts = json.loads(path.read_text(encoding="utf-8"))
+        parts = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): copy the whole folder again.") from error
     if not isinstance(parts, dict):
@@ -40,6 +41,8 @@ def check_folders(folder: Path, given: Collection[str] = ()) -> None:
             f"{folder} lacks {', '.join(f'{name}/' for name in missing)}, which its model_index.json lists: copy the "
             "whole folder, or save the pipeline again."
         )
+    for file in folder.glob("*/*.safetensors"):
+        check_header(file)
 
 
 def check_weights(pipe: DiffusionPipeline, folder: Path, given: Collection[str] = ()) -> None:

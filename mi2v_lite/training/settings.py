@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 import yaml
 
-from mi2v_lite.io.files import check_ordinary
+from mi2v_lite.io.files import check_ordinary, read_bytes
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ PartialShare = Annotated[float, Rule(lambda x: 0 <= x < 1, "of at least 0 and be
 Name = Annotated[str, Rule(re.compile("[A-Za-z0-9_-]+").fullmatch, "of letters, digits, _ and -")]
 
 # What YAML 1.1 takes for text and people mean as a number: an exponent without a dot before it or a sign in it.
+LARGEST_CONFIG = 2**20  # bytes of a config, which PyYAML reads in about ten seconds
 _EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _NOUNS = {
     bool: ("true or false", "true or false"),
@@ -146,7 +147,7 @@ def read_yaml(path: Path) -> Any:
     """
     try:
         check_ordinary(path)
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        return yaml.load(read_bytes(path, LARGEST_CONFIG).decode("utf-8-sig"), Loader=_Loader)
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
