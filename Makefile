@@ -28,6 +28,7 @@ help:
 # torch goes first and alone: nothing after it may pull another one. It needs much room; the rest is small beside it.
 $(BIN)/.ready: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; $(PYTHON) is `$(PYTHON) --version 2>&1`. Try: make PYTHON=python3.12 .venv" >&2; exit 1; }
+	@echo "Setting up .venv, once: this downloads PyTorch and 2 GB in all, takes minutes, and says nothing meanwhile."
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep '^torch==' requirements.lock)" -c requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[notebooks,test]' -c requirements.lock
@@ -74,8 +75,11 @@ versions: .venv
 	$(BIN)/python -m tools.versions
 
 # Opens notebook 00; notebooks/lab says how JupyterLab is set up. Further options: make lab LAB_ARGS="--no-browser --ip=0.0.0.0"
+# In a notebook that is not trusted, clips stay black and widgets stay pictures when it is opened again. A terminal
+# in JupyterLab finds `mi2v`.
 lab: .venv
-	JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(BIN)/jupyter lab $(LAB_ARGS)
+	-$(BIN)/jupyter trust notebooks/*.ipynb
+	PATH=$(CURDIR)/$(BIN):$$PATH JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/lab$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH} $(BIN)/jupyter lab $(LAB_ARGS)
 
 # The site and the slides need packages that nothing else does; they have an environment of their own.
 SITE := .venv-site
