@@ -5,10 +5,14 @@ import io
 from types import SimpleNamespace
 
 import av
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mi2v_lite.data.captions import WORDS, caption
+from mi2v_lite.data.motion import Motion
+from mi2v_lite.data.prompts import advice
 from mi2v_lite.viz.widgets import AnimatePanel
 
 PHOTO = Image.new("RGB", (60, 40), "teal")
@@ -61,3 +65,29 @@ def test_a_page_without_a_kernel_shows_the_photo_and_then_the_clip(panel):
     with Image.open(io.BytesIO(base64.b64decode(data["image/png"]))) as picture:
         assert picture.is_animated and picture.width == 320
     assert "'turn'" in metadata["image/png"]["alt"] and "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_words_that_the_lite_model_does_not_know_are_named(panel):
+    panel.prompt = "the parrot flies away"
+    panel.animate()
+    assert "knows no motion" not in panel._message.value, "another model may know them"
+    lite = AnimatePanel(Lite(), PHOTO, "the parrot flies away")
+    lite.animate()
+    assert "the parrot flies away" in lite._message.value and "the camera pans left" in lite._message.value
+    lite.prompt = "the camera pans left slowly"
+    lite.animate()
+    assert lite._message.value == "6 frames of 60 x 40 pixels."
+
+
+class Lite:
+    config = SimpleNamespace(detail="carry")
+    __call__ = staticmethod(pipeline)
+
+
+def test_every_caption_of_a_motion_is_understood():
+    rng = np.random.default_rng(0)
+    for kind in WORDS.objects:
+        assert advice(caption([("the red balloon", Motion(kind, "left", "slow"))], Motion("still"), rng)) == "", kind
+    for kind in WORDS.camera:
+        assert advice(caption([], Motion(kind, "left", "slow"), rng)) == "", kind
+    assert advice("") == "" and advice("a dahlia opens its petals") and advice("the gateway to a nest")

@@ -32,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "photo", metavar="PHOTO", type=Path, help="a picture whose longer side is at most twice the shorter"
     )
-    parser.add_argument("--prompt", default="", metavar="TEXT", help='what happens, e.g. "the balloon floats up"')
+    parser.add_argument("--prompt", default="", metavar="TEXT", help='what happens, e.g. "the camera pans left"')
     parser.add_argument(
         "--drag",
         action="append",
@@ -178,6 +178,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
     from tqdm.auto import tqdm
 
+    from mi2v_lite.data.prompts import advice
     from mi2v_lite.models.autoencoder import factor
     from mi2v_lite.pipelines.detail import frame_times
 
@@ -202,6 +203,8 @@ def run(options: argparse.Namespace) -> None:
         print(f"thing {number}: {thing.mask.mean():.1%} of the photo, {len(thing.drags)} drags")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     print(f"seed {seed}{' (drawn; give --seed to repeat this clip)' if options.seed is None else ''}", flush=True)
+    if pipe.config.detail == "carry" and advice(options.prompt):
+        print(advice(options.prompt), flush=True)
     loaded = time.perf_counter()
 
     made = pipe(

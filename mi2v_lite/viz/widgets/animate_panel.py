@@ -14,6 +14,7 @@ import ipywidgets
 import torch
 from PIL import Image
 
+from mi2v_lite.data.prompts import advice
 from mi2v_lite.io import images
 from mi2v_lite.viz.pictures import Picture, animation, to_image
 from mi2v_lite.viz.widgets.files import CLIP_SECONDS, uploaded_picture, video_bytes
@@ -83,7 +84,9 @@ class AnimatePanel(ipywidgets.VBox):
         self.frames = [to_image(frame) for frame in clip]
         self._clip.value = video_bytes(self.frames)
         self._clip.layout.display = ""
-        self._say(f"{len(self.frames)} frames of {self.photo.width} x {self.photo.height} pixels.")
+        size = f"{len(self.frames)} frames of {self.photo.width} x {self.photo.height} pixels."
+        is_lite = getattr(getattr(self._pipeline, "config", None), "detail", "none") == "carry"
+        self._say(f"{size} {advice(self.prompt) if is_lite else ''}".strip())
         return self.frames
 
     def _uploaded(self, change: dict) -> None:

@@ -32,6 +32,7 @@ from PIL import Image
 
 from mi2v_lite.control import Anchor, Drag, MotionControl, Point, Thing, select_thing
 from mi2v_lite.control.select import innermost
+from mi2v_lite.data.prompts import advice
 from mi2v_lite.io import images
 from mi2v_lite.viz import drawing
 from mi2v_lite.viz.pictures import Picture, to_image
@@ -281,6 +282,8 @@ class DragCanvas(anywidget.AnyWidget):
     def _predict(self, request: Request, report: list[str]) -> None:
         self._runner.predict(request, self._watch("motion"))
         self._field = self._runner.field()
+        if self._runner.carries_detail and advice(request.prompt):
+            report.append(advice(request.prompt))
         miss = drawing.missed(request.control, flow_of(self.motion))
         if miss is not None:
             report.append(f"The motion is {miss:.1f} px of the photo from what you drew, on average.")
