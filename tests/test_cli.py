@@ -130,7 +130,7 @@ def test_animate_writes_everything(here, weights, capsys):
         "-o", "new/deep/clip.mp4",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    made = {"new/deep/clip.mp4", "new/deep/clip.png", "new/deep/clip_flow.png", "flows/flow.npz"}
+    made = {"new/deep/clip.mp4", "flows/flow.npz", *(f"new/deep/clip{part}.png" for part in ("", "_flow", "_drawn"))}
     assert files(here) == GIVEN | made | {f"flows/flow_0{i}.flo" for i in (1, 2, 3)}
     assert read_clip("new/deep/clip.mp4").shape == (4, 32, 48, 3)
     field = read_npz("flows/flow.npz")
@@ -255,8 +255,9 @@ def test_a_drag_that_starts_on_a_thing_moves_it(here, loaded, capsys, monkeypatc
     assert np.array_equal(blue.mask, mask > 0) and not blue.drags, "in the order of the command line"
     assert red.drags == (Drag([(25, 20), (40, 25)]), Drag([(35, 15), (50, 12)]))
     assert abs(int(red.mask.sum()) - 400) < 60 and seen["control"].drags == (Drag([(5, 50), (9, 50)]),)
-    seen["control"].save("saved.json")
-    assert run(capsys, "animate", "things.png", "--control", "saved.json", "--weights", loaded, *OUT)[0] == 130
+    seen["control"].anchor_background().save("saved.json")
+    code, out, _ = run(capsys, "animate", "things.png", "--control", "saved.json", "--weights", loaded, *OUT)
+    assert code == 130 and "background: " in out and "thing 2" in out and "thing 3" not in out
 
 
 def test_what_was_drawn_is_replayed_exactly(here, loaded, capsys):

@@ -135,7 +135,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--previews",
         action="store_true",
-        help=f"also write clip.png (animated, at most {PREVIEW_SIZE} px) and clip_flow.png beside clip.mp4",
+        help=f"also write clip.png (animated, at most {PREVIEW_SIZE} px) and clip_flow.png beside clip.mp4, and "
+        "clip_drawn.png, where the things that were found are outlined, if anything is drawn",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="clip.mp4", help="the clip to write, MP4 (H.264)"
@@ -199,8 +200,8 @@ def run(options: argparse.Namespace) -> None:
         f"photo {by(photo.size)} px upright; the clip gets {written} px, {count} frames, {fps:g} a second",
         flush=True,
     )
-    for number, thing in enumerate(() if control is None else control.things, start=1):
-        print(f"thing {number}: {thing.mask.mean():.1%} of the photo, {len(thing.drags)} drags")
+    if control is not None:
+        _print_things(control)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     print(f"seed {seed}{' (drawn; give --seed to repeat this clip)' if options.seed is None else ''}", flush=True)
     if pipe.config.detail == "carry" and advice(options.prompt):
@@ -234,6 +235,10 @@ def run(options: argparse.Namespace) -> None:
 
         images.write_animated_png(outputs["preview"], small, fps / every)
         images.write_image(outputs["flow"], flow_picture(shown, flow))
+    if "drawn" in outputs:
+        from mi2v_lite.viz.drawing import still
+
+        still(photo, control, options.frames - 1).save(outputs["drawn"])
     if options.save_flow:
         from mi2v_lite.flow.files import write_flow
 
@@ -249,6 +254,20 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {options.save_flow / 'flow_01.flo'} to flow_{len(flow):02d}.flo")
     last = "detail and writing" if carried else "writing"
     print(f"loading {loaded - start:.1f} s, sampling {sampled - loaded:.1f} s, {last} {done - sampled:.1f} s")
+
+
+def _print_things(control: MotionControl) -> None:
+    """Prints how much of the photo each thing is, and the background, if it is held."""
+    from mi2v_lite.viz.drawing import is_ground
+
+    number = 0
+    for thing in control.things:
+        if is_ground(thing):
+            print(f"background: {thing.mask.mean():.1%} of the photo, held")
+            continue
+        number += 1
+        count = len(thing.drags)
+        print(f"thing {number}: {thing.mask.mean():.1%} of the photo, {count} drag{'' if count == 1 else 's'}")
 
 
 def _remove_longer(folder: Path, count: int) -> None:
@@ -355,6 +374,8 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
     outputs = {"clip": clip}
     if options.previews:
         outputs |= {"preview": clip.with_suffix(".png"), "flow": clip.with_name(f"{clip.stem}_flow.png")}
+        if options.drag or options.anchor or options.brush or options.things or options.control:
+            outputs["drawn"] = clip.with_name(f"{clip.stem}_drawn.png")
     if options.save_flow:
         outputs["field"] = options.save_flow / "flow.npz"
     return outputs
