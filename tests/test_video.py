@@ -1,5 +1,6 @@
 """Video files as people have them: whole, cut off, empty, turned, of variable rate, large, with and without sound."""
 
+import io
 import os
 import warnings
 from fractions import Fraction
@@ -209,6 +210,33 @@ def test_animations_play_at_their_own_rate(tmp_path, kind):
     video = read_video(tmp_path / f"a.{kind}", 99)
     assert numbers(video.frames) == list(range(12)) and video.fps == 20 and count_frames(tmp_path / f"a.{kind}") == 12
     assert numbers(read_video(tmp_path / f"a.{kind}", 3, start=0.25, step=2).frames) == [5, 7, 9]
+
+
+def test_a_gif_without_durations_plays_as_in_a_browser(tmp_path):
+    first, *rest = (Image.fromarray(frame) for frame in numbered(5))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest)
+    video = read_video(tmp_path / "a.gif", 99)
+    assert numbers(video.frames) == list(range(5)) and video.fps == 10
+
+
+@pytest.mark.parametrize("orientation, corner", [(1, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (8, (-1, 0))])
+def test_motion_jpeg_with_exif_is_read_and_upright(tmp_path, orientation, corner):
+    """As cameras write it: each picture has EXIF data, a kind of side data that PyAV does not know."""
+    picture, exif, jpeg = np.zeros((48, 64, 3), np.uint8), Image.Exif(), io.BytesIO()
+    picture[:16, :16] = 255
+    exif[0x0112] = orientation
+    Image.fromarray(picture).save(jpeg, "JPEG", exif=exif)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for number in range(3):
+            packet = av.Packet(jpeg.getvalue())
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    frames = read_video(tmp_path / "a.avi").frames
+    assert frames.shape == ((3, 48, 64, 3) if orientation < 5 else (3, 64, 48, 3))
+    assert frames[0, corner[0], corner[1], 0] > 200 and frames[0].mean() < 40
 
 
 @pytest.mark.parametrize("rate", [Fraction(1, 10), Fraction(1, 2), 12, Fraction(24000, 1001), 120, 480])

@@ -89,7 +89,7 @@ def read_video(
     """Reads some frames of a video.
 
     Args:
-        path: a file of any format that FFmpeg reads, or an animated WebP or AVIF.
+        path: a file of any format that FFmpeg reads, or an animated WebP, AVIF or GIF.
         num_frames: the largest number of frames to read, at least 1.
         start: seconds to skip at the beginning.
         step: take every step-th frame, counted at the mean rate of the file.
@@ -239,15 +239,16 @@ def _moving(container: av.container.InputContainer, path: Path) -> av.VideoStrea
 
 
 def _is_animation(path: Path) -> bool:
-    """Whether a file is a WebP or an AVIF. Pillow reads them, while FFmpeg does not read them if they move."""
+    """Whether a file is a WebP, an AVIF or a GIF, which Pillow reads; FFmpeg reads only some of those that move."""
     _check_file(path)
     with path.open("rb") as file:
         start = file.read(12)
-    return (start[:4], start[8:]) == (b"RIFF", b"WEBP") or start[4:] in (b"ftypavif", b"ftypavis")
+    webp, avif = (start[:4], start[8:]) == (b"RIFF", b"WEBP"), start[4:] in (b"ftypavif", b"ftypavis")
+    return webp or avif or start[:4] == b"GIF8"
 
 
 def _animation(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame, float]]:
-    """Yields the time and the frame of each page of a WebP or an AVIF; the pixels are square."""
+    """Yields the time and the frame of each page of a WebP, an AVIF or a GIF; the pixels are square."""
     av, time = import_av(), Fraction(0)
     try:
         with Image.open(path) as image:
@@ -403,7 +404,11 @@ def _at_rate(
 
 def _upright(frame: av.VideoFrame, aspect: float, size: int | None, multiple: int, enlarge: bool) -> np.ndarray:
     """One frame as uint8 `(H, W, 3)`. It is scaled while it is still YUV, which is fast, and then turned upright."""
-    own, matrix = (frame.width * aspect, float(frame.height)), frame.side_data.get("DISPLAYMATRIX")
+    own, turns = (frame.width * aspect, float(frame.height)), 0
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # among FFmpeg's kinds of side data is one that PyAV does not know, as EXIF in Motion JPEG
+        matrix, turns = None, round(frame.rotation / 90)
     if frame.interlaced_frame:
         frame = _without_comb(frame)
     if size is not None and not enlarge:
@@ -417,7 +422,7 @@ def _upright(frame: av.VideoFrame, aspect: float, size: int | None, multiple: in
     if pixels == "rgba":  # on white, as `read_image` does it
         opaque = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * opaque + 255 * (255 - opaque) + 127) // 255).astype(np.uint8)
-    return _turned(array, matrix)
+    return np.ascontiguousarray(np.rot90(_turned(array, matrix), turns))
 
 
 def _without_comb(frame: av.VideoFrame) -> av.VideoFrame:
