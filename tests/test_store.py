@@ -1,5 +1,7 @@
 """Stores of clips: what is written is what is read, wrong stores are refused. And the photo preparation."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from mi2v_lite import cli
 from mi2v_lite.data.clips import Clip, open_clips
 from mi2v_lite.data.lite_world import LiteWorld
 from mi2v_lite.data.store import ClipStore, pairs, write_store
+from mi2v_lite.io.arrays import new_array
 from mi2v_lite.io.images import list_images
 from tools import photos
 
@@ -149,3 +152,20 @@ def test_video_pictures_come_at_even_times() -> None:
     video = SAMPLES / "clips" / "big_buck_bunny.mp4"
     assert len(list(photos.video_pictures(video, every=0.5))) == 4
     assert len(list(photos.video_pictures(video, every=0.5, start=1.0))) == 2
+
+
+def test_a_store_that_the_disk_has_no_room_for_is_refused_before_it_is_mapped(tmp_path, monkeypatch) -> None:
+    """Memory that cannot be written to the disk would end the process."""
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left") as raised:
+        new_array(tmp_path / "a.npy", np.uint8, (4, 4))
+    assert raised.value.filename == str(tmp_path / "a.npy")
+    monkeypatch.undo()
+    array = new_array(tmp_path / "a.npy", np.uint8, (1000, 1000))
+    array.flush()
+    blocks = os.stat(tmp_path / "a.npy").st_blocks
+    assert array.sum() == 0 and blocks * 512 >= 1_000_000

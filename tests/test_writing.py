@@ -264,6 +264,12 @@ def test_a_file_is_replaced_or_stays(tmp_path):
     assert files(tmp_path) == {"a.txt": "new"}
 
 
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as raised, atomic(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+    assert raised.value.filename == str(tmp_path / "a.txt") and not list(tmp_path.iterdir())
+
+
 def test_a_lock_is_held_by_one_program_and_leaves_no_file(tmp_path):
     path = tmp_path / "x"
     with locked(path):

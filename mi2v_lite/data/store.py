@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from mi2v_lite.data.clips import LARGEST_INDEX, STORE_INDEX, Clip, ClipSource
-from mi2v_lite.io.arrays import DAMAGED
+from mi2v_lite.io.arrays import DAMAGED, new_array
 from mi2v_lite.io.files import atomic_folder, brief, read_text
 
 
@@ -51,7 +51,7 @@ def _write(folder: Path, clips: Iterable[Clip], count: int) -> None:
             value = getattr(clip, name)
             if name not in arrays:
                 path = str(folder / f"{name}.npy")
-                arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(count, *value.shape))
+                arrays[name] = new_array(path, dtype, (count, *value.shape))
             if arrays[name].shape[1:] != value.shape:
                 raise ValueError(f"clip {index}: {name} is {value.shape}, before it was {arrays[name].shape[1:]}")
             arrays[name][index] = value

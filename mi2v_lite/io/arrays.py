@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -89,6 +90,33 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
         if file.readinto(piece) != len(piece):
             raise EOFError("an array ends too early")
     return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def new_array(path: str | os.PathLike, dtype: np.typing.DTypeLike, shape: tuple[int, ...]) -> np.memmap:
+    """Makes a memory-mapped array in a new .npy file. The disk has room for all of it.
+
+    Otherwise the system would end the process, without a word, when what is written into memory finds no room.
+
+    Args:
+        path: the file.
+        dtype: of the numbers.
+        shape: of the array.
+
+    Returns:
+        The array, full of zeros.
+
+    Raises:
+        OSError: if the file cannot be written, or the disk has too little room.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):  # some file systems have no such call
+                    raise OSError(error.errno, error.strerror, str(path)) from None
+    return array
 
 
 def check_count(count: int, what: str) -> None:

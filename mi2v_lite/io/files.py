@@ -207,6 +207,10 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         _to_disk(beside)
         os.replace(beside, path)
         _to_disk(path.parent)
+    except OSError as error:
+        if error.errno and error.filename is None:  # as when the disk is full
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

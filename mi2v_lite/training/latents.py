@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from mi2v_lite.data.clips import Clips, open_clips
 from mi2v_lite.data.shards import Column, ShardSet
 from mi2v_lite.flow.fields import to_unit
-from mi2v_lite.io.arrays import DAMAGED
+from mi2v_lite.io.arrays import DAMAGED, new_array
 from mi2v_lite.io.files import atomic, brief
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.models.autoencoder import encode
@@ -162,7 +162,7 @@ def _write(
                     latents = encoded(read(clips, index)).numpy()
                     if out is None:
                         shape = (len(indices), *latents.shape)
-                        out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+                        out = new_array(partial, np.float16, shape)
                     out[place] = latents
                     bar.update()
                 out.flush()
