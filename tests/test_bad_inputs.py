@@ -12,6 +12,7 @@ import re
 import shlex
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from mi2v_lite import cli
 from mi2v_lite.cli import common
 from mi2v_lite.control import Anchor, Drag, MotionControl
 from mi2v_lite.data.clips import Clip, open_clips
+from mi2v_lite.data.photo_bank import PhotoBank
 from mi2v_lite.data.shards import ShardSet
 from mi2v_lite.data.store import ClipStore, write_store
 from mi2v_lite.data.world import World
@@ -44,6 +46,7 @@ from mi2v_lite.io.images import read_image, write_animated_png, write_image
 from mi2v_lite.io.pixels import image_tensor
 from mi2v_lite.io.videos import read_video, write_video
 from mi2v_lite.pipelines.restyle import restyle
+from mi2v_lite.training.batches import PhotoCrops
 from mi2v_lite.training.curves import read_logs
 
 LITE = Path(cli.__file__).parents[1] / "configs" / "lite.yaml"
@@ -88,6 +91,8 @@ CONTROLS = {
     "open": '{"format"',
     "deep": "[" * 100_000,
     "digits": '{"size": ' + "9" * 5000 + "}",
+    "twice": json.dumps(control())[:-1] + ', "drags": []}',
+    "twice_inside": json.dumps(control()).replace('"radius"', '"points": [[1, 1], [2, 2]], "radius"'),
     "other": '{"format": "x"}',
     "version": control(version=99),
     "version_text": control(version="1"),
@@ -132,6 +137,16 @@ CONTROLS = {
     "brush_other": None,
     "brush_bomb": None,
 }
+# A tracker of somebody else that ends the program: when it is made, or when it is called.
+OWN_LEAVES = """
+class Maker:
+    def __init__(self):
+        raise SystemExit(0)
+
+class Tracker:
+    def __call__(self, frames):
+        raise SystemExit(0)
+"""
 CONFIGS = {
     "empty": "",
     "list": "[]",
@@ -213,6 +228,11 @@ def there(tmp_path_factory, weights) -> Path:  # noqa: F811
         ):
             Path(name).write_text("no such thing, only words\n")
         Path("bomb.png").write_bytes(png(60_000, 60_000))
+        for name in ("damaged", "large", "pipes"):
+            Path(name).mkdir()
+        shutil.copy("text.png", "damaged/a.png")
+        shutil.copy("bomb.png", "large/a.png")
+        os.mkfifo("pipes/a.png")
         Path("folder").mkdir()
         Path("folder.mp4").mkdir()
         Path("locked").mkdir()
@@ -245,6 +265,13 @@ def there(tmp_path_factory, weights) -> Path:  # noqa: F811
 
         write_npz("fields.npz", torch.zeros(3, 2, 60, 90))
         write_npz("unknown.npz", torch.full((3, 2, 60, 90), torch.nan))
+        write_npz("far.npz", torch.full((3, 2, 60, 90), 1e38))
+        Path("own_fails.py").write_text("1 / 0")
+        Path("own_words.py").write_text("no such thing, only words")
+        Path("own_exits.py").write_text("raise SystemExit(0)")
+        Path("own_leaves.py").write_text(OWN_LEAVES)
+        Path("taken/flow_01.flo").mkdir(parents=True)
+        Image.fromarray(noise).save("program.eps")
         write_npz("small.npz", torch.zeros(3, 2, 6, 9))
         np.savez("seen.npz", flow=np.zeros((3, 2, 6, 9), np.float32), visibility=np.ones((2, 6, 9), bool))
         np.savez("other.npz", motion=np.zeros(3))
@@ -397,6 +424,8 @@ ROWS = {
         bomb.png | bomb.png
         clip.mp4 | cannot be read
         long.png | 2.50 times
+        dot.png | the photo is 1x1 px
+        program.eps | it is PostScript
         photo.png/x | Not a directory
         NUL | cannot be read as a picture
         /dev/null | cannot be read
@@ -474,6 +503,8 @@ ROWS = {
         open | the motion control is not valid JSON
         deep | the motion control is not valid JSON
         digits | the motion control is not valid JSON
+        twice | control_twice.json: the motion control is not valid JSON (the key 'drags' is given twice)
+        twice_inside | the key 'points' is given twice
         other | the JSON is not a motion control: "format" must be "mi2v-mot
         version | the motion control has version 99, but this version of the p
         version_text | the motion control has version '1', but this version of the
@@ -518,7 +549,7 @@ ROWS = {
         brush_other | brush has shape
         brush_bomb | the brush of the motion control is not a readable PNG
         nan | finite
-        latin | control_latin.json is not in UTF-8
+        latin | error: control_latin.json is not in UTF-8
         none | No such file
     """,
     "animate photo.png --prompt red -o {}": """
@@ -536,6 +567,8 @@ ROWS = {
         UMLAUTS.mp4 | bytes
         photo.mp4 --previews | is an input
         x.mp4 --save-flow text.txt | cannot be written
+        x.mp4 --save-flow x.mp4 | the output x.mp4 is a folder
+        x.mp4 --save-flow taken | the output taken/flow_01.flo is a folder
     """,
     "animate photo.png --prompt red --weights {} -o out.mp4": """
         none | holds no pipeline
@@ -582,6 +615,12 @@ ROWS = {
         --tracker python:os | tracker 'python:os' cannot be imported
         --tracker python:os:sep | tracker 'python:os:sep' cannot be called
         --tracker python:no.such:thing | tracker 'python:no.such:thing' cannot be imported
+        --tracker python:own_fails:thing | cannot be imported (ZeroDivisionError: division by zero)
+        --tracker python:own_words:thing | cannot be imported (SyntaxError:
+        --tracker python:own_exits:thing | cannot be imported (SystemExit: 0)
+        --tracker python:own_leaves:Maker | failed when it was called without arguments (SystemExit: 0)
+        --tracker python:own_leaves:Tracker | failed (SystemExit: 0)
+        --tracker fields:far.npz | far.npz: a field has no known pixel
         --tracker fields:none.npz | tracker 'fields:none.npz': none.npz does not exist
         --tracker raft:https://a.example/raft.pth | URLs are not read
         --tracker dis: | tracker 'dis:' is unknown
@@ -803,6 +842,8 @@ def before(there) -> dict:
 def inside(there, before, weights, monkeypatch) -> Path:  # noqa: F811
     """Works in the folder, with a pipeline that is loaded once where none is named."""
     monkeypatch.chdir(there)
+    monkeypatch.syspath_prepend(there)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # beside the modules of trackers
     load = common.load
 
     def loaded(folder, *device):
@@ -927,6 +968,13 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "store with words for an index": (lambda: ClipStore("store_index"), "store_index"),
     "store with an empty index": (lambda: ClipStore("store_words"), "store_words"),
     "store with too few captions": (lambda: ClipStore("store_length"), "differ in length"),
+    "photos to train on that are damaged": (lambda: PhotoCrops("damaged"), "damaged/a.png cannot be read as a picture"),
+    "photos to train on that are too large": (lambda: PhotoCrops("large"), "large/a.png has more than the"),
+    "photos to train on in a pipe": (lambda: PhotoCrops("pipes"), "pipes/a.png is a pipe"),
+    "world of a photo that is too large": (
+        lambda: PhotoBank("large", "train").copies(0),
+        "large/a.png has more than the",
+    ),
     "store of nothing": (lambda: write_store("out", [], 0), "at least one clip"),
     "store of too few": (lambda: write_store("out", [clip()], 2), "only 1 of 2"),
     "store of two shapes": (lambda: write_store("out", [clip(), clip(4)], 2), "clip 1"),

@@ -27,7 +27,7 @@ from mi2v_lite.data.store import ClipStore
 from mi2v_lite.flow.files import read_flow
 from mi2v_lite.flow.trackers import read_tracks
 from mi2v_lite.importing.files import Shelf
-from mi2v_lite.io.images import read_image
+from mi2v_lite.io.images import check_pixels, read_image
 from mi2v_lite.io.videos import import_av, read_video
 from mi2v_lite.pipelines.saved import check_folders
 from mi2v_lite.training.settings import read_yaml
@@ -54,6 +54,7 @@ BOMBS = {
     "read_flow kitti.png": "512,000,000 numbers, and at most 268,435,456",
     "read_image photo.png": "more than the 178,956,970 pixels",
     "read_image long.json": "cannot be read as a picture",
+    "check_pixels photo.png": "more than the 178,956,970 pixels",
     "read_video video.mov": "too many, pixels, and at most 134,217,728",
     "read_video video.y4m": "16000x16000 pixels, and at most 134,217,728",
     "read_video video.webp": "256000000 pixels",

@@ -630,3 +630,29 @@ def test_the_course_for_colab_begins_with_its_installation(capsys, tmp_path):
     for path in (tmp_path / "notebooks").glob("*.ipynb"):
         first = json.loads(path.read_text())["cells"][0]
         assert '%pip install -q "mi2v_lite[notebooks] @ git+https://example.org/mi2v"\n' in first["source"]
+
+
+def test_an_error_of_the_system_names_the_file_that_was_to_be_written():
+    """Not the unfinished one, whose name nobody knows, nor the one that was copied."""
+    unfinished = OSError(27, "File too large", "from/a.txt", None, "to/.b.txt.0123abcd.part")
+    assert common.reason(unfinished) == "to/b.txt: File too large"
+
+
+def test_a_reader_that_ends_early_and_a_folder_that_is_gone(tmp_path):
+    """Real programs, since both concern the process itself."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mi2v_lite import cli; "
+    code += "cli._run = lambda argv: [print(argv, flush=True) for _ in range(10**6)]; sys.exit(cli.main(['x']))"
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=pipe, stderr=pipe, env=environment, text=True
+    ) as program:
+        program.stdout.readline()
+        program.stdout.close()
+        assert program.stderr.read() == ""
+    assert program.returncode == 141
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = f"import os; os.rmdir({str(gone)!r}); from mi2v_lite import cli; raise SystemExit(cli.main(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=gone, capture_output=True, text=True, env=environment)
+    assert done.returncode == 2 and "the current folder has been removed" in done.stderr

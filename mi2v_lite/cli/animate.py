@@ -297,6 +297,8 @@ def _size(text: str) -> int | str:
 
 
 def _check_aspect(size: tuple[int, int]) -> None:
+    if min(size) < 2:
+        raise ValueError(f"the photo is {by(size)} px; it must have at least two pixels a side.")
     if max(size) > LARGEST_ASPECT * min(size):
         raise ValueError(
             f"the photo is {by(size)} px, {max(size) / min(size):.2f} times as long as wide; crop it to at most "
@@ -351,10 +353,7 @@ def _saved(options: argparse.Namespace, photo: Image.Image) -> MotionControl | N
     """Returns what was drawn and saved, for instance by DragCanvas, or None where nothing was drawn."""
     from mi2v_lite.control import MotionControl
 
-    try:
-        control = MotionControl.load(options.control)
-    except ValueError as error:
-        raise ValueError(f"{options.control}: {error}") from error
+    control = MotionControl.load(options.control)
     if control.size != photo.size:
         raise ValueError(
             f"{options.control} was drawn on {common.by(control.size)} px but the photo {options.photo} has "
@@ -378,4 +377,7 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
             outputs["drawn"] = clip.with_name(f"{clip.stem}_drawn.png")
     if options.save_flow:
         outputs["field"] = options.save_flow / "flow.npz"
+        for path in options.save_flow.glob("flow_*.flo"):
+            if path.is_dir():
+                raise ValueError(f"the output {path} is a folder; choose another for --save-flow.")
     return outputs

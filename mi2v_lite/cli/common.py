@@ -18,7 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mi2v_lite.io.files import ADDRESS, brief, check_ordinary, locked, new_folder, remove_unfinished
+from mi2v_lite.io.files import ADDRESS, LEFTOVER, brief, check_ordinary, locked, new_folder, remove_unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,9 @@ def reason(error: Exception, most: int = 600) -> str:
         The line.
     """
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        said = joined(f"{error.filename}: {error.strerror}")
+        folder, name = os.path.split(str(error.filename2 or error.filename))  # of two names the one that is written
+        unfinished = LEFTOVER.fullmatch(name)
+        said = joined(f"{os.path.join(folder, unfinished['name'] if unfinished else name)}: {error.strerror}")
     else:
         said = joined(str(error)) or type(error).__name__
     return said if len(said) <= most else f"{said[: most // 2]} ... {said[-most // 2 :]}"
@@ -216,7 +218,7 @@ def check_writable(outputs: Iterable[Path], inputs: Iterable[Path | None] = ()) 
         if os.path.realpath(path) in read:
             raise ValueError(f"{path} would be overwritten, but it is an input; choose another output.")
         check_ordinary(path)
-        if path.is_dir():
+        if path.is_dir() or any(path in other.parents for other in outputs):
             raise ValueError(f"the output {path} is a folder; give the name of a file.")
     for path in outputs:
         try:

@@ -326,7 +326,11 @@ class MotionControl:
             ValueError: as in `from_json`; or if the file is no text, or too large to be honest.
             OSError: if the file cannot be read.
         """
-        return cls.from_json(read_text(path))
+        text = read_text(path)
+        try:
+            return cls.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 def default_radius_of(size: tuple[int, int]) -> float:

@@ -62,7 +62,7 @@ def read_json(text: str) -> dict[str, Any]:
         ValueError: which names the part that is missing or wrong.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the motion control is not valid JSON ({error}); write it with to_json().") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
@@ -99,6 +99,16 @@ def read_json(text: str) -> dict[str, Any]:
             for thing in things
         ],
     }
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping; raises ValueError if it has a key twice, of which JSON would silently keep the last."""
+    data: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in data:
+            raise ValueError(f"the key {_shown(key)} is given twice")
+        data[key] = value
+    return data
 
 
 def _entry(data: Any, what: str, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Any]:

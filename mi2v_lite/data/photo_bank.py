@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mi2v_lite.io.images import check_pixels, list_images
+
 SHORT_SIDE = 384  # pixels, of the largest copy that is kept
 HALVINGS = 3  # each further copy has exactly half the size of the one before
 
@@ -23,8 +25,6 @@ class PhotoBank:
     """
 
     def __init__(self, folder: str | Path, split: str) -> None:
-        from mi2v_lite.io.images import list_images
-
         folder = Path(folder)
         inner = folder / split if (folder / split).is_dir() else folder
         self.paths = list_images(inner) if inner.is_dir() else []
@@ -46,6 +46,7 @@ class PhotoBank:
         """
         if number not in self._copies:
             path = self.paths[number]
+            check_pixels(path)
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{path} cannot be read as an image; remove it from the folder of photos")

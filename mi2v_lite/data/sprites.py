@@ -17,6 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mi2v_lite.io.images import check_pixels
+
 # Colour names of plain shapes with RGB values; each shape varies them a little.
 COLOURS = {
     "red": (214, 40, 40),
@@ -73,6 +75,7 @@ def load_glyph(path: Path, size: int, flip: bool = False) -> Sprite:
     Raises:
         ValueError: the file is not such a PNG.
     """
+    check_pixels(path)
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
         raise ValueError(f"{path} is not a PNG with alpha; sprites need four channels (tools.glyphs makes them)")

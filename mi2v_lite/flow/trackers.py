@@ -40,7 +40,7 @@ from mi2v_lite.io.files import absent, check_ordinary
 from mi2v_lite.io.pixels import frames_tensor
 
 from .fields import resize
-from .files import is_kitti, read_flow
+from .files import FLO_UNKNOWN, is_kitti, read_flow
 from .tracking import ChainTracker, Tracker, Tracks, check_clip
 
 STRETCHED = 1.05  # by which the aspect ratio of fields may differ from that of a clip
@@ -253,7 +253,7 @@ class OwnTracker:
         check_clip(frames)
         try:
             result = self.tracker(frames)
-        except Exception as error:  # it is a program of somebody else
+        except (Exception, SystemExit) as error:  # it is a program of somebody else
             raise ValueError(f"tracker {self.name!r} failed ({type(error).__name__}: {error}).") from error
         count, height, width = len(frames) - 1, *frames.shape[1:3]
         wanted = (
@@ -301,7 +301,7 @@ def read_tracks(path: str | Path) -> Tracks:
     else:
         flow = read_flow(path)
         flow = flow[None] if flow.ndim == 3 else flow
-    known = torch.isfinite(flow).all(dim=1)  # (N, H, W)
+    known = (flow.abs() <= FLO_UNKNOWN).all(dim=1)  # (N, H, W); no nan is
     if not known.flatten(1).any(dim=1).all():
         raise ValueError(f"{path}: a field has no known pixel.")
     seen = known
@@ -340,13 +340,14 @@ def _of_module(spec: str, name: str) -> Tracker:
     module, _, attribute = name.partition(":")
     try:
         maker = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"tracker {spec!r} cannot be imported ({error}): write python:MODULE:NAME.") from error
+    except (Exception, SystemExit) as error:  # it is a program of somebody else
+        said = f"{error}" if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"tracker {spec!r} cannot be imported ({said}): write python:MODULE:NAME.") from error
     if not callable(maker):
         raise ValueError(f"tracker {spec!r} cannot be called; name a function or class that returns a tracker.")
     try:
         tracker = maker()
-    except Exception as error:  # it is a program of somebody else
+    except (Exception, SystemExit) as error:  # it may even end the program, and nobody would know why
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
             f"tracker {spec!r} failed when it was called without arguments ({reason}): NAME must return a tracker, and "

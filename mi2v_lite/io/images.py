@@ -77,8 +77,7 @@ def _opened(path: Path) -> Image.Image:
     except IsADirectoryError as error:
         raise ValueError(f"{path} cannot be read as a picture: it is a folder; give the path of a file.") from error
     except Image.DecompressionBombError as error:
-        most = 2 * Image.MAX_IMAGE_PIXELS
-        raise ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.") from error
+        raise _too_large(path) from error
     except Exception as error:  # the plugins of Pillow raise errors of many kinds for damaged files
         advice = "give a PNG, JPEG or the like"
         with suppress(OSError, ValueError):  # it may not even be the name of a file
@@ -88,6 +87,30 @@ def _opened(path: Path) -> Image.Image:
         raise ValueError(f"{path} cannot be read as a picture ({brief(error)}); {advice}.") from error
 
 
+def check_pixels(path: Path) -> None:
+    """Refuses a picture that is as large as `read_image` refuses; for readers that would take gigabytes for it.
+
+    Args:
+        path: the file. What is no picture is left to the reader.
+
+    Raises:
+        ValueError: if it has too many pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            Image.open(path).close()
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except Exception:  # the plugins of Pillow raise errors of many kinds for damaged files
+        return
+
+
+def _too_large(path: Path) -> ValueError:
+    most = 2 * Image.MAX_IMAGE_PIXELS
+    return ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.")
+
+
 def _check_whole(path: Path, image: Image.Image) -> None:
     """Refuses raw files of cameras, of which Pillow would read the small preview, and tells what it cannot show."""
     tags = getattr(image, "tag_v2", {})
@@ -95,6 +118,8 @@ def _check_whole(path: Path, image: Image.Image) -> None:
         raise ValueError(
             "it is a camera's raw file, of which only the preview can be read: develop it to a JPEG or PNG"
         )
+    if image.format == "EPS":
+        raise ValueError("it is PostScript, a program, which is not run: save it as a PNG or JPEG")
     if image.format == "PNG":
         with path.open("rb") as file:
             _, stated, transfer = file.read(2**16).partition(b"IDAT")[0].partition(b"\0\0\0\4cICP")

@@ -25,6 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 LITE_TOKENS = 32
+SHOWN = 200  # characters of what was cut off a prompt, in the warning
 # These sizes make 0.6 million parameters, which is enough for a language of a few hundred words.
 LITE_TEXT_CONFIG = {
     "hidden_size": 128,
@@ -100,6 +101,7 @@ def _warn_if_cut(tokenizer: CLIPTokenizer, prompts: list[str], length: int) -> N
         full = tokenizer(prompt, truncation=False, verbose=False).input_ids
         if len(full) > length:
             cut = tokenizer.decode(full[length - 1 : -1])
+            cut = cut if len(cut) <= SHOWN else f"{cut[:SHOWN]}..."
             warnings.warn(
                 f"the prompt has {len(full)} tokens, the model reads {length}; this part was cut off: {cut!r}",
                 stacklevel=3,

@@ -20,7 +20,8 @@ from transformers import CLIPTokenizer
 from mi2v_lite.data.clips import Clips, open_clips
 from mi2v_lite.data.lite_world import LiteWorld
 from mi2v_lite.data.shards import Column, Order, ShardSet
-from mi2v_lite.io.images import IMAGE_SUFFIXES
+from mi2v_lite.io.files import brief, check_ordinary
+from mi2v_lite.io.images import IMAGE_SUFFIXES, check_pixels
 from mi2v_lite.io.pixels import frames_tensor
 from mi2v_lite.training.curriculum import Config, Step
 from mi2v_lite.training.drawn import (
@@ -122,9 +123,14 @@ def _index(u: float, count: int) -> int:
 
 
 def _load(path: Path) -> Image.Image:
-    with Image.open(path) as opened:
-        opened.draft("RGB", (2 * LARGEST_PHOTO, 2 * LARGEST_PHOTO))
-        photo = opened.convert("RGB")
+    check_ordinary(path)
+    check_pixels(path)
+    try:
+        with Image.open(path) as opened:
+            opened.draft("RGB", (2 * LARGEST_PHOTO, 2 * LARGEST_PHOTO))
+            photo = opened.convert("RGB")
+    except Exception as error:  # the plugins of Pillow raise errors of many kinds for damaged files
+        raise ValueError(f"{path} cannot be read as a picture ({brief(error)}); remove it from the folder.") from error
     ratio = LARGEST_PHOTO / min(photo.size)
     if ratio < 1:
         photo = photo.resize((round(photo.width * ratio), round(photo.height * ratio)), Image.Resampling.LANCZOS)

@@ -118,6 +118,12 @@ def _reconstructed(models: nn.ModuleDict, x: Tensor, draws: Draws, step: Step) -
     noise = draws.randn(*mean.shape[1:]).to(mean.device)
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum((1, 2, 3)).mean()
     output = vae.decode(mean + (0.5 * logvar).exp() * noise).sample.float()
+    if output.shape != x.shape:
+        sides, made = tuple(x.shape[2:]), tuple(output.shape[2:])
+        raise ValueError(
+            f"Step {step.name}: pictures of {sides} pixels come back as {made}; their size must be a multiple of the "
+            "autoencoder's factor."
+        )
     return output, kl, {"kl": kl.detach(), "latent_std": mean.detach().std()}
 
 
