@@ -228,6 +228,20 @@ def test_a_click_finds_a_thing_and_more_clicks_mend_it(ball):
     assert ball.things[0].mask[36, 3] and ball.things[0].mask[20, 30]
 
 
+def test_adding_loses_nothing_and_taking_away_gains_nothing(ball, monkeypatch):
+    """GrabCut may find something else altogether with one click more."""
+    left, right = (np.arange(60) < 30) & BALL, (np.arange(60) >= 25) & BALL
+    answers = iter([left, right, left, right])
+    monkeypatch.setattr("mi2v_lite.viz.widgets.drag_canvas.select_thing", lambda *_, **marks: next(answers))
+    say(ball, "thing", points=[[25, 20]])
+    say(ball, "thing", points=[[35, 20]], index=0)
+    assert np.array_equal(ball.things[0].mask, BALL)
+    say(ball, "thing", not_points=[[35, 20]], index=0)
+    assert np.array_equal(ball.things[0].mask, left) and ball._scene["things"][0]["marks"]["not_points"] == [[35, 20]]
+    say(ball, "thing", box=[18, 8, 42, 32], index=0)
+    assert np.array_equal(ball.things[0].mask, right), "a box starts anew"
+
+
 def test_things_are_predicted_measured_saved_and_shown(ball, tmp_path):
     plain = ball.still().image
     ball.things = [BALL]

@@ -433,15 +433,23 @@ class DragCanvas(anywidget.AnyWidget):
             clicks = self._clicks.get(_digest(old.mask), {"box": drawing.mask_box(old.mask)})
             if not (marks["box"] or clicks.get("points") or clicks.get("scribbles")):
                 clicks = {**clicks, "points": [[*innermost(old.mask)]]}  # what was found before shall stay
+            # Adding loses nothing that was found before, and taking away gains nothing; a new box starts anew.
+            adds, takes = (any(marks[prefix + name] for name in ("points", "scribbles")) for prefix in ("", "not_"))
+            kept = old.mask if adds and not takes and not marks["box"] else None
+            within = old.mask if takes and not adds and not marks["box"] else None
             marks = {name: clicks.get(name, []) + marks[name] for name in MARKS} | {
                 "box": marks["box"] or clicks.get("box")
             }
-            things[index] = replace(old, mask=self._found(marks))
+            things[index] = replace(old, mask=self._found(marks, kept, within))
         return replace(self.control, things=things)
 
-    def _found(self, marks: Mapping[str, Any]) -> np.ndarray:
-        """The mask of the thing that the marks are on; the marks are remembered."""
+    def _found(
+        self, marks: Mapping[str, Any], kept: np.ndarray | None = None, within: np.ndarray | None = None
+    ) -> np.ndarray:
+        """The mask of the thing that the marks are on, with `kept` and inside `within`; the marks are remembered."""
         mask = select_thing(self.photo, **{name: mark for name, mark in marks.items() if mark})
+        mask = mask if kept is None else mask | kept
+        mask = mask if within is None else mask & within
         if not mask.any():
             raise ValueError("no thing was found there; click its middle, or draw a box around it.")
         self._clicks[_digest(mask)] = dict(marks)
