@@ -34,6 +34,8 @@ def test_a_press_makes_the_clip_that_code_makes(panel):
     panel._button.click()
     with av.open(io.BytesIO(panel._clip.value)) as clip:
         assert len(list(clip.decode(video=0))) == 6
+    link, end = panel._download.value.split("base64,")[1], "Download clip.mp4</u></a>"
+    assert base64.b64decode(link.split('"')[0]) == panel._clip.value and link.endswith(end)
     frames = panel.frames
     assert panel.animate() == frames and panel._clip.layout.display == ""
     assert "6 frames of 60 x 40 pixels" in panel._message.value
@@ -45,7 +47,7 @@ def test_an_uploaded_photo_takes_the_place_of_the_first(panel):
     Image.new("RGB", (900, 1200), "red").save(file, "PNG")
     upload = SimpleNamespace(name="mine.png", content=memoryview(file.getvalue()))
     panel._uploaded({"new": (upload,)})
-    assert panel.photo.size == (512, 683) and panel.frames == []
+    assert panel.photo.size == (512, 683) and panel.frames == [] and not panel._download.value
     assert panel._clip.layout.display == "none" and panel._shown.layout.display is None, "the photo is always seen"
     panel._uploaded({"new": (SimpleNamespace(name="notes.txt", content=memoryview(b"words")),)})
     assert "notes.txt cannot be read as a picture" in panel._message.value and panel.photo.size == (512, 683)

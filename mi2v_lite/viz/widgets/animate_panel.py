@@ -5,6 +5,7 @@ AnimatePanel(pipe, "photo.jpg", "the camera pans left")
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import os
@@ -57,8 +58,9 @@ class AnimatePanel(ipywidgets.VBox):
         self._clip = ipywidgets.Video(format="mp4", autoplay=True, loop=True, layout=clip_half)
         self._clip.layout.display = "none"
         self._view = ipywidgets.HBox([self._shown, self._clip], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        self._download = ipywidgets.HTML()
         choose = ipywidgets.HBox([self._upload, self._button], layout=ipywidgets.Layout(flex_flow="row wrap"))
-        super().__init__([choose, self._prompt, self._seed, self._message, self._view])
+        super().__init__([choose, self._prompt, self._seed, self._message, self._view, self._download])
         self._take(to_image(photo) if isinstance(photo, Image.Image) else images.read_image(photo))
         self._upload.observe(self._uploaded, "value")
         self._button.on_click(lambda _: self._try(self.animate))
@@ -83,6 +85,8 @@ class AnimatePanel(ipywidgets.VBox):
         clip = self._pipeline(self.photo, self.prompt, generator=generator).frames[0]
         self.frames = [to_image(frame) for frame in clip]
         self._clip.value = video_bytes(self.frames)
+        address = f"data:video/mp4;base64,{base64.b64encode(self._clip.value).decode()}"
+        self._download.value = f'<a download="clip.mp4" href="{address}"><u>Download clip.mp4</u></a>'
         self._clip.layout.display = ""
         size = f"{len(self.frames)} frames of {self.photo.width} x {self.photo.height} pixels."
         is_lite = getattr(getattr(self._pipeline, "config", None), "detail", "none") == "carry"
@@ -98,7 +102,7 @@ class AnimatePanel(ipywidgets.VBox):
         buffer = io.BytesIO()
         self.photo.save(buffer, "JPEG", quality=90)
         self._shown.value = buffer.getvalue()
-        self._clip.layout.display, self.frames = "none", []
+        self._clip.layout.display, self._download.value, self.frames = "none", "", []
         self._say("Write what shall happen, then press Animate.")
 
     def _try(self, work: Any) -> None:

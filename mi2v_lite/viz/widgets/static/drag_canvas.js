@@ -9,6 +9,7 @@ const SILENCE =
   "The kernel does not answer yet. If another cell is running, this waits for it; if the kernel was restarted, run this " +
   "cell again.";
 const LOST = "The kernel was restarted and no longer knows this canvas. Run this cell again, then draw.";
+const EMPTY = "The clip will play here.";
 
 function render({ model, el }) {
   let [width, height] = model.get("_size");
@@ -65,7 +66,7 @@ function render({ model, el }) {
   const status = make("div.mi2v-status", { role: "status", "aria-live": "polite" });
   const video = make("video", { controls: true, loop: true, muted: true, autoplay: true, playsInline: true, hidden: true });
   video.setAttribute("aria-label", "the clip");
-  const empty = make("div.mi2v-empty", { textContent: "The clip will play here." });
+  const empty = make("div.mi2v-empty", { textContent: EMPTY });
   const download = make("a.mi2v-download", { textContent: "Download clip.mp4", download: "clip.mp4", hidden: true });
   const stale = make("span", { textContent: "made before the last changes", hidden: true });
   const clip = make("div.mi2v-clip", {}, empty, video, make("div.mi2v-bar", {}, download, stale));
@@ -585,10 +586,14 @@ function render({ model, el }) {
     const words = make("span", { textContent: text ?? "" });
     status.replaceChildren(words);
     refresh();
+    empty.textContent = EMPTY;
     if (kind !== "busy") began = 0;
     else {
       began ||= performance.now();
-      const tick = () => (words.textContent = `${text}, ${((performance.now() - began) / 1000).toFixed(0)} s`);
+      const tick = () => {
+        words.textContent = `${text}, ${((performance.now() - began) / 1000).toFixed(0)} s`;
+        empty.textContent = words.textContent; // where one looks for the clip; the status may be out of sight
+      };
       tick();
       ticking = setInterval(tick, 1000);
     }
