@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import diffusers
 import numpy as np
@@ -34,6 +35,7 @@ import mi2v_lite
 from mi2v_lite.flow.splat_cache import SplatCache
 from mi2v_lite.flow.warp import SplatOperator, splat_average
 from mi2v_lite.importing.parts import shell
+from mi2v_lite.models import cpu
 from mi2v_lite.models.cpu import attend
 from mi2v_lite.models.temporal import MotionModule
 from mi2v_lite.models.unet import Block, Layer, VideoUNet
@@ -488,8 +490,8 @@ def roofline(size: Size) -> Rows:
 
 def tried(size: Size) -> Rows:
     """What could be faster than what the package does, each beside it."""
-    rows = [*_tried_splats(size), *_tried_layers(size), *_tried_attention(size), *_tried_convolution(size),
-            *_tried_lite(size)]  # fmt: skip
+    rows = [*_tried_splats(size), *_tried_forward(size), *_tried_layers(size), *_tried_attention(size),
+            *_tried_convolution(size), *_tried_lite(size)]  # fmt: skip
     return [{"kind": "tried", **made} for made in rows]
 
 
@@ -526,6 +528,19 @@ def _tried_splats(size: Size) -> Rows:
     return [_tried(name, product, [[s[0], s[index]] for s in rounds]) for index, name in enumerate(names, start=1)]
 
 
+def _tried_forward(size: Size) -> Rows:
+    """The Stage 2 UNet with all its features at once, where it works on slices of them that fit into the cache."""
+    forward = network(size, "stage2_unet", torch.bfloat16)
+
+    def whole() -> Tensor:
+        with patch.object(cpu, "FEATURES", 2**62):
+            return forward()
+
+    rounds = in_turn(size.pace, forward, whole)
+    used = f"Stage 2 UNet, a forward, {size.frames} frames, {size.side}x{size.side} latents, bf16, features in slices"
+    return [_tried("all features at once", used, rounds)]
+
+
 def _tried_layers(size: Size) -> Rows:
     """Other forms of the first layer of the Stage 2 UNet."""
     entry = {key: value for key, value in size.config.models["stage2_unet"].items() if key != "kind"}
@@ -554,10 +569,10 @@ def _tried_layers(size: Size) -> Rows:
             if isinstance(attention, Attention):
                 attention.set_processor(AttnProcessor2_0())
 
-    def sliced(block: Block, pixels: int = 512) -> None:
+    def sliced(block: Block) -> None:
         for part in block.modules():
             if hasattr(part, "slice_size"):
-                part.slice_size = pixels
+                part.slice_size = 512
 
     as_it_is = layer(lambda block: None)
     last = layer(lambda block: block.to(memory_format=torch.channels_last), last=True)
@@ -571,7 +586,6 @@ def _tried_layers(size: Size) -> Rows:
         "channels-last convolutions": last,
         "float32 weights under autocast to bf16": autocast,
         "the fused kernel for attention in space and over time": layer(fused),
-        "all features at once": layer(partial(sliced, pixels=side**2)),
         "512 feature pixels at a time (attention slicing, which saves memory)": layer(sliced),
     }
     rounds = in_turn(size.pace, as_it_is, *forms.values())
