@@ -278,6 +278,17 @@ def test_what_was_drawn_is_replayed_exactly(here, loaded, capsys):
     assert clips[0] == clips[1] == clips[2]
 
 
+def test_a_control_in_which_nothing_is_drawn_has_no_picture(here, loaded, capsys):
+    with Image.open("photo.png") as photo:
+        MotionControl(photo.size).save("nothing.json")
+    code, out, err = run(
+        capsys, "animate", "photo.png", "--control", "nothing.json", "--prompt", "red", "--previews", "--steps", 1,
+        "--weights", loaded, *OUT,
+    )  # fmt: skip
+    assert code == 0, err
+    assert "clip_flow.png" in out and "clip_drawn.png" not in out
+
+
 PROMPT = ["--prompt", "red"]
 OUT = ["-o", "clip.mp4"]
 MISTAKES = {

@@ -173,6 +173,8 @@ def run(options: argparse.Namespace) -> None:
                 "--anchor-background holds all but what is dragged; give --drag, or --control with a drag."
             )
         control = control.anchor_background()
+    if control is None:  # nothing is drawn in the file either
+        outputs.pop("drawn", None)
     masks = [thing for thing in options.things if isinstance(thing, Path)]
     common.check_writable(outputs.values(), (options.photo, options.brush, options.control, *masks))
     pipe = common.load(options.weights, options.device, options.dtype)
