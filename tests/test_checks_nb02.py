@@ -1,5 +1,6 @@
 """Every check passes the solution and says what is wrong with plausible wrong answers, each in its own words."""
 
+import pytest
 import torch
 from grading import grading_tests
 from mi2v_checks import nb02
@@ -145,3 +146,13 @@ test_the_solution_passes, test_a_wrong_answer_is_told_what_is_wrong, test_messag
 
 def test_a_refusal_does_not_show_the_check():
     assert CheckFailed("Take roots.")._render_traceback_() == ["Not yet. Take roots."]
+
+
+def test_an_error_in_the_answer_does_not_show_the_check():
+    def answer(clean, noise, share):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        nb02.add_noise(answer)
+    frames = [entry.frame.code for entry in raised.traceback]
+    assert frames[-1].name == "answer" and all(frame.name != "add_noise" for frame in frames)

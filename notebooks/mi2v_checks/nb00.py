@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mi2v_checks.base import passed, require, same, tensor
+from mi2v_checks.base import hide_answers, passed, require, same, tensor
 
 CHANNELS, FLOW_CHANNELS, FACTOR = (
     16,
@@ -190,3 +190,6 @@ def my_motion(answer: Callable[[int, int, int], Tensor]) -> None:
         float(inside.float().mean()) > 0.5, "More than half of the photo leaves the picture. Move less, or less of it."
     )
     passed("Now render it, and see whether it looks as you imagined.")
+
+
+hide_answers(globals())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 import mi2v_lite
-from mi2v_checks.base import passed, require, same, tensor
+from mi2v_checks.base import hide_answers, passed, require, same, tensor
 from mi2v_checks.scenes import plane_field as field_of
 from mi2v_checks.scenes import plane_matrix
 from mi2v_lite.flow.fields import compose, from_unit, resize, to_unit
@@ -251,3 +251,6 @@ def hard_field(answer: Callable[[], Tensor]) -> None:
 
 
 HARD = "A patch is 8 pixels wide and keeps 12 numbers: how many edges can there be inside one?"
+
+
+hide_answers(globals())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from mi2v_checks.base import passed, require, same, tensor
+from mi2v_checks.base import hide_answers, passed, require, same, tensor
 from mi2v_checks.toy import SCHEDULE
 
 MOST_TIMES, CLOSE = 4, 0.05  # of `my_times`: so many times at most, and so near to +1 or -1 on average
@@ -293,3 +293,6 @@ def my_times(answer: Callable[[], Sequence[int]]) -> None:
         " which times does the best denoiser still change its mind?",
     )
     passed(f"They end {distance:.3f} from +1 or -1; four evenly spaced times leave {even:.3f}.")
+
+
+hide_answers(globals())

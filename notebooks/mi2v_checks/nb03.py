@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mi2v_checks.base import passed, require, same, tensor
+from mi2v_checks.base import hide_answers, passed, require, same, tensor
 from mi2v_lite.flow.fields import resize
 from mi2v_lite.flow.warp import backward_warp, splat_average
 from mi2v_lite.models.temporal import TemporalAttention
@@ -258,3 +258,6 @@ def unseen_thing(answer: Callable[[], Tensor]) -> None:
         f"The place in column {x}, row {y} sees {seen:.0%} of its motion. Which pixels does the resized field read?",
     )
     passed(f"{share:.0%} of the picture moves, and no place of the features sees more than {seen:.0%} of the motion.")
+
+
+hide_answers(globals())

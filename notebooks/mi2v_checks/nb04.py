@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_max_pool2d
 
-from mi2v_checks.base import passed, require, same, tensor
+from mi2v_checks.base import hide_answers, passed, require, same, tensor
 from mi2v_lite.control import Drag, MotionControl, Thing, displacements, resample
 from mi2v_lite.data.samples import find_samples
 from mi2v_lite.flow.fields import to_unit
@@ -372,3 +372,6 @@ def tilted_rocket(answer: Callable[[Tensor], tuple]) -> None:
 
 
 ROCKET = (300, 120, 345, 392)  # the box in which the rocket of the sample photo stands: left, top, right, bottom
+
+
+hide_answers(globals())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mi2v_checks.base import passed, require, same, tensor
+from mi2v_checks.base import hide_answers, passed, require, same, tensor
 from mi2v_lite.flow.fields import compose
 from mi2v_lite.flow.tracking import ChainTracker
 from mi2v_lite.flow.warp import backward_warp
@@ -210,3 +210,6 @@ def hard_clip(answer: Callable[[], tuple[np.ndarray, Tensor]]) -> None:
         " like, so that another motion explains it as well?",
     )
     passed(f"Off by {error:.1f} px where {moved:.1f} px is the mean motion, though each step is short.")
+
+
+hide_answers(globals())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mi2v_checks.base import passed, require
+from mi2v_checks.base import hide_answers, passed, require
 
 
 def _near(got: float, wanted: float, share: float = 1e-3) -> bool:
@@ -218,3 +218,6 @@ def training_plan(answer: Callable[[], dict[str, float]]) -> None:
         f"A checkpoint every {minutes:.0f} minutes; Young's rule says {best:.0f} for {gpus:.0f} GPUs.",
     )
     passed(f"{gpus:.0f} GPUs, {days:.1f} days, {price:,.0f} dollars, {seen / 1e6:.1f} M clips, {total:.0f} at a time.")
+
+
+hide_answers(globals())
