@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         the exit code: 0 for success, 2 for wrong use, a file that cannot be read or written or a package that is not
-        installed, 130 after Ctrl-C.
+        installed, 130 after Ctrl-C, 141 if the program that reads the output has ended.
     """
     # torch reads this when it loads. If idle OpenMP threads spin, two processes slow each other down many times.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

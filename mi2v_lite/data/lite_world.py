@@ -40,8 +40,8 @@ class LiteWorld:
         photo_scenes: how often things of the photo itself move, where that is possible.
         scenes: one of `scene_plan.SCENES`: "all"; "resting", whose camera rests, with at least one thing; "pans", in
             which the camera pans and there is nothing else; "cameras", in which it moves in any way; "drifts", whose
-            camera rests while one thing drifts; "solos", in which it moves in any way; or "choices", with several
-            things, of which one or two move, while the caption does not name the others.
+            camera rests while one thing drifts; "solos", in which it moves in any way; or "choices", whose
+            camera rests while of several things one or two move, and the caption does not name the others.
 
     Raises:
         ValueError: there is nothing to draw from, or there is no such split, or no such scenes.

@@ -39,7 +39,7 @@ CAMERAS = {"pans": {"still": 0.0, "pan": 1.0}, "cameras": CAMERA_SHARES | {"stil
 MOVES = OBJECT_SHARES | {"stay": 0.0}
 SOLOS = {"drifts": {"drift": 1.0}, "solos": MOVES, "choices": MOVES}
 RESTS = {"stay": 1.0}
-# In scenes of choices: how often two things move, and else, how often a second one rests beside the one that moves.
+# In scenes of choices: how often two things move, and where only one does, how often two others rest beside it.
 BOTH_SHARE, SECOND_SHARE = 0.5, 0.35
 SCENES = ("all", "resting", *CAMERAS, *SOLOS)  # see `plan_scene`
 # The camera in photo scenes. Ridges in front would hide what the photo shows, so there is no parallax.
@@ -204,8 +204,8 @@ def plan_scene(
         photo_scene: whether things of the photo itself move, or what is pasted in front of it.
         scenes: "all"; "resting": the camera rests, and at least one thing is in the picture; "pans": the camera pans
             over a photo, and there is nothing else; "cameras": the same, and the camera moves in any way; "drifts": the
-            camera rests, and a single thing drifts; "solos": the same, and it moves in any way; "choices": there
-            are several things, of which one or two move, and the caption does not name the others.
+            camera rests, and a single thing drifts; "solos": the same, and it moves in any way; "choices": the
+            camera rests, and of several things one or two move, while the caption does not name the others.
         stride: source frames between two frames; None draws it.
 
     Returns:

@@ -48,8 +48,8 @@ Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "from 0 to 1")]
 PartialShare = Annotated[float, Rule(lambda x: 0 <= x < 1, "of at least 0 and below 1")]
 Name = Annotated[str, Rule(re.compile("[A-Za-z0-9_-]+").fullmatch, "of letters, digits, _ and -")]
 
-# What YAML 1.1 takes for text and people mean as a number: an exponent without a dot before it or a sign in it.
 LARGEST_CONFIG = 2**20  # bytes of a config, which PyYAML reads in about ten seconds
+# What YAML 1.1 takes for text and people mean as a number: an exponent without a dot before it or a sign in it.
 _EXPONENT = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _NOUNS = {
     bool: ("true or false", "true or false"),
