@@ -594,7 +594,7 @@ ROWS = {
         photo.txt | photo.txt does not exist
         folder | is a folder
         cut.mp4 | cut.mp4
-        huge.avi | says that its frames have no, or too many, pixels, and at most 134,217,728
+        huge.avi | huge.avi is damaged, or its frames have more than 134,217,728 pixels: only 0 frame(s)
         one.mp4 | The clip has 1 frame
         cut_scene.mp4 | cut
     """,

@@ -55,7 +55,7 @@ BOMBS = {
     "read_image photo.png": "more than the 178,956,970 pixels",
     "read_image long.json": "cannot be read as a picture",
     "check_pixels photo.png": "more than the 178,956,970 pixels",
-    "read_video video.mov": "too many, pixels, and at most 134,217,728",
+    "read_video video.mov": "its frames have more than 134,217,728 pixels",
     "read_video video.y4m": "16000x16000 pixels, and at most 134,217,728",
     "read_video video.webp": "256000000 pixels",
     "MotionControl.load long.json": "2,147,483,648 bytes, and at most 16,777,216",

@@ -280,6 +280,16 @@ def test_a_recording_that_was_cut_anywhere_begins_with_its_first_whole_picture(t
     assert numbers(read_video(tmp_path / "c.ts", 99).frames) == [*range(40)] * 2
 
 
+def test_a_recording_whose_size_is_known_only_later_is_read(tmp_path):
+    """Its first whole picture comes after the seconds that FFmpeg looks at when it opens a file."""
+    frames = np.concatenate([*[numbered(50)] * 4, numbered(5)])
+    write_as(tmp_path / "a.ts", frames, form="mpegts", bf="0", g="200", keyint_min="200", sc_threshold="0")
+    (tmp_path / "b.ts").write_bytes((tmp_path / "a.ts").read_bytes()[188 * 12 + 50 :])
+    with av.open(str(tmp_path / "b.ts")) as container:
+        assert container.streams.video[0].width == 0
+    assert numbers(read_video(tmp_path / "b.ts", 99).frames) == [0, 1, 2, 3, 4]
+
+
 def test_a_start_that_is_not_zero_is_no_gap(tmp_path):
     write_as(tmp_path / "a.mp4", numbered(20))
 

@@ -176,7 +176,8 @@ def _read(
     except av.error.FFmpegError as error:
         # The frames before the damage are good, if they make a clip.
         if len(frames) < 2:
-            raise ValueError(f"{path} is damaged: only {len(frames)} frame(s) can be decoded ({error})") from error
+            what = "is damaged" if frames else f"is damaged, or its frames have more than {LARGEST_FRAME:,} pixels"
+            raise ValueError(f"{path} {what}: only {len(frames)} frame(s) can be decoded ({error})") from error
     return frames
 
 
@@ -227,13 +228,13 @@ def _moving(container: av.container.InputContainer, path: Path) -> av.VideoStrea
         raise ValueError(f"{path} has pictures in a format that is unknown here; convert it to an MP4 with H.264.")
     default = av.stream.Disposition.default
     stream = max(known, key=lambda stream: (bool(stream.disposition & default), stream.width * stream.height))
-    if not 0 < stream.width * stream.height <= LARGEST_FRAME:  # 0 also where they were too large to be opened
-        size = f"{stream.width}x{stream.height}" if stream.width else "no, or too many,"
+    if stream.width * stream.height > LARGEST_FRAME:
         raise ValueError(
-            f"{path} says that its frames have {size} pixels, and at most {LARGEST_FRAME:,} are read: make it smaller "
-            "first, unless it is damaged."
+            f"{path} says that its frames have {stream.width}x{stream.height} pixels, and at most {LARGEST_FRAME:,} "
+            "are read: make it smaller first, unless it is damaged."
         )
-    stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # the pictures may say another size
+    # The pictures may say another size, as they do where a stream begins in their middle: its size is 0x0 so far.
+    stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}
     stream.thread_type = "AUTO"
     return stream
 
