@@ -61,7 +61,7 @@ BOMBS = {
     "MotionControl.load long.json": "2,147,483,648 bytes, and at most 16,777,216",
     "MotionControl.load masks.json": "9 masks of 12000x12000 pixels, and at most 536,870,912",
     "read_yaml long.yaml": "2,147,483,648 bytes, and at most 1,048,576",
-    "ClipStore store": "2,147,483,648 bytes, and at most 67,108,864",
+    "ClipStore store": "2,147,483,648 bytes, and at most 1,073,741,824",
     "ShardSet shards": "2,147,483,648 bytes, and at most 67,108,864",
     "check_folders pipe": "2,147,483,648 bytes, and at most 16,777,216",
     "check_folders weights": "67,108,864 bytes, and at most 16,777,216",

@@ -70,6 +70,13 @@ def test_unfinished_and_wrong_stores_are_refused(tmp_path: Path) -> None:
         write_store(tmp_path, [random_clip(0)], 1)
 
 
+def test_an_index_of_many_long_captions_is_read(tmp_path: Path) -> None:
+    write_store(tmp_path, [random_clip(0)], 1)
+    with (tmp_path / "clips.json").open("a") as file:
+        file.write(" " * 72_000_000)  # as 600,000 captions take
+    assert len(ClipStore(tmp_path)) == 1
+
+
 def test_command_line_writes_the_clips_of_the_seeds(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out, sizes = tmp_path / "store", ["--size", "64", "--frames", "4", "--clips", "2", "--seed", "7"]
     folders = ["--photos", str(SAMPLES / "photos"), "--sprites", str(SAMPLES / "sprites")]

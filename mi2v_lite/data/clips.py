@@ -21,7 +21,8 @@ from mi2v_lite.io.files import locked
 
 SPLITS = {"train": 0, "heldout": 1}  # part of the seed of every clip
 STORE_INDEX, SHARDS_INDEX = "clips.json", "shards.json"  # written last: a folder that has one is whole
-LARGEST_INDEX = 2**26  # bytes of either
+LARGEST_STORE_INDEX = 2**30  # bytes; it holds all captions, nine million of 112 characters
+LARGEST_SHARDS_INDEX = 2**26  # bytes, also of the index of one shard
 
 
 @dataclass(frozen=True)

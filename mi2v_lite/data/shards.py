@@ -33,9 +33,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mi2v_lite.data.clips import LARGEST_INDEX, SHARDS_INDEX, Clip
+from mi2v_lite.data.clips import LARGEST_SHARDS_INDEX, SHARDS_INDEX, Clip
 from mi2v_lite.io.arrays import read_arrays
-from mi2v_lite.io.files import atomic, brief, locked, read_text, remove_unfinished
+from mi2v_lite.io.files import TooLarge, atomic, brief, locked, read_text, remove_unfinished
 
 FRAMES, MOTION, ABOUT = "frames.jpg", "motion.npz", "json"  # the parts of a clip, after KEY and a dot
 QUALITY = 95  # of the JPEG, without colour subsampling
@@ -79,11 +79,13 @@ class Shard:
         """
         path = folder / f"{name}.json"
         try:
-            content = json.loads(read_text(path, LARGEST_INDEX))
+            content = json.loads(read_text(path, LARGEST_SHARDS_INDEX))
             for clip in content["clips"]:
                 str(clip["key"]), [tuple(map(int, clip["parts"][part])) for part in (FRAMES, MOTION, ABOUT)]
             skipped = [Skipped(**entry) for entry in content["skipped"]]
             return cls(name, int(content["videos"]), content["clips"], skipped)
+        except TooLarge:
+            raise
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(
                 f"{path} is damaged ({brief(error)}): remove it with {name}.tar and make this shard again."
@@ -269,11 +271,13 @@ class ShardSet:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
-            content = json.loads(read_text(self.folder / SHARDS_INDEX, LARGEST_INDEX))
+            content = json.loads(read_text(self.folder / SHARDS_INDEX, LARGEST_SHARDS_INDEX))
         except FileNotFoundError:
             raise ValueError(
                 f"{folder} holds no finished shards ({SHARDS_INDEX} is missing); make them with mi2v shards."
             ) from None
+        except TooLarge:
+            raise
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{self.folder / SHARDS_INDEX} is damaged ({brief(error)}): {_AGAIN}.") from error
         try:

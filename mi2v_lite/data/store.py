@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from mi2v_lite.data.clips import LARGEST_INDEX, STORE_INDEX, Clip, ClipSource
+from mi2v_lite.data.clips import LARGEST_STORE_INDEX, STORE_INDEX, Clip, ClipSource
 from mi2v_lite.io.arrays import DAMAGED, new_array
-from mi2v_lite.io.files import atomic_folder, brief, read_text
+from mi2v_lite.io.files import TooLarge, atomic_folder, brief, read_text
 
 
 def write_store(folder: str | Path, clips: Iterable[Clip], count: int) -> None:
@@ -104,12 +104,14 @@ class ClipStore:
                 f"{folder} holds no finished store ({STORE_INDEX} is missing); write one with mi2v world -o {folder}"
             )
         try:
-            content = json.loads(read_text(index, LARGEST_INDEX))
+            content = json.loads(read_text(index, LARGEST_STORE_INDEX))
             self.captions: list[str] = [str(caption) for caption in content["captions"]]
             self.strides: list[int] = [int(stride) for stride in content["strides"]]
             self.frames = np.load(folder / "frames.npy", mmap_mode="r")  # uint8 (C, F, H, W, 3)
             self.flow = np.load(folder / "flow.npy", mmap_mode="r")  # float16 (C, N, 2, H, W), pixels
             self.visibility = np.load(folder / "visibility.npy", mmap_mode="r")  # bool (C, N, H, W)
+        except TooLarge:
+            raise
         except DAMAGED as error:
             raise ValueError(f"{folder} is damaged ({brief(error)}); remove it and write the store again") from error
         for array, sides in ((self.frames, 5), (self.flow, 5), (self.visibility, 4)):

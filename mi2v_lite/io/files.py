@@ -34,6 +34,10 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # how a URL begins; "C:" is a
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has no locks
 
 
+class TooLarge(ValueError):
+    """A file, or what it unpacks to, is larger than what is read. It need not be damaged."""
+
+
 def checksum(path: str | os.PathLike) -> int:
     """Returns the CRC-32 of a file's content, which tells whether bits of it have changed."""
     value = 0
@@ -336,13 +340,13 @@ def read_bytes(path: str | os.PathLike, most: int) -> bytes:
 
     Raises:
         OSError: if the file is missing or cannot be read.
-        ValueError: if it is larger, which is said before memory is taken for it.
+        TooLarge: if it is larger; this is checked before any memory is taken.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > most else file.read((size or most) + 1)  # what the shell opens for <(...) has no size
     if max(size, len(content)) > most:
-        raise ValueError(f"{path} has {max(size, len(content)):,} bytes, and at most {most:,} are read.")
+        raise TooLarge(f"{path} has {max(size, len(content)):,} bytes, and at most {most:,} are read.")
     return content
 
 
@@ -374,7 +378,8 @@ def read_text(path: str | os.PathLike, most: int = LARGEST_TEXT) -> str:
 
     Raises:
         OSError: if the file is missing or cannot be read.
-        ValueError: if the file is larger, or the text is in another encoding.
+        TooLarge: if the file is larger.
+        ValueError: if the text is in another encoding.
     """
     content = read_bytes(path, most)
     marks = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
