@@ -219,6 +219,20 @@ def test_a_gif_without_durations_plays_as_in_a_browser(tmp_path):
     assert numbers(video.frames) == list(range(5)) and video.fps == 10
 
 
+def test_a_gif_that_is_cut_off_gives_its_whole_frames_but_is_not_counted(tmp_path):
+    first, *rest = (Image.fromarray(frame) for frame in numbered(12))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=rest)
+    content = (tmp_path / "a.gif").read_bytes()
+    (tmp_path / "a.gif").write_bytes(content[: len(content) * 6 // 10])
+    shown = numbers(read_video(tmp_path / "a.gif", 99).frames)
+    assert 2 <= len(shown) < 12 and shown == list(range(len(shown)))
+    with pytest.raises(ValueError, match="a.gif cannot be read to its end"):
+        count_frames(tmp_path / "a.gif")
+    (tmp_path / "a.gif").write_bytes(content[:40])
+    with pytest.raises(ValueError, match="a.gif cannot be read as a video"):
+        read_video(tmp_path / "a.gif")
+
+
 @pytest.mark.parametrize("orientation, corner", [(1, (0, 0)), (3, (-1, -1)), (6, (0, -1)), (8, (-1, 0))])
 def test_motion_jpeg_with_exif_is_read_and_upright(tmp_path, orientation, corner):
     """As cameras write it: each picture has EXIF data, a kind of side data that PyAV does not know."""

@@ -117,7 +117,7 @@ def read_video(
             frames = _read(path, num_frames, start, step, rate, size, multiple, enlarge)
         except _UntimedError:
             frames = _read(path, num_frames, start, step, rate, size, multiple, enlarge, counted=True)
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, _CutError) as error:
         raise ValueError(f"{path} cannot be read as a video ({error}); is it whole?") from error
     if not frames:
         after = f" after {start:g} s" if start else ""
@@ -142,7 +142,7 @@ def count_frames(path: str | os.PathLike) -> int:
     try:
         rate = _rate(path)
         times, packets, stated = _frame_times(path)
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, _CutError) as error:
         raise ValueError(f"{path} cannot be read to its end ({error})") from error
     if packets < stated:
         raise ValueError(f"{path} is cut off: {packets} of its {stated} frames are there")
@@ -151,6 +151,10 @@ def count_frames(path: str | os.PathLike) -> int:
 
 class _UntimedError(Exception):
     """The times of the frames are missing or run backwards."""
+
+
+class _CutError(ValueError):
+    """An animation cannot be read, or only its beginning."""
 
 
 def _read(
@@ -173,7 +177,7 @@ def _read(
             frames.append(_like(path, _upright(frame, aspect, size, multiple, enlarge), frames))
             if len(frames) == num_frames:
                 break
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, _CutError) as error:
         # The frames before the damage are good, if they make a clip.
         if len(frames) < 2:
             what = "is damaged" if frames else f"is damaged, or its frames have more than {LARGEST_FRAME:,} pixels"
@@ -257,7 +261,7 @@ def _animation(path: Path) -> Iterator[tuple[Fraction, av.VideoFrame, float]]:
                 yield time, av.VideoFrame.from_ndarray(np.asarray(as_rgb(page)), "rgb24"), 1.0
                 time += Fraction(round(image.info.get("duration", 0)) or BROWSER_DELAY, 1000)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an animation ({error}); is it whole?") from error
+        raise _CutError(str(error)) from error
 
 
 def _frame_times(path: Path, most: int | None = None) -> tuple[list[Fraction], int, int]:
@@ -265,14 +269,20 @@ def _frame_times(path: Path, most: int | None = None) -> tuple[list[Fraction], i
 
     Args:
         path: the file.
-        most: the number of frames to look at, from the beginning; all if None.
+        most: the number of frames to look at, from the beginning; if None, all, and then an animation must be whole.
 
     Returns:
         the times in seconds in rising order, or an empty list if the file has none that can be used; how many frames
         there are; and how many the header says.
     """
     if _is_animation(path):
-        times = [time for time, _, _ in islice(_animation(path), most)]
+        times = []
+        try:
+            for time, _, _ in islice(_animation(path), most):
+                times.append(time)
+        except _CutError:
+            if most is None or not times:
+                raise
         return times, len(times), 0
     with _open(path) as container:
         stream = _moving(container, path)
