@@ -323,7 +323,7 @@ class MotionControl:
             The `MotionControl`.
 
         Raises:
-            ValueError: as in `from_json`; or if the file is no text, or too large to be honest.
+            ValueError: as in `from_json`; or if the file is no text, or implausibly large.
             OSError: if the file cannot be read.
         """
         text = read_text(path)

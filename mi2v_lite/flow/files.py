@@ -27,8 +27,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mi2v_lite.io.arrays import LARGEST, check_count, read_arrays
-from mi2v_lite.io.files import atomic, check_ordinary, read_bytes
+from mi2v_lite.io.arrays import LARGEST, check_length, read_arrays
+from mi2v_lite.io.files import TooLarge, atomic, check_ordinary, read_bytes
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 FLO_MAGIC = b"PIEH"  # 202021.25 as a little-endian float32
@@ -64,9 +64,9 @@ def read_flo(path: str | os.PathLike) -> Tensor:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a .flo file, is shorter or longer than its header says, or too large to be honest.
+        ValueError: if it is not a .flo file, is shorter or longer than its header says, or implausibly large.
     """
-    content = read_bytes(path, 12 + 4 * LARGEST)
+    content = read_bytes(path, 12 + LARGEST)
     if content[:4] != FLO_MAGIC:
         raise ValueError(f"{path} is not a .flo file: it must begin with {FLO_MAGIC!r}, got {content[:4]!r}")
     if len(content) < 12:
@@ -118,10 +118,10 @@ def read_kitti(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a PNG, is damaged or too large to be honest, or does not have three channels of 16
+        ValueError: if it is not a PNG, is damaged or implausibly large, or does not have three channels of 16
             bits.
     """
-    content = np.frombuffer(read_bytes(path, 4 * LARGEST), np.uint8)
+    content = np.frombuffer(read_bytes(path, LARGEST), np.uint8)
     _check_png(path, content)
     image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if image is None:
@@ -158,7 +158,7 @@ def _check_png(path: str | os.PathLike, content: np.ndarray) -> None:
     bits = int(content[24]) * {0: 1, 2: 3, 4: 2, 6: 4}.get(int(content[25]), 1)  # of a pixel
     if height * (width * bits // 8) > PNG_RATIO * len(content):
         raise ValueError(f"{path} is damaged: {width} x {height} pixels do not fit into its {len(content)} bytes")
-    check_count(2 * width * height, f"{path}, a flow of {width} x {height} pixels,")
+    check_length(8 * width * height, f"{path}, a flow of {width} x {height} pixels,")  # as float32
 
 
 def write_kitti(path: str | os.PathLike, flow: Tensor | np.ndarray, valid: Tensor | np.ndarray | None = None) -> None:
@@ -206,10 +206,12 @@ def read_npz(path: str | os.PathLike) -> Tensor:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not an .npz file, is damaged, has no array "flow", or if that array has another shape, does
-            not hold numbers, or is too large to be honest.
+            not hold numbers, or is implausibly large.
     """
     try:
         flow = read_arrays(Path(path), ["flow"])["flow"]
+    except TooLarge as error:
+        raise TooLarge(f"{path}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not a motion field: {error}") from error
     if flow.dtype.kind not in "fiu" or flow.ndim != 4 or flow.shape[1] != 2:

@@ -16,9 +16,9 @@ from typing import IO
 
 import numpy as np
 
-from mi2v_lite.io.files import brief
+from mi2v_lite.io.files import TooLarge, brief
 
-LARGEST = 2**28  # numbers in an array, 1 GiB as float32: the flow of 64 frames of 1920x1080 pixels
+LARGEST = 2**32  # bytes of an array: as float32, the flow of 250 frames of 1920x1080 pixels
 PIECE = 2**20  # bytes unpacked at once
 # What zipfile, zlib and NumPy's readers of headers raise for bytes that are not what they should be.
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, AttributeError, LookupError)
@@ -31,8 +31,9 @@ def read_arrays(
 ) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz file. Nothing in it is executed, and arrays that are not asked for are not looked at.
 
-    The size in an array's header is compared with the bytes that are there, and with `LARGEST`, before memory is taken
-    for it: a few bytes can unpack to gigabytes of zeros.
+    The size in an array's header is compared with the size that the archive states, and with `LARGEST`, before any
+    memory is taken: a few bytes can unpack to gigabytes of zeros. How small an array is packed says nothing, for the
+    motion of a still picture is all zeros, too.
 
     Args:
         source: the path of the file, or its bytes.
@@ -44,7 +45,8 @@ def read_arrays(
 
     Raises:
         ValueError: if it is not an .npz file, is damaged or lacks a required array, or if one of the arrays holds
-            something other than numbers or more than `LARGEST` of them.
+            something other than numbers.
+        TooLarge: if one of the arrays has more than `LARGEST` bytes.
         OSError: if the file is missing or cannot be read.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as opened:
@@ -57,6 +59,8 @@ def read_arrays(
                         _check_packing(members[name])
                         with archive.open(members[name]) as file:
                             arrays[name] = _read_array(file, members[name].file_size)
+        except TooLarge:
+            raise
         except DAMAGED as error:
             raise ValueError(f"damaged, or not an .npz file with plain numeric arrays ({brief(error)})") from error
     if lacking := [name for name in required if name not in arrays]:
@@ -80,11 +84,11 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or any(side < 0 for side in shape):
         raise ValueError(f"an array holds {dtype} {shape} and not numbers")
-    count = math.prod(shape)
-    if count * dtype.itemsize != size - file.tell():
+    length = math.prod(shape) * dtype.itemsize
+    if length != size - file.tell():
         raise ValueError(f"an array of {dtype} {shape} cannot have {size} bytes")
-    check_count(count, f"an array of {dtype} {shape}")
-    content = bytearray(size - file.tell())
+    check_length(length, f"an array of {dtype} {shape}")
+    content = bytearray(length)
     for start in range(0, len(content), PIECE):
         piece = memoryview(content)[start : start + PIECE]
         if file.readinto(piece) != len(piece):
@@ -119,15 +123,15 @@ def new_array(path: str | os.PathLike, dtype: np.typing.DTypeLike, shape: tuple[
     return array
 
 
-def check_count(count: int, what: str) -> None:
-    """Refuses arrays that are too large to be honest.
+def check_length(length: int, what: str) -> None:
+    """Refuses arrays that are implausibly large.
 
     Args:
-        count: how many numbers there would be.
-        what: what holds them, as the error begins.
+        length: how many bytes the array has.
+        what: what holds it, as the error begins.
 
     Raises:
-        ValueError: if there are more than `LARGEST`.
+        TooLarge: if it has more than `LARGEST`.
     """
-    if count > LARGEST:
-        raise ValueError(f"{what} has {count:,} numbers, and at most {LARGEST:,} are read")
+    if length > LARGEST:
+        raise TooLarge(f"{what} has {length:,} bytes, and at most {LARGEST:,} are read")
