@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mi2v_lite.control import Anchor, Drag, MotionControl, Thing, displacements
+from mi2v_lite.control import Anchor, Drag, MotionControl, Thing, displacements, saved
 from mi2v_lite.control.things import resized_mask
 
 SIZE = (80, 48)
@@ -165,6 +165,29 @@ def test_things_survive_json(tmp_path):
     assert MotionControl.from_json(control.to_json()) == control
     control.save(tmp_path / "control.json")
     assert MotionControl.load(tmp_path / "control.json") == control
+
+
+def test_a_file_as_long_as_noisy_masks_make_it_is_read(tmp_path):
+    example().save(tmp_path / "control.json")
+    with (tmp_path / "control.json").open("a") as file:
+        file.write(" " * 18_000_000)  # as nine of 4000x3000 pixels take
+    assert MotionControl.load(tmp_path / "control.json") == example()
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "says"),
+    [
+        ("LARGEST_MASKS", 3 * 80 * 48 - 1, "3 masks of 80x48 pixels, and at most 11,519"),
+        ("LARGEST_CONTROL", 99, "at most 99"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch, name, limit, says):
+    example().save(tmp_path / "control.json")
+    monkeypatch.setattr(saved, name, limit)
+    for call in (MotionControl.load, example().save):
+        with pytest.raises(ValueError, match=f"{says}.* are read"):
+            call(tmp_path / "control.json")
+    assert [file.name for file in tmp_path.iterdir()] == ["control.json"]
 
 
 def test_version_1_is_read():

@@ -282,7 +282,11 @@ class MotionControl:
         )
 
     def to_json(self) -> str:
-        """The control as JSON text, with points as [x, y] and masks as PNGs in base64 (see `saved`)."""
+        """The control as JSON text, with points as [x, y] and masks as PNGs in base64 (see `saved`).
+
+        Raises:
+            ValueError: if it is too large to be read again.
+        """
         return saved.to_json(self)
 
     @classmethod
@@ -307,6 +311,7 @@ class MotionControl:
             path: where to write.
 
         Raises:
+            ValueError: if the control is too large to be read again.
             OSError: if the file cannot be written.
         """
         with atomic(path) as beside:
@@ -326,7 +331,7 @@ class MotionControl:
             ValueError: as in `from_json`; or if the file is no text, or implausibly large.
             OSError: if the file cannot be read.
         """
-        text = read_text(path)
+        text = read_text(path, saved.LARGEST_CONTROL)
         try:
             return cls.from_json(text)
         except ValueError as error:

@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mi2v_lite.control.parts import Anchor, Drag, checked_size
 from mi2v_lite.control.things import Thing
+from mi2v_lite.io.files import TooLarge
 
 if TYPE_CHECKING:
     from mi2v_lite.control.motion_control import MotionControl
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 FORMAT = "mi2v-motion-control"
 VERSION = 2
 LARGEST_MASK = 2**24  # pixels of a mask that does not have the size of the image, to say how large it is
-LARGEST_MASKS = 2**29  # pixels of all masks together
+LARGEST_MASKS = 2**30  # pixels of all masks together: 22 of a photo of 8000x6000
+LARGEST_CONTROL = 2**26  # bytes of the text; noise as a mask takes the most, a sixth of a byte a pixel
 
 
 def to_json(control: MotionControl) -> str:
@@ -36,7 +38,12 @@ def to_json(control: MotionControl) -> str:
 
     Returns:
         The text.
+
+    Raises:
+        ValueError: if it has more masks than `read_json` reads.
+        TooLarge: if the text has more than `LARGEST_CONTROL` bytes.
     """
+    _check_masks(control.size, len(control.things) + (control.brush is not None))
     data = {
         "format": FORMAT,
         "version": VERSION,
@@ -46,7 +53,10 @@ def to_json(control: MotionControl) -> str:
         "brush": None if control.brush is None else _mask_to_data(control.brush),
         "things": [{"mask": _mask_to_data(t.mask), "drags": _drags_to_data(t.drags)} for t in control.things],
     }
-    return json.dumps(data, indent=1, allow_nan=False)
+    text = json.dumps(data, indent=1, allow_nan=False)  # in ASCII
+    if len(text) > LARGEST_CONTROL:
+        raise TooLarge(f"the motion control has {len(text):,} bytes, and at most {LARGEST_CONTROL:,} are read.")
+    return text
 
 
 def read_json(text: str) -> dict[str, Any]:
@@ -77,12 +87,7 @@ def read_json(text: str) -> dict[str, Any]:
     data = _entry(data, "the motion control", ("format", "version", "size"), known)
     size = checked_size(data["size"])
     things = _entries(data.get("things", []), "things", ("mask",), ("drags",))
-    count = len(things) + (data.get("brush") is not None)
-    if count and size[0] * size[1] > LARGEST_MASKS // count:
-        raise ValueError(
-            f"the motion control has {count} masks of {size[0]}x{size[1]} pixels, and at most {LARGEST_MASKS:,} pixels "
-            "are read; take fewer things, or a smaller picture."
-        )
+    _check_masks(size, len(things) + (data.get("brush") is not None))
     return {
         "size": size,
         "drags": _drags_from_data(data.get("drags", [])),
@@ -99,6 +104,15 @@ def read_json(text: str) -> dict[str, Any]:
             for thing in things
         ],
     }
+
+
+def _check_masks(size: tuple[int, int], count: int) -> None:
+    """Raises ValueError if so many masks of a size have more pixels than are read."""
+    if count and size[0] * size[1] > LARGEST_MASKS // count:
+        raise ValueError(
+            f"the motion control has {count} masks of {size[0]}x{size[1]} pixels, and at most {LARGEST_MASKS:,} pixels "
+            "are read; take fewer things, or a smaller picture."
+        )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
