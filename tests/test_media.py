@@ -277,14 +277,11 @@ def png_with(image, path, **chunks):
     return path
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
 def test_a_gamma_is_converted_unless_it_is_that_of_srgb_or_something_better_is_stated(tmp_path, mode):
     """Half of the light is written as 128 at a gamma of 1, and as 188 in sRGB (188.0 by IEC 61966-2-1)."""
-    image, linear, usual = (
-        Image.new("L", (8, 8), 128).convert(mode),
-        struct.pack(">I", 100000),
-        struct.pack(">I", 45455),
-    )
+    image = Image.new(mode, (8, 8), 128 * 257) if mode == "I;16" else Image.new("L", (8, 8), 128).convert(mode)
+    linear, usual = struct.pack(">I", 100000), struct.pack(">I", 45455)
     read = images.read_image(png_with(image, tmp_path / "linear.png", gAMA=linear))
     assert read.getpixel((4, 4)) == (188, 188, 188)
     assert images.as_rgb(read).getpixel((4, 4)) == (188, 188, 188)  # not twice

@@ -159,7 +159,9 @@ def as_rgb(image: Image.Image, background: str = "white") -> Image.Image:
     """
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
+        stated = {key: value for key, value in image.info.items() if key != "transparency"}  # a level of 16 bits
         image = Image.fromarray(_eight_bits(image))
+        image.info = stated
     alpha = None
     if image.has_transparency_data:
         image = image.convert("RGBA")
