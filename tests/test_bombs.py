@@ -6,10 +6,13 @@ All are read in one process, which measures by how much each makes its memory gr
 import base64
 import io
 import json
+import os
 import re
 import struct
 import subprocess
 import sys
+import threading
+import tracemalloc
 import zipfile
 import zlib
 from fractions import Fraction
@@ -21,6 +24,7 @@ import pytest
 from PIL import Image
 
 from mi2v_lite.io.arrays import read_arrays
+from mi2v_lite.io.files import TooLarge, read_bytes
 
 READER = """
 import json, resource
@@ -162,3 +166,25 @@ def test_a_bomb_is_refused_before_memory_is_taken(bombs):
 def test_a_long_still_field_is_no_bomb(tmp_path):
     np.savez_compressed(tmp_path / "still.npz", flow=np.zeros((65, 2, 1080, 1920), np.int8))
     assert read_arrays(tmp_path / "still.npz", ["flow"])["flow"].shape == (65, 2, 1080, 1920)
+
+
+def test_an_empty_file_takes_no_memory(tmp_path):
+    (tmp_path / "empty.csv").touch()
+    tracemalloc.start()
+    assert read_bytes(tmp_path / "empty.csv", 2**32) == b""
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_states_no_size_is_read_up_to_the_limit(tmp_path):
+    content = os.urandom(3 * 2**20 + 7)
+    os.mkfifo(tmp_path / "pipe")
+    for most in (len(content), len(content) - 1):
+        threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,), daemon=True).start()
+        if most == len(content):
+            assert read_bytes(tmp_path / "pipe", most) == content
+        else:
+            with pytest.raises(TooLarge, match="at most 3,145,734 are read"):
+                read_bytes(tmp_path / "pipe", most)

@@ -17,6 +17,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 try:
@@ -30,6 +31,7 @@ except ImportError:  # on Windows
 LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>part|old)")
 LONGEST_NAME = 238  # bytes; a longer one leaves no room for what `_beside` adds, since a name may have 255
 LARGEST_TEXT = 2**24  # bytes of a JSON file or a caption; parsed it takes about thirty times as much memory
+PIECE = 2**20  # bytes read at once where a file states no size
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # how a URL begins; "C:" is a drive
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system says that has no locks
 
@@ -344,7 +346,11 @@ def read_bytes(path: str | os.PathLike, most: int) -> bytes:
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        content = b"" if size > most else file.read((size or most) + 1)  # what the shell opens for <(...) has no size
+        if size:
+            content = b"" if size > most else file.read(size + 1)
+        else:  # it is empty, or what the shell opens for <(...)
+            pieces = iter(lambda: file.read(PIECE), b"")
+            content = b"".join(islice(pieces, most // PIECE + 1))
     if max(size, len(content)) > most:
         raise TooLarge(f"{path} has {max(size, len(content)):,} bytes, and at most {most:,} are read.")
     return content
