@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 
 import numpy as np
@@ -287,7 +288,10 @@ def test_a_gamma_is_converted_unless_it_is_that_of_srgb_or_something_better_is_s
     assert images.as_rgb(read).getpixel((4, 4)) == (188, 188, 188)  # not twice
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     better = [{"gAMA": usual}, {"gAMA": linear, "sRGB": b"\0"}, {"gAMA": bytes(4)}]
-    better += [{"gAMA": linear, "iCCP": b"srgb\0\0" + zlib.compress(profile)}]
+    better += [
+        {"gAMA": linear, "cICP": bytes((1, 13, 0, 1))},
+        {"gAMA": linear, "iCCP": b"srgb\0\0" + zlib.compress(profile)},
+    ]
     for chunks in better:
         path = png_with(image, tmp_path / "a.png", **chunks)
         assert images.read_image(path).getpixel((4, 4)) == (128, 128, 128), chunks
@@ -297,12 +301,19 @@ def test_colours_that_are_not_converted_are_told(tmp_path):
     image = Image.fromarray(clip()[0])
     wide = struct.pack(">8I", 31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)  # Adobe RGB
     for chunks, said in (
-        ({"cHRM": wide}, "other primary colours"),
+        ({"cHRM": wide}, "a.png has other primary colours"),
         ({"cICP": bytes((9, 16, 0, 1))}, "a.png is HDR .PQ"),
     ):
-        with pytest.warns(UserWarning, match=said):
+        with pytest.warns(UserWarning, match=said) as caught:
             seen = images.read_image(png_with(image, tmp_path / "a.png", **chunks))
         assert np.array_equal(np.asarray(seen), clip()[0])
+        assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mode in ("1", "L", "LA", "I;16"):
+            images.read_image(png_with(Image.new(mode, (8, 8)), tmp_path / "a.png", cHRM=wide))
+        for chunks in ({"cHRM": bytes(32)}, {"cHRM": wide, "cICP": bytes((1, 13, 0, 1))}):
+            images.read_image(png_with(image, tmp_path / "a.png", **chunks))
 
 
 RAMP = np.tile(np.arange(0, 256, 8, dtype=np.uint8), (8, 1))

@@ -33,6 +33,8 @@ MOSTLY_GREY = 0.4  # of the pixels: no mask with soft edges has so many
 
 SRGB_GAMMA = 0.45455  # the chunk gAMA of a PNG, 1/2.2
 SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # its chunk cHRM: white, red, green and blue
+SRGB_CODES = bytes((1, 13))  # its primaries and its curve in H.273, as the chunk cICP states them
+GREY_MODES = ("1", "L", "I")  # how the modes of Pillow without colours begin
 HDR = {16: "PQ", 18: "HLG"}  # transfer curves of H.273 that need tone mapping
 
 Frames = np.ndarray | Sequence[Image.Image] | Sequence[np.ndarray]
@@ -122,17 +124,32 @@ def _check_whole(path: Path, image: Image.Image) -> None:
         raise ValueError("it is PostScript, a program, which is not run: save it as a PNG or JPEG")
     if image.format == "PNG":
         with path.open("rb") as file:
-            _, stated, transfer = file.read(2**16).partition(b"IDAT")[0].partition(b"\0\0\0\4cICP")
-        if stated and transfer[1:2] and transfer[1] in HDR:
-            warn_hdr(path, transfer[1])
+            _, _, stated = file.read(2**16).partition(b"IDAT")[0].partition(b"\0\0\0\4cICP")
+        if stated[:2] == SRGB_CODES:
+            image.info["srgb"] = 0  # as Pillow does for the chunk sRGB
+        elif stated[1:2] and stated[1] in HDR:
+            warn_hdr(path, stated[1], stacklevel=5)
+        primaries = image.info.get("chromaticity", ())
+        if (
+            len(primaries) == len(SRGB_PRIMARIES)
+            and any(primaries)
+            and not np.allclose(primaries, SRGB_PRIMARIES, atol=0.01)
+            and not {"srgb", "icc_profile"} & set(image.info)
+            and not image.mode.startswith(GREY_MODES)
+        ):
+            warnings.warn(
+                f"{path} has other primary colours than sRGB and no profile, so its colours look paler than they are "
+                "shown elsewhere.",
+                stacklevel=4,
+            )
 
 
-def warn_hdr(path: Path, transfer: int) -> None:
+def warn_hdr(path: Path, transfer: int, stacklevel: int = 4) -> None:
     """Warns that a picture or a video is HDR; `transfer` is one of the curves in `HDR`."""
     warnings.warn(
         f"{path} is HDR ({HDR[transfer]}) and is read without tone mapping, so its colours look paler than they are "
         "shown elsewhere; convert it to SDR first if that matters.",
-        stacklevel=4,
+        stacklevel=stacklevel,
     )
 
 
@@ -178,15 +195,12 @@ def as_rgb(image: Image.Image, background: str = "white") -> Image.Image:
 def _with_srgb_curve(image: Image.Image) -> Image.Image:
     """The picture without transparency, converted from the gamma that a PNG states to the curve of sRGB.
 
-    By the PNG specification a profile and the chunk sRGB come before it. Most programs that write a gAMA of 0.45455
-    mean sRGB, whose curve is nearly the same. Other primaries than those of sRGB (cHRM) are told and not converted.
+    By the PNG specification a profile and the chunks cICP and sRGB take precedence over it. Most programs that write a
+    gAMA of 0.45455 mean sRGB, whose curve is nearly the same. Other primaries than those of sRGB (cHRM) are reported
+    but not converted.
     """
-    gamma, primaries = image.info.get("gamma", SRGB_GAMMA), image.info.get("chromaticity", SRGB_PRIMARIES)
-    if "srgb" in image.info:
-        return image
-    if not np.allclose(primaries, SRGB_PRIMARIES, atol=0.01):
-        warnings.warn("The picture has other primary colours than sRGB and no profile: it looks paler.", stacklevel=4)
-    if not 0.01 < gamma < 100 or abs(gamma / SRGB_GAMMA - 1) < 0.05:
+    gamma = image.info.get("gamma", SRGB_GAMMA)
+    if "srgb" in image.info or not 0.01 < gamma < 100 or abs(gamma / SRGB_GAMMA - 1) < 0.05:
         return image
     light = np.linspace(0, 1, 256) ** (1 / gamma)
     levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
