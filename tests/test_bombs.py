@@ -19,10 +19,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from mi2v_lite.data.photo_bank import PhotoBank
+from mi2v_lite.data.world import World
 from mi2v_lite.io.arrays import read_arrays
 from mi2v_lite.io.files import TooLarge, read_bytes
 
@@ -188,3 +191,20 @@ def test_what_states_no_size_is_read_up_to_the_limit(tmp_path):
         else:
             with pytest.raises(TooLarge, match="at most 3,145,734 are read"):
                 read_bytes(tmp_path / "pipe", most)
+
+
+def test_a_training_reads_photos_of_200_million_pixels(tmp_path, monkeypatch):
+    small = np.zeros((3, 4, 3), np.uint8)
+    monkeypatch.setattr(cv2, "imread", lambda *_: small)
+    limit = Image.MAX_IMAGE_PIXELS
+    for side, refused in ((14_142, False), (16_400, True)):
+        path = tmp_path / f"{side}" / "a.png"
+        path.parent.mkdir()
+        path.write_bytes(png(side, 8))
+        for read in (PhotoBank(path.parent, "train").copies, World([path], path.parent)._photo):
+            if refused:
+                with pytest.raises(ValueError, match="a.png has more than the 268,435,456 pixels"):
+                    read(0)
+            else:
+                read(0)
+    assert limit == Image.MAX_IMAGE_PIXELS

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mi2v_lite.io.images import check_pixels, list_images
+from mi2v_lite.io.images import LARGEST_TRAINING_PHOTO, check_pixels, list_images
 
 SHORT_SIDE = 384  # pixels, of the largest copy that is kept
 HALVINGS = 3  # each further copy has exactly half the size of the one before
@@ -46,7 +46,7 @@ class PhotoBank:
         """
         if number not in self._copies:
             path = self.paths[number]
-            check_pixels(path)
+            check_pixels(path, LARGEST_TRAINING_PHOTO)
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{path} cannot be read as an image; remove it from the folder of photos")

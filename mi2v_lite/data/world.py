@@ -33,7 +33,7 @@ from mi2v_lite.data.scene import (
     layer_matrix,
 )
 from mi2v_lite.data.sprites import COLOURS, SHAPES, Sprite, load_glyph, photo_shape, plain_shape, ridge, with_article
-from mi2v_lite.io.images import check_pixels
+from mi2v_lite.io.images import LARGEST_TRAINING_PHOTO, check_pixels
 
 STRIDES, STRIDE_WEIGHTS = (2, 4, 8), (0.2, 0.2, 0.6)
 # A crop must have this mean step between neighbouring pixels (grey levels): in a blank sky no motion is visible.
@@ -155,7 +155,7 @@ class World:
         """RGB photo number `index`, uint8 (h, w, 3); the last ones used stay in memory."""
         path = self.photos[index]
         if path not in self._cache:
-            check_pixels(path)
+            check_pixels(path, LARGEST_TRAINING_PHOTO)
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
                 raise ValueError(f"{path} cannot be read as an image; remove it from the list of photos")

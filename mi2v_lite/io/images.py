@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
@@ -23,6 +24,9 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SHORT_SIDE = 512  # pixels, the shorter side of a photo; a larger photo is reduced to it
 FPS, SECONDS = 24.0, 2.0  # rate and length of a clip that carries the photo's detail
 NETWORK_FPS = 8  # rate of the networks' own frames: the release shows its 16 frames in two seconds
+
+LARGEST_TRAINING_PHOTO = 2**28  # pixels; phones take photos of 200 million
+PILLOW_LIMIT = Lock()  # held while Pillow's own limit is another one
 
 # Tags of TIFF: the bits of a value, whether a picture is a smaller copy, where others are, and Adobe's mark of a raw
 # file.
@@ -89,11 +93,12 @@ def _opened(path: Path) -> Image.Image:
         raise ValueError(f"{path} cannot be read as a picture ({brief(error)}); {advice}.") from error
 
 
-def check_pixels(path: Path) -> None:
-    """Refuses a picture that is as large as `read_image` refuses; for readers that would take gigabytes for it.
+def check_pixels(path: Path, most: int | None = None) -> None:
+    """Refuses a picture that is too large; for readers that would take gigabytes for it.
 
     Args:
         path: the file. What is no picture is left to the reader.
+        most: how many pixels it may have; as many as `read_image` reads if None.
 
     Raises:
         ValueError: if it has too many pixels.
@@ -101,15 +106,29 @@ def check_pixels(path: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            Image.open(path).close()
+            with _pillow_reads(most):
+                Image.open(path).close()
     except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
+        raise _too_large(path, most) from error
     except Exception:  # the plugins of Pillow raise errors of many kinds for damaged files
         return
 
 
-def _too_large(path: Path) -> ValueError:
-    most = 2 * Image.MAX_IMAGE_PIXELS
+@contextmanager
+def _pillow_reads(most: int | None) -> Iterator[None]:
+    """Within the context, Pillow opens pictures of up to `most` pixels; None changes nothing."""
+    with PILLOW_LIMIT:
+        before = Image.MAX_IMAGE_PIXELS
+        try:
+            if most is not None:
+                Image.MAX_IMAGE_PIXELS = most // 2  # it refuses twice as many
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _too_large(path: Path, most: int | None = None) -> ValueError:
+    most = most or 2 * Image.MAX_IMAGE_PIXELS
     return ValueError(f"{path} has more than the {most:,} pixels that are read; make it smaller first.")
 
 
