@@ -206,8 +206,8 @@ def run(options: argparse.Namespace) -> None:
         _print_things(control)
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed
     print(f"seed {seed}{' (drawn; give --seed to repeat this clip)' if options.seed is None else ''}", flush=True)
-    if pipe.config.detail == "carry" and advice(options.prompt):
-        print(advice(options.prompt), flush=True)
+    if pipe.config.detail == "carry" and (unknown := advice(options.prompt)):
+        print(unknown, flush=True)
     loaded = time.perf_counter()
 
     made = pipe(

@@ -282,8 +282,8 @@ class DragCanvas(anywidget.AnyWidget):
     def _predict(self, request: Request, report: list[str]) -> None:
         self._runner.predict(request, self._watch("motion"))
         self._field = self._runner.field()
-        if self._runner.carries_detail and advice(request.prompt):
-            report.append(advice(request.prompt))
+        if self._runner.carries_detail and (unknown := advice(request.prompt)):
+            report.append(unknown)
         miss = drawing.missed(request.control, flow_of(self.motion))
         if miss is not None:
             report.append(f"The motion is {miss:.1f} px of the photo from what you drew, on average.")
