@@ -55,6 +55,17 @@ def test_restyle_keeps_length_speed_and_sound(here, weights, capsys):  # noqa: F
         assert not clip.streams.audio and clip.streams.video[0].frames == 3
 
 
+def test_a_full_disk_is_told_by_the_name_of_the_output(here, weights, monkeypatch, capsys):  # noqa: F811
+    def full(path, *given):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("mi2v_lite.io.videos.write_video", full)
+    command = f"restyle clip.mp4 --style oil --frames 3 --size 32 --weights {weights} -o out.mp4"
+    assert cli.main(command.split()) == 2
+    assert capsys.readouterr().err.endswith("mi2v: error: out.mp4: No space left on device\n")
+    assert not list(here.glob("*out*"))
+
+
 def test_a_first_frame_of_ones_own(here, weights, capsys):  # noqa: F811
     Image.fromarray(read_video("clip.mp4", 1).frames[0]).save("first.png")
     command = f"restyle clip.mp4 --first-frame first.png --frames 3 --size 32 --weights {weights} -o a.mp4"

@@ -129,6 +129,7 @@ BAD = [
     ("pipeline.animation_guidance_scale", INF, "animation_guidance_scale is inf, expected a number of at least 0."),
     ("pipeline.detail", "cary", "detail is 'cary', expected one of 'carry', 'none'; did you mean 'carry'?"),
     ("pipeline.working_size", 127, "working_size is 127, expected a multiple of 2, which one latent of the image_vae"),
+    ("pipeline.working_size", 10**6, "working_size is 1000000, expected a whole number from 1 to 8192 or nothing."),
     ("pipeline.hold_control", "yes", "pipeline: hold_control is 'yes', expected true or false"),
     # A step
     ("steps.0", "photos", "steps[0]: expected a mapping of names to values, found 'photos'."),
@@ -189,6 +190,7 @@ BAD = [
     ("steps.0.data", {}, 'steps[0] "photos": data: folder is missing, expected text.'),
     ("steps.0.data", "photos", "steps[0] \"photos\": data: expected a mapping of names to values, found 'photos'."),
     ("steps.0.data.foldr", "x", "data: unknown key 'foldr'; did you mean 'folder'?"),
+    ("steps.0.data.size", 10**6, "data: size is 1000000, expected a whole number from 1 to 8192."),
     ("steps.0.data.scale", [1.0, 0.5], "expected a list of 2 numbers above 0 and at most 1 with the smaller one first"),
     ("steps.0.data.scale", [0.5], "data: scale is [0.5], expected a list of 2 numbers above 0 and at most 1"),
     ("steps.0.data.frames_from", None, "data: frames_share is 0.5, but frames_from names no clips."),
@@ -421,7 +423,7 @@ def test_a_config_goes_through_plain_data_and_back():
     assert parse_config(yaml.safe_load(yaml.safe_dump(plain(asdict(config))))) == config
 
 
-def test_the_command_line_refuses_before_torch_loads(tmp_path, capsys):
+def test_the_command_line_refuses_before_torch_loads(tmp_path, capsys, monkeypatch):
     path = written(tmp_path, yaml.safe_dump(changed("steps.2.options.object_wieght", 8)))
     code = "import sys; from mi2v_lite.cli import main; code = main(sys.argv[1:]); print(code, 'torch' in sys.modules)"
     words = ["train", str(path), "--step", "motion", "--runs", str(tmp_path / "runs")]
@@ -430,6 +432,10 @@ def test_the_command_line_refuses_before_torch_loads(tmp_path, capsys):
     assert done.stdout == "2 False\n" and done.stderr == f"mi2v: error: {said}\n"
     assert not (tmp_path / "runs").exists()
     good = written(tmp_path, yaml.safe_dump(GOOD))
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    assert cli.main(["train", str(good)]) == 2
+    assert "environment variable WORLD_SIZE is 'two', expected a whole number" in capsys.readouterr().err
+    monkeypatch.delenv("WORLD_SIZE")
     assert cli.main(["train", str(good), "--step", "motoin"]) == 2
     assert "No step 'motoin'; the config has ['photos'" in (told := capsys.readouterr().err)
     assert told.endswith("; did you mean 'motion'?\n")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from . import common
 
+LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")  # what `accelerate launch` sets
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     """Registers `train`, `curves` and `export`."""
@@ -49,6 +51,12 @@ def train(options: argparse.Namespace) -> None:
     """Runs `mi2v train`: a curriculum or a step of it, here and in other processes that `accelerate launch` started."""
     from mi2v_lite.training.curriculum import check_data, is_done, load_config
 
+    for name in LAUNCHED:
+        if not os.environ.get(name, "0").isdecimal():
+            raise ValueError(
+                f"the environment variable {name} is {os.environ[name]!r}, expected a whole number: `accelerate "
+                "launch` sets it; for one process, unset it."
+            )
     speaks = os.environ.get("RANK", "0") == "0"  # the first process speaks for all
     try:  # refuses a wrong config or name, and missing data, before torch loads
         config = load_config(options.config)

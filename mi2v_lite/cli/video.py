@@ -255,6 +255,8 @@ def restyle(options: argparse.Namespace) -> None:
                 silent.replace(beside)
             else:
                 add_sound(silent, sound, beside)
+        except OSError as error:  # which names one of these two
+            raise OSError(error.errno, error.strerror, str(options.output)) from error
         finally:
             silent.unlink(missing_ok=True)
     print(f"wrote {options.output}")

@@ -500,7 +500,7 @@ def write_video(
                     container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
                 container.mux(stream.encode(None))
         except av.error.FFmpegError as error:
-            raise OSError(f"{path} cannot be written: {error}") from error
+            raise OSError(error.errno, f"cannot be written ({error.strerror})", str(path)) from error
 
 
 def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -650,7 +650,7 @@ def add_sound(clip: str | os.PathLike, samples: np.ndarray, output: str | os.Pat
                 out.mux(audio.encode(frame))
             out.mux(audio.encode(None))
     except av.error.FFmpegError as error:
-        raise OSError(f"{output} cannot be written: {error}") from error
+        raise OSError(error.errno, f"cannot be written ({error.strerror})", str(output)) from error
 
 
 def copy_with_sound(

@@ -12,12 +12,14 @@ from typing import Annotated, Literal, NamedTuple, TypedDict
 from mi2v_lite.training.settings import (
     Amount,
     Count,
+    Frames,
     PartialShare,
     Positive,
     Rule,
     SettingError,
     Settings,
     Share,
+    Side,
     Whole,
 )
 
@@ -152,7 +154,7 @@ class Pipeline(TypedDict, total=False):
     animation_guidance_scale: Amount
     control_guidance_scale: Amount
     hold_control: bool
-    working_size: Count | None
+    working_size: Side | None
     detail: Literal["carry", "none"]
 
 
@@ -176,8 +178,8 @@ class World(Settings):
     photos: str = "photos"
     things: str | None = "things"
     sprites: str | None = None
-    size: Count = 128
-    num_frames: Count = 16
+    size: Side = 128
+    num_frames: Frames = 16
 
 
 KINDS: dict[str, type] = {
@@ -204,7 +206,7 @@ class PhotoData(Settings):
 
     folder: str
     heldout: str | None = None
-    size: Count = 128
+    size: Side = 128
     scale: Annotated[tuple[_OF_THE_SHORT_SIDE, _OF_THE_SHORT_SIDE], _ASCENDING] = (0.25, 1.0)
     jitter: Share = 0.1
     frames_from: str | None = None
@@ -225,8 +227,8 @@ class PhotoData(Settings):
 class _AnyClips(Settings):
     clips: str
     heldout: str | None = None
-    size: tuple[Count, Count] | None = None
-    num_frames: Count | None = None
+    size: tuple[Side, Side] | None = None
+    num_frames: Frames | None = None
     stride: Count | None = None
 
     @property

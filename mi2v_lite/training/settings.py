@@ -40,6 +40,9 @@ class Rule(NamedTuple):
 
 
 Count = Annotated[int, Rule(lambda x: x >= 1, "of at least 1")]
+# Clips and their sides have an upper end, so that a slip in a number is told before the memory is full.
+Side = Annotated[int, Rule(lambda x: 1 <= x <= 8192, "from 1 to 8192")]
+Frames = Annotated[int, Rule(lambda x: 1 <= x <= 1024, "from 1 to 1024")]
 Whole = Annotated[int, Rule(lambda x: x >= 0, "of at least 0")]
 Seed = Annotated[int, Rule(lambda x: 0 <= x < 2**63, "of at least 0 and below 2**63")]
 Amount = Annotated[float, Rule(lambda x: x >= 0, "of at least 0")]
