@@ -72,7 +72,7 @@ function render({ model, el }) {
   const clip = make("div.mi2v-clip", {}, empty, video, make("div.mi2v-bar", {}, download, stale));
   const root = make("div.mi2v-canvas-widget");
   // What comes and goes stands below the photo, so that the photo keeps its place under the hand.
-  const drawing = make("div.mi2v-drawing", {}, stage, ui.options, ui.radiusHelp, ui.make, status);
+  const drawing = make("div.mi2v-drawing", {}, stage, ui.make, status, ui.options, ui.radiusHelp);
   root.append(ui.top, hint, make("div.mi2v-view", {}, drawing, clip), ui.files, ui.settings);
   el.append(root);
   const upload = (name, bytes) => link.send("photo", { name }, [bytes]);
@@ -459,7 +459,8 @@ function render({ model, el }) {
   function fit() {
     [width, height] = model.get("_size");
     stage.style.aspectRatio = empty.style.aspectRatio = `${width} / ${height}`;
-    root.style.setProperty("--widest", `${Math.round(Math.min(640, (560 * width) / height))}px`);
+    const tallest = Math.min(560, Math.max(320, 0.55 * window.innerHeight)); // leaves room for the buttons in the window
+    root.style.setProperty("--widest", `${Math.round(Math.min(640, (tallest * width) / height))}px`);
     const shorter = Math.min(width, height);
     Object.assign(ui.radius, { max: shorter / 2, step: shorter / 256, value: 0 });
     Object.assign(ui.brush, { min: Math.max(1, Math.round(shorter / 64)), max: Math.round(shorter / 2), value: shorter / 8 });
