@@ -40,7 +40,8 @@ def test_lite_follows_the_paper():
     assert config.step("stage1_temporal").trainable == ("stage1_unet.*motion_modules*",)
     assert config.step("stage1_pans").sources("stage1_unet") == ("start_image/start_unet",)
     assert config.step("stage1_temporal").sources("stage1_unet") == ("start_video/start_unet", "stage1_single")
-    assert config.step("stage2").sources("stage2_unet") == ("start_video/start_unet",)
+    assert config.step("stage2_single").sources("stage2_unet") == ("start_video/start_unet",)
+    assert config.step("stage2_single").options.single and not config.step("stage2").options.single
     assert not any("text_encoder" in pattern for pattern in config.step("stage1_full").trainable)
     assert config.step("controlnet").trainable == ("controlnet.*",)
     models = config.models
@@ -136,7 +137,8 @@ def test_learning_rate():
 
 def test_the_ablation_differs_in_its_fusion_alone():
     ablation, lite = load_config(LITE.with_name("ablation.yaml")), load_config(LITE)
-    whole = lite.models["stage2_unet"] | {"fusion": "attention"}
+    ours = {"offset_code", "warp_pieces"}  # what the paper's layers do not have
+    whole = {name: value for name, value in lite.models["stage2_unet"].items() if name not in ours}
     for step in ablation.steps:
         assert ablation.models["ablation_unet"] | {"fusion": "attention"} == whole
         plain = replace(ablation.steps[0], model_overrides=step.model_overrides, name=step.name, seed=step.seed)

@@ -57,6 +57,8 @@ def test_shapes_and_types(world: LiteWorld) -> None:
     assert world.batch([3]).flow.shape == (1, 15, 2, 128, 128)
     whole = world.batch([3], frames="all", pasted=True)
     assert whole.frames.shape == (1, 16, 3, 128, 128) and whole.flow.shape == (1, 15, 2, 128, 128)
+    pair = world.batch([3], frames="all", later=[7], pasted=True)
+    assert torch.equal(pair.frames, whole.frames[:, [0, 7]]) and torch.equal(pair.flow, whole.flow[:, [6]])
     clip = world.clip(3)
     assert clip.frames.shape == (16, 128, 128, 3) and clip.frames.dtype == np.uint8
     assert clip.visibility.dtype == bool and clip.caption == whole.captions[0]
@@ -363,8 +365,6 @@ def test_errors_say_what_to_do(world: LiteWorld, things: Path, tmp_path: Path) -
         world.batch([1], frames="all")
     with pytest.raises(ValueError, match="frames from 1 to 15"):
         world.batch([1, 2], later=[1, 16])
-    with pytest.raises(ValueError, match="leave out `later`"):
-        world.batch([1], frames="all", later=[3], pasted=True)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "photo.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="cannot be read as an image"):

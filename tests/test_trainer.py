@@ -622,6 +622,21 @@ def test_single_displacements_are_learnt_from_pairs_of_frames(runs):
         make_task(made, mixed, runs, models)
 
 
+def test_stage2_learns_from_frame_0_and_one_other(runs):
+    made = curriculum()
+    step = next(step for step in made.steps if step.objective == "animation")
+    chosen = replace(step, options=replace(step.options, single=True))
+    models = build_models(made, chosen, runs)
+    seen = []
+    models[chosen.model].register_forward_pre_hook(
+        lambda _, given, named: seen.append((given[0].shape, named["flow"].shape)), with_kwargs=True
+    )
+    task = make_task(made, chosen, runs, models)
+    batch = task.train.draw(Draws.of(1, count=3))
+    assert loss(models, batch, task).isfinite()
+    assert all(sample[2] == 2 and flow[1] == 1 for sample, flow in seen) and seen
+
+
 def test_what_moves_by_itself_counts_more(runs):
     flow = torch.zeros(2, 3, 2, 16, 16)
     flow[0, :, 0] = 5.0  # all moves alike

@@ -114,7 +114,7 @@ class LiteWorld:
 
         Args:
             seeds: of the scenes.
-            frames: "first" draws frame 0 alone, "all" every frame.
+            frames: "first" draws frame 0 alone, "all" also the frames to which the fields go.
             later: one later frame of each scene, 1 to N, to which its only field goes; None gives all N fields.
             pasted: whether all things are pasted, which is needed where all frames are drawn.
 
@@ -129,13 +129,8 @@ class LiteWorld:
                 "where a thing of the photo itself moves, nobody knows what was behind it, so there is only frame 0: "
                 "ask for frames='first', or for pasted=True"
             )
-        if later is not None:
-            if frames == "all":
-                raise ValueError("with frames='all' the fields to all frames are drawn: leave out `later`")
-            if len(later) != len(seeds) or not all(1 <= frame <= last for frame in later):
-                raise ValueError(
-                    f"`later` is {list(later)}; give {len(seeds)} frames from 1 to {last}, one for each seed"
-                )
+        if later is not None and (len(later) != len(seeds) or not all(1 <= frame <= last for frame in later)):
+            raise ValueError(f"`later` is {list(later)}; give {len(seeds)} frames from 1 to {last}, one for each seed")
         plans = [self.plan(int(seed), pasted) for seed in seeds]
         fields = [list(range(1, last + 1))] * len(plans) if later is None else [[int(frame)] for frame in later]
         return draw(plans, self.sources, fields, frames == "all", self.device)

@@ -368,7 +368,7 @@ def clip_source(
     length = min(tokenizer.model_max_length, models["text_encoder"].config.max_position_embeddings)
     names, single = (step.data.clips, *step.data.mixed), getattr(step.options, "single", False)
     # The later frames are needed where they are what the model makes.
-    whole = "flow" not in kinds and not single
+    whole = step.objective == "animation" or ("flow" not in kinds and not single)
 
     def cached(name: str) -> ClipBatches:
         clips = _opened(step.data, runs, name)

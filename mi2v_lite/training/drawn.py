@@ -58,7 +58,7 @@ class _Pictures:
     Args:
         tokenizer: of the captions.
         length: the number of tokens that a caption is padded to.
-        whole: whether a batch has all frames, or frame 0 alone.
+        whole: whether a batch has the frames to which its fields go, too, or frame 0 alone.
         single: whether it has one motion field of each clip, drawn at random, or all of them.
         text_dropout: the share of the captions that are left empty.
     """
@@ -99,8 +99,9 @@ class WorldBatches(_Pictures):
         """A clip for each sample.
 
         Returns:
-            `frames` `(B, F or 1, 3, H, W)` in [-1, 1], `flow` `(B, N or 1, 2, H, W)` in pixels, `labels` `(B, H, W)`
-            (see `LiteWorld`), `stride` `(B, N or 1)` in source frames after frame 0, and `tokens` `(B, L)`.
+            `frames` `(B, F, 3, H, W)` in [-1, 1], where F is 1, 2 or all; `flow` `(B, N or 1, 2, H, W)` in pixels;
+            `labels` `(B, H, W)` (see `LiteWorld`); `stride` `(B, N or 1)` in source frames after frame 0; and `tokens`
+            `(B, L)`.
         """
         seeds, count = draws.randint(SEEDS).tolist(), self.shape[0] - 1
         later = self._later(draws, count)
@@ -131,11 +132,15 @@ class PictureBatches(_Pictures):
         chosen, count = draws.randint(len(self.clips)).tolist(), self.shape[0] - 1
         later = self._later(draws, count)
         fields = [slice(None)] * len(chosen) if later is None else [slice(i - 1, i) for i in later]
-        frames = slice(None) if self.whole else slice(1)
+        frames = [slice(None) if self.whole else slice(1)] * len(chosen)
+        if self.whole and later is not None:
+            frames = [[0, i] for i in later]
         flow = [np.array(self.clips.flow[i][field]) for i, field in zip(chosen, fields, strict=True)]
         strides = torch.tensor([int(self.clips.strides[i]) for i in chosen])
         return {
-            "frames": torch.stack([frames_tensor(self.clips.frames[i][frames]) for i in chosen]),
+            "frames": torch.stack(
+                [frames_tensor(self.clips.frames[i][shown]) for i, shown in zip(chosen, frames, strict=True)]
+            ),
             "flow": torch.from_numpy(np.stack(flow)).float(),
             "labels": torch.zeros(len(chosen), *self.shape[1:], dtype=torch.int64),
             "stride": self._strides(strides, later, count),

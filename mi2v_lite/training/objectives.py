@@ -263,10 +263,15 @@ def animation(models: nn.ModuleDict, batch: Batch, draws: Draws, task: Task) -> 
 
     `hole_weight` is what an error counts where frame 0 shows nothing, and within `hole_margin` places around it. Below
     1 it spares the network what it cannot know; above 1 it teaches most where nothing else can help: everywhere else
-    the photo's own pixels are carried along the motion.
+    the photo's own pixels are carried along the motion. The option `single` trains on frame 0 and one random later
+    frame, which shows many more different motions for the same work.
     """
     step, flow = task.step, batch["flow"]  # (B, N, 2, H, W)
     frames = latents(models, batch, "image")  # (B, C, N + 1, h, w)
+    if step.options.single:
+        chosen = draws.randint(flow.shape[1])
+        flow = _picked(flow, chosen, 1)
+        frames = torch.cat([frames[:, :, :1], _picked(frames[:, :, 1:], chosen, 2)], dim=2)
     text = _text(models, batch)
 
     def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:

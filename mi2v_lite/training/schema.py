@@ -363,11 +363,13 @@ class AnimationOptions(DenoisingOptions):
     Attributes:
         start: how fresh motion modules begin: "zero" changes nothing at first, "warped" copies the warped features
             (`starts.start_warped`).
+        single: trains on frame 0 and one random later frame, otherwise on whole clips.
         hole_weight: how much an error counts where frame 0 shows nothing, 0 or more; elsewhere it counts 1.
         hole_margin: how many latents around such a place count as much as the place itself.
     """
 
     start: Literal["zero", "warped"] = "zero"
+    single: bool = False
     hole_weight: Amount = 1.0
     hole_margin: Whole = 0
 

@@ -37,7 +37,7 @@ from tools.gpu.tasks import table
 SHARES = {
     "image_vae": 5, "flow_vae": 4, "start_image": 4, "start_video": 3, "stage1_pans": 4, "stage1_drifts": 6,
     "stage1_simple": 6, "stage1_words": 12, "stage1_single": 10, "stage1_temporal": 3, "stage1_full": 6,
-    "controlnet_single": 13, "controlnet": 7, "stage2": 8,
+    "controlnet_single": 13, "controlnet": 7, "stage2_single": 20, "stage2": 10,
 }  # fmt: skip
 LARGER = 8  # how many times larger the batches of the denoisers are than in lite.yaml
 TRIED = (4, 16)  # an update takes as long as those between these two
