@@ -35,6 +35,7 @@ from mi2v_lite.training.settings import (
 )
 
 FOLDER = "folder:"  # stands before a source that is the folder of a model, such as `mi2v import` makes
+SHOWN = 3  # steps in an error about what several need
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def check_data(config: Config, runs: Path, steps: Sequence[Step]) -> None:
         steps: those that are to be trained.
 
     Raises:
-        ValueError: If something is missing; the error names all of it, and what it is needed for.
+        ValueError: If something is missing; the error names all of it, and the first steps that need it.
     """
     needed: dict[Path, list[str]] = {}
     for step in steps:
@@ -215,7 +216,11 @@ def check_data(config: Config, runs: Path, steps: Sequence[Step]) -> None:
             names |= {f"{world.photos}/train", f"{world.photos}/heldout"} | ({world.things, world.sprites} - {None})
         for name in names:
             needed.setdefault(runs / name, []).append(step.name)
-    lacking = [f"{path} (for {', '.join(names)})" for path, names in sorted(needed.items()) if not path.exists()]
+    lacking = []
+    for path, names in sorted(needed.items()):
+        if not path.exists():
+            more = f" and {len(names) - SHOWN} more steps" if len(names) > SHOWN + 1 else ""
+            lacking.append(f"{path} (for {', '.join(names[:SHOWN] if more else names)}{more})")
     if lacking:
         raise ValueError(
             f"The training needs what is not there: {'; '.join(lacking)}. tools/things/README.md says where photos and "
