@@ -66,6 +66,21 @@ def test_a_full_disk_is_told_by_the_name_of_the_output(here, weights, monkeypatc
     assert not list(here.glob("*out*"))
 
 
+def test_a_full_disk_is_told_so_with_sound_too(here, weights, monkeypatch, capsys):  # noqa: F811
+    with av.open("sound.mp4", "w") as out:
+        tone(out, 2.0)
+    copy_with_sound("clip.mp4", "sound.mp4", "loud.mp4")
+
+    def full(clip, samples, output):
+        raise OSError(28, "No space left on device", str(output))
+
+    monkeypatch.setattr("mi2v_lite.io.videos.add_sound", full)
+    command = f"restyle loud.mp4 --style oil --frames 3 --size 32 --weights {weights} -o out.mp4"
+    assert cli.main(command.split()) == 2
+    assert capsys.readouterr().err.endswith("mi2v: error: out.mp4: No space left on device\n")
+    assert not list(here.glob("*out*"))
+
+
 def test_a_first_frame_of_ones_own(here, weights, capsys):  # noqa: F811
     Image.fromarray(read_video("clip.mp4", 1).frames[0]).save("first.png")
     command = f"restyle clip.mp4 --first-frame first.png --frames 3 --size 32 --weights {weights} -o a.mp4"

@@ -74,8 +74,9 @@ def reason(error: Exception, most: int = 600) -> str:
     """
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         folder, name = os.path.split(str(error.filename2 or error.filename))  # of two names the one that is written
-        unfinished = LEFTOVER.fullmatch(name)
-        said = joined(f"{os.path.join(folder, unfinished['name'] if unfinished else name)}: {error.strerror}")
+        while unfinished := LEFTOVER.fullmatch(name):  # one unfinished file may become a part of another
+            name = unfinished["name"]
+        said = joined(f"{os.path.join(folder, name)}: {error.strerror}")
     else:
         said = joined(str(error)) or type(error).__name__
     return said if len(said) <= most else f"{said[: most // 2]} ... {said[-most // 2 :]}"

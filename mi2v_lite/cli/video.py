@@ -248,17 +248,10 @@ def restyle(options: argparse.Namespace) -> None:
     )
     took = time.perf_counter() - began
     with atomic(options.output) as beside:
-        silent = beside.with_suffix(".silent")
-        try:
-            write_video(silent, made.frames[0], video.fps)
-            if sound is None:
-                silent.replace(beside)
-            else:
-                add_sound(silent, sound, beside)
-        except OSError as error:  # which names one of these two
-            raise OSError(error.errno, error.strerror, str(options.output)) from error
-        finally:
-            silent.unlink(missing_ok=True)
+        write_video(beside, made.frames[0], video.fps)
+        if sound is not None:
+            with atomic(beside) as loud:
+                add_sound(beside, sound, loud)
     print(f"wrote {options.output}")
     if len(made.starts) > 1:
         print(f"{len(made.starts)} windows, from frames {', '.join(map(str, made.starts))}; their errors add up")
