@@ -436,6 +436,7 @@ def test_the_command_line_refuses_before_torch_loads(tmp_path, capsys, monkeypat
     assert cli.main(["train", str(good)]) == 2
     assert "environment variable WORLD_SIZE is 'two', expected a whole number" in capsys.readouterr().err
     monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.setenv("LOCAL_RANK", "-1")
     assert cli.main(["train", str(good), "--step", "motoin"]) == 2
     assert "No step 'motoin'; the config has ['photos'" in (told := capsys.readouterr().err)
     assert told.endswith("; did you mean 'motion'?\n")

@@ -52,7 +52,7 @@ def train(options: argparse.Namespace) -> None:
     from mi2v_lite.training.curriculum import check_data, is_done, load_config
 
     for name in LAUNCHED:
-        if not os.environ.get(name, "0").isdecimal():
+        if not os.environ.get(name, "0").removeprefix("-").isdecimal():  # some launchers say -1 for "not launched"
             raise ValueError(
                 f"the environment variable {name} is {os.environ[name]!r}, expected a whole number: `accelerate "
                 "launch` sets it; for one process, unset it."
